@@ -1,0 +1,226 @@
+package blocks
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// flip changes a byte in the middle of where p stands in a table of dir.
+func flip(t *testing.T, fs vfs.FS, dir string, p []byte) {
+	t.Helper()
+	names, err := fs.List(dir)
+	check(t, err)
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		f, err := fs.OpenReadWrite(fs.PathJoin(dir, name), vfs.WriteCategoryUnspecified)
+		check(t, err)
+		fi, err := f.Stat()
+		check(t, err)
+		all := make([]byte, fi.Size())
+		if _, err := f.ReadAt(all, 0); err != nil && err != io.EOF {
+			t.Fatal(err)
+		}
+		if at := bytes.Index(all, p); at >= 0 {
+			at += len(p) / 2
+			_, err := f.WriteAt([]byte{all[at] ^ 1}, int64(at))
+			check(t, errors.Join(err, f.Close()))
+			return
+		}
+		check(t, f.Close())
+	}
+	t.Fatal("the block is in no table")
+}
+
+// mustHeal checks that id is damaged, and that putting it again mends it.
+func mustHeal(t *testing.T, fs vfs.FS, d *Disk, id ID, p []byte) {
+	t.Helper()
+	s := d.Store(1, testKey)
+	for range 2 {
+		if got, err := s.Get(t.Context(), id, nil); !errors.Is(err, ErrDamaged) || got != nil {
+			t.Fatalf("damaged block: %d bytes, %v", len(got), err)
+		}
+		if s.Has(id) {
+			t.Fatal("a damaged block counts as here")
+		}
+	}
+	check(t, d.Close())
+	d = open(t, fs)
+	s = d.Store(1, testKey)
+	if s.Has(id) {
+		t.Fatal("the damage was forgotten")
+	}
+	check(t, s.PutVerified(t.Context(), id, p))
+	mustHave(t, s, id, p)
+	check(t, s.Flush(t.Context()))
+	mustHave(t, s, id, p)
+	check(t, d.Close())
+}
+
+func TestADamagedPackLosesOneBlockAndHeals(t *testing.T) {
+	fs := vfs.NewMem()
+	d := open(t, fs)
+	s := d.Store(1, testKey)
+	var ids []ID
+	for i := range 10 {
+		ids = append(ids, mustPut(t, s, random(uint64(i), 200_000)))
+	}
+	check(t, d.Close())
+	bad := random(4, 200_000)
+	flip(t, fs, "disk/blocks", bad)
+	d = open(t, fs)
+	s = d.Store(1, testKey)
+	var reported []ID
+	check(t, s.Check(t.Context(), func(id ID, err error) {
+		if !errors.Is(err, ErrDamaged) {
+			t.Errorf("report: %v", err)
+		}
+		reported = append(reported, id)
+	}))
+	if len(reported) != 1 || reported[0] != ids[4] {
+		t.Errorf("reported %v, want %v", reported, ids[4])
+	}
+	for i, id := range ids {
+		if i != 4 {
+			mustHave(t, s, id, random(uint64(i), 200_000))
+		}
+	}
+	mustHeal(t, fs, d, ids[4], bad)
+}
+
+func TestWrongBytesUnderARightChecksumAreNotServed(t *testing.T) {
+	p := random(1, 100_000)
+	for name, plant := range map[string]func(*testing.T, *Store, location) location{
+		"other bytes": func(t *testing.T, s *Store, loc location) location {
+			return plantPack(t, s, random(2, 100_000), loc)
+		},
+		"not a frame": func(t *testing.T, s *Store, loc location) location {
+			loc.flags |= flagZstd
+			return plantPack(t, s, p, loc)
+		},
+		"a frame of more than a block": func(t *testing.T, s *Store, loc location) location {
+			loc.flags |= flagZstd
+			return plantPack(t, s, s.d.codec.enc.EncodeAll(make([]byte, 64<<20), nil), loc)
+		},
+		"shorter": func(t *testing.T, s *Store, loc location) location {
+			loc.size--
+			return loc
+		},
+		"no such block": func(_ *testing.T, _ *Store, loc location) location {
+			loc.index += 1000
+			return loc
+		},
+		"small row of another": func(t *testing.T, s *Store, loc location) location {
+			check(t, s.d.meta.Set(smallKey(1, 77), append(append([]byte{0}, make([]byte, 32)...), "bad"...), pebble.NoSync))
+			return location{flags: flagSmall, pack: 77, size: 3}
+		},
+		"broken small row": func(t *testing.T, s *Store, loc location) location {
+			check(t, s.d.meta.Set(smallKey(1, 77), []byte{0xff}, pebble.NoSync))
+			return location{flags: flagSmall, pack: 77, size: 3}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := vfs.NewMem()
+			d := open(t, fs)
+			s := d.Store(1, testKey)
+			id := mustPut(t, s, p)
+			for i := range 3 { // enough for a pack
+				mustPut(t, s, random(uint64(50+i), MaxBlock))
+			}
+			check(t, s.Flush(t.Context()))
+			loc, err := s.locate(id)
+			check(t, err)
+			loc = plant(t, s, loc)
+			check(t, d.meta.Set(blockKey(1, id), loc.append(nil), pebble.NoSync))
+			mustHeal(t, fs, d, id, p)
+		})
+	}
+}
+
+// plantPack makes a pack of stored and returns loc pointing there.
+func plantPack(t *testing.T, s *Store, stored []byte, loc location) location {
+	t.Helper()
+	w, err := s.d.newPackWriter()
+	check(t, err)
+	loc.index, err = w.add(stored)
+	check(t, err)
+	loc.pack = w.pack
+	check(t, w.ingest(t.Context()))
+	check(t, s.commitPack(w, nil))
+	return loc
+}
+
+func TestAForgottenBlockCanBePutAgain(t *testing.T) {
+	d := closing(t, open(t, vfs.NewMem()))
+	s := d.Store(1, testKey)
+	p := random(1, 1000)
+	id := mustPut(t, s, p)
+	check(t, s.Flush(t.Context()))
+	check(t, s.Forget(id))
+	if s.Has(id) {
+		t.Fatal("still here")
+	}
+	if _, err := s.Get(t.Context(), id, nil); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	check(t, s.Forget(id))
+	mustPut(t, s, p)
+	mustHave(t, s, id, p)
+}
+
+func TestLostPacksCountAsAbsent(t *testing.T) {
+	fs := vfs.NewMem()
+	d := open(t, fs)
+	s := d.Store(1, testKey)
+	p, q := random(1, MaxBlock), []byte("small")
+	big := mustPut(t, s, p)
+	for i := range 3 {
+		mustPut(t, s, random(uint64(50+i), MaxBlock))
+	}
+	check(t, s.Flush(t.Context()))
+	small := mustPut(t, s, q)
+	check(t, d.Close())
+	check(t, fs.RemoveAll("disk/blocks"))
+	d = closing(t, open(t, fs))
+	s = d.Store(1, testKey)
+	if s.Has(big) {
+		t.Error("a block of a lost pack counts as here")
+	}
+	if _, err := s.Get(t.Context(), big, nil); !errors.Is(err, ErrNotFound) {
+		t.Errorf("get: %v", err)
+	}
+	mustHave(t, s, small, q)
+	n := 0
+	check(t, s.Check(t.Context(), func(ID, error) { n++ }))
+	if n != 4 {
+		t.Errorf("%d blocks reported", n)
+	}
+	mustPut(t, s, p)
+	check(t, s.Flush(t.Context()))
+	mustHave(t, s, big, p)
+}
+
+func TestPacksWithoutMetaAreNotTouched(t *testing.T) {
+	fs := vfs.NewMem()
+	d := open(t, fs)
+	mustPut(t, d.Store(1, testKey), random(1, 400_000))
+	check(t, d.Close())
+	check(t, fs.RemoveAll("disk/meta"))
+	before, err := fs.List("disk/blocks")
+	check(t, err)
+	if _, err := OpenDisk(fs, "disk", quiet); !errors.Is(err, ErrNoMeta) {
+		t.Fatalf("open: %v", err)
+	}
+	after, err := fs.List("disk/blocks")
+	check(t, err)
+	if len(before) != len(after) {
+		t.Errorf("before %v, after %v", before, after)
+	}
+}

@@ -1,0 +1,256 @@
+package blocks
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/errgroup"
+)
+
+// Disk is the block store of one data directory: two Pebble instances, the
+// packs of all folders, and the ballast.
+type Disk struct {
+	fs          vfs.FS // for packs; Pebble has it with the ballast layer on top
+	dir         string
+	log         *slog.Logger
+	lock        io.Closer
+	room        *room
+	meta        *pebble.DB
+	blocks      *pebble.DB
+	codec       *codec
+	packOptions sstable.WriterOptions
+	packSlabs   int // slabs of a full pack
+	budget      *budget
+	lastPack    atomic.Uint64
+	lost        map[uint64]bool // packs with a row that are gone; fixed at open
+
+	running atomic.Bool // Run takes from sealing
+	sealing chan *Store
+
+	mu     sync.Mutex // guards stores and small
+	stores map[uint32]*Store
+	small  map[uint32]smallState // what was found at open, for stores yet to come
+}
+
+// OpenDisk opens the data directory dir, and makes it if there is none. It
+// removes what a crash has left over, and starts nothing.
+func OpenDisk(fsys vfs.FS, dir string, o DiskOptions) (*Disk, error) {
+	d, err := openDisk(fsys, dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("open disk %s: %w", dir, err)
+	}
+	return d, nil
+}
+
+func openDisk(fsys vfs.FS, dir string, o DiskOptions) (_ *Disk, err error) {
+	if err := makeDir(fsys, dir); err != nil {
+		return nil, err
+	}
+	d := &Disk{
+		fs: fsys, dir: dir,
+		sealing: make(chan *Store, 16),
+		stores:  map[uint32]*Store{},
+	}
+	if d.lock, err = lockDir(fsys, dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.shut())
+		}
+	}()
+	total := int64(0)
+	if d.room, total, err = newRoom(fsys, dir); err != nil {
+		return nil, err
+	}
+	o.defaults(total)
+	d.log = o.Log
+	d.budget = newBudget(o.Pending)
+	d.packSlabs = min(packSlabs, int(o.Pending/slabSize/2))
+	if d.codec, err = newCodec(); err != nil {
+		return nil, err
+	}
+	if err := d.openDBs(o); err != nil {
+		return nil, err
+	}
+	if err := d.sweep(); err != nil {
+		return nil, fmt.Errorf("sweep: %w", err)
+	}
+	return d, d.room.restore()
+}
+
+func (d *Disk) openDBs(o DiskOptions) (err error) {
+	metaDir, blockDir := d.fs.PathJoin(d.dir, "meta"), d.fs.PathJoin(d.dir, "blocks")
+	fresh, err := d.checkFormat(metaDir, blockDir)
+	if err != nil {
+		return err
+	}
+	fs := vfs.OnDiskFull(d.fs, d.room.release)
+	stalled := d.room.stall
+	d.meta, err = pebble.Open(metaDir, metaOptions(fs, o, listener(o.Log, "meta", stalled)))
+	if err != nil {
+		return fmt.Errorf("open meta: %w", err)
+	}
+	if fresh {
+		if err := d.meta.Set(formatKey, []byte{formatVersion}, pebble.Sync); err != nil {
+			return fmt.Errorf("write format: %w", err)
+		}
+	}
+	bo := blockOptions(fs, o, listener(o.Log, "blocks", stalled))
+	if d.blocks, err = pebble.Open(blockDir, bo); err != nil {
+		return fmt.Errorf("open blocks: %w", err)
+	}
+	d.packOptions = bo.MakeWriterOptions(6, d.blocks.TableFormat())
+	return nil
+}
+
+// Run does the work in the background until ctx is done: it seals packs that
+// are full or old, folds small rows, and makes the ballast again. Failures are
+// logged and tried again; a full disk is an ordinary day.
+func (d *Disk) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	d.running.Store(true)
+	defer d.running.Store(false)
+	g.Go(func() error {
+		for {
+			select {
+			case s := <-d.sealing:
+				d.report(ctx, s.flush(ctx, false))
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	g.Go(func() error {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case now := <-tick.C:
+				d.tend(ctx, now)
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// tend does what is due at now.
+func (d *Disk) tend(ctx context.Context, now time.Time) {
+	for _, s := range d.all() {
+		if s.flushDue(now) {
+			d.report(ctx, s.flush(ctx, true))
+		}
+		if s.foldDue(now) && d.room.check() == nil {
+			d.report(ctx, s.fold(ctx))
+		}
+	}
+	d.report(ctx, d.room.restore())
+}
+
+func (d *Disk) report(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrClosed) {
+		d.log.Warn("background work on blocks", "err", err)
+	}
+}
+
+// flushDue reports whether blocks have waited in memory for too long.
+func (s *Store) flushDue(now time.Time) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	p := s.open
+	if len(s.queue) > 0 {
+		p = s.queue[0]
+	}
+	return p != nil && now.Sub(p.born) >= packAge
+}
+
+// Store returns the blocks of folder, whose ids are made under key. A folder
+// has one store: asking again returns the same.
+func (d *Disk) Store(folder uint32, key Key) *Store {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s := d.stores[folder]; s != nil {
+		if s.key != key {
+			panic(fmt.Sprintf("blocks: folder %d opened under two keys", folder))
+		}
+		return s
+	}
+	s := newStore(d, folder, key, d.small[folder])
+	delete(d.small, folder)
+	d.stores[folder] = s
+	return s
+}
+
+// all returns the open stores in order of their folders.
+func (d *Disk) all() []*Store {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.SortedFunc(maps.Values(d.stores), func(a, b *Store) int { return cmp.Compare(a.folder, b.folder) })
+}
+
+// Meta returns the instance that is shared with the index. Every key begins
+// with the number of a folder and a table byte; 'B', 'K' and 'S' are ours.
+func (d *Disk) Meta() *pebble.DB { return d.meta }
+
+// Sync makes everything committed to meta so far durable.
+func (d *Disk) Sync() error {
+	if err := d.meta.LogData(nil, pebble.Sync); err != nil {
+		return fmt.Errorf("sync meta: %w", err)
+	}
+	return nil
+}
+
+// Room returns nil, or ErrFull when the filesystem is below the reserve.
+func (d *Disk) Room() error { return d.room.check() }
+
+// Reserve returns how many bytes are kept free.
+func (d *Disk) Reserve() int64 { return d.room.reserve }
+
+// Usage returns the size of the filesystem, what is left for us on it, and how
+// much of it we take.
+func (d *Disk) Usage() (total, free, store int64, err error) {
+	total, free, err = d.room.usage()
+	used := d.meta.Metrics().DiskSpaceUsage() + d.blocks.Metrics().DiskSpaceUsage()
+	return total, free, int64(used), err
+}
+
+// Close flushes what is in memory and closes the disk. Run must have returned,
+// and nothing may use the disk or its stores any more.
+func (d *Disk) Close() error {
+	var errs []error
+	for _, s := range d.all() {
+		errs = append(errs, s.Flush(context.Background()))
+		s.discard()
+	}
+	errs = append(errs, d.Sync(), d.shut())
+	return errors.Join(errs...)
+}
+
+// shut closes what is open.
+func (d *Disk) shut() error {
+	var errs []error
+	if d.blocks != nil {
+		errs = append(errs, d.blocks.Close())
+	}
+	if d.meta != nil {
+		errs = append(errs, d.meta.Close())
+	}
+	if d.codec != nil {
+		d.codec.close()
+	}
+	return errors.Join(append(errs, d.lock.Close())...)
+}

@@ -1,0 +1,79 @@
+// Package blocks keeps the blocks of all folders of a device: pieces of files,
+// of at most [MaxBlock] bytes, named by the keyed hash of what they are.
+//
+// # Two instances of Pebble
+//
+// Meta, in DIR/meta, holds everything small, has the log, and is shared with
+// the index ([Disk.Meta]). Blocks, in DIR/blocks, holds packs: tables of some
+// MiB, written in the order in which blocks come, and ingested. Nothing is ever
+// written through its log, and as packs do not overlap nothing is compacted: a
+// block is written once, and read with one read. The space of a pack is given
+// back by excising it.
+//
+// # Layout
+//
+// Keys of meta begin with the number of a folder, uint32 big endian, and a
+// table byte. These tables are ours; numbers are big endian:
+//
+//	'B' id 32    flags 1, pack 8, index 4, size 4   where a block is
+//	             flags: 1 zstd, 2 in a small row (pack is its number), 4 damaged
+//	'K' pack 8   blocks 4, bytes 8, live bytes 8 (a hint), sealed 8, accessed 8
+//	'S' seq 8    flags 1, id 32, stored bytes        small, not packed yet
+//	'K' of folder 0, the device: the version of this format, 1 byte
+//
+// Keys of blocks are 'b', pack 8, index 4; the value is the stored bytes. They
+// are a zstd frame if that saves more than a tenth. A pack belongs to one
+// folder.
+//
+// In DIR there are also LOCK, the ballast, and packs being written (*.ing).
+//
+// # Durability
+//
+// [Store.Put] keeps a block in an open pack in memory. [Store.Flush] writes
+// what is in memory: a little of it as small rows beside their locations, in
+// one batch; more of it as a pack, ingested, which is durable at once, and then
+// the locations. Neither syncs meta. As the log of meta is one, whatever is
+// committed to it later is durable only if the locations are, and these only
+// if the bytes are. [Disk.Run] folds small rows into packs in the same order.
+//
+// A crash leaves packs without a row and temporary files; [OpenDisk] sweeps
+// them. Deleting goes the other way round: rows first, synced, then packs.
+//
+// # Damage
+//
+// Every block read from the disk is hashed. A wrong one is never returned: its
+// location is marked as damaged, so that it counts as absent until it is put
+// again. That goes to a new pack; nothing is repaired in place. If DIR/blocks
+// is lost, its packs are found missing at open, and their blocks count as
+// absent. If DIR/meta is lost, the packs are not touched ([ErrNoMeta]).
+//
+// # A full disk
+//
+// Pebble does not survive a write that fails, so twice a reserve is kept: once
+// as the ballast, a preallocated file that is given back when Pebble meets a
+// full disk; once as free space, below which [Store.Put] returns [ErrFull].
+// The ballast is made again when there is room.
+//
+// # Memory
+//
+// Blocks not flushed are in slabs of 1 MiB, of which there is a fixed number
+// for all folders. Who needs one when there is none flushes the folder that
+// holds most. A pack is sealed when it has 16.
+//
+// # Locks
+//
+// In this order: Store.turn (who has it writes packs; a channel, since it is
+// held across the disk) before Store.rows (changes of location rows that depend
+// on what they replace) or Store.mu (packs in memory). Disk.mu, budget.mu and
+// room.mu are leaves, taken under Store.mu or alone. All but turn are held for
+// memory and unsynced commits only. Readers take Store.mu shared, and no lock
+// while they read.
+//
+// # Invariants
+//
+//   - Each block that can be read is in memory or has a location row; the row
+//     is there before the memory is given up.
+//   - A location row that is durable names bytes that are.
+//   - Packs of the blocks instance without a 'K' row are garbage.
+//   - What is in a pack never changes, and no two packs overlap.
+package blocks
