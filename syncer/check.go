@@ -1,0 +1,86 @@
+package syncer
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/clachanfs/clachan/blocks"
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// Check rebuilds the rows from the log and compares, and looks whether the
+// blocks of all that is shown are here. report is called with each fault.
+func (f *Folder) Check(ctx context.Context, report func(error)) error {
+	f.apply.Lock()
+	err := f.ix.Check(report)
+	f.apply.Unlock()
+	if err != nil {
+		return err
+	}
+	return f.walk(ctx, func(ino Ino, path string, r *index.Row) error {
+		if r.Kind != model.File {
+			return ctx.Err()
+		}
+		v, err := f.Content(ino)
+		if err != nil {
+			report(fmt.Errorf("inode %d: %w", ino, err))
+			return nil
+		}
+		complete, err := content.Missing(ctx, f.store, v.Content, func(blocks.ID, int64) bool { return false })
+		switch {
+		case err != nil:
+			report(fmt.Errorf("inode %d: %w", ino, err))
+		case !complete:
+			report(fmt.Errorf("inode %d: blocks are missing", ino))
+		}
+		return ctx.Err()
+	})
+}
+
+// walk calls fn with every inode that has a name, once a name.
+func (f *Folder) walk(ctx context.Context, fn func(ino Ino, name string, r *index.Row) error) error {
+	todo := []Ino{RootIno}
+	for len(todo) > 0 {
+		dir := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		type child struct {
+			name string
+			e    index.Entry
+		}
+		for cookie := uint64(0); ; { // in pages: no iterator is held while fn works
+			var page []child
+			err := f.ix.Page(dir, cookie, func(c uint64, name string, e index.Entry) bool {
+				if len(page) >= 1000 && c != cookie {
+					return false
+				}
+				cookie = c
+				page = append(page, child{name, e})
+				return true
+			})
+			if err != nil {
+				return err
+			}
+			for _, x := range page {
+				r, err := f.ix.Attr(x.e.Ino)
+				if err != nil {
+					continue
+				}
+				if r.Kind == model.Dir {
+					todo = append(todo, x.e.Ino)
+				}
+				if err := fn(x.e.Ino, x.name, r); err != nil {
+					return err
+				}
+			}
+			if len(page) < 1000 {
+				break
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

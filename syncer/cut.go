@@ -1,0 +1,455 @@
+package syncer
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// The cutter drains our drift: it turns what the user did into signed changes.
+// First what is due is selected, then bytes are frozen, chunked and stored
+// without any lock, then the tree is compared with the view under the apply
+// lock and the difference logged; at last it is synced and announced.
+
+const cutNames = 400 // names of one cut: what the apply lock is held for
+
+// runCutter cuts what is due.
+func (f *Folder) runCutter(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var asked chan error
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+		case <-f.pace.kick:
+		case asked = <-f.cuts:
+		}
+		dirs, next := f.pace.due(time.Now(), asked != nil)
+		var err error
+		if asked != nil {
+			err = f.cutAll(ctx)
+			asked <- err
+		} else if len(dirs) > 0 {
+			err = f.cut(ctx, dirs)
+		}
+		if err != nil && ctx.Err() == nil {
+			f.log.Error("cut", "err", err)
+			for dir := range dirs { // a full disk, say: tried again
+				f.pace.note(dir, time.Now().Add(longest), true)
+			}
+		}
+		if !next.IsZero() {
+			timer.Reset(time.Until(next))
+		}
+	}
+}
+
+// Cut cuts everything that is closed, now, and returns when it is durable and
+// announced. Run must be running.
+func (f *Folder) Cut(ctx context.Context) error {
+	done := make(chan error, 1)
+	select {
+	case f.cuts <- done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (f *Folder) cutAll(ctx context.Context) error { return f.cut(ctx, nil) }
+
+// cut cuts the directories given, all if nil, in as many batches as it takes.
+func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) error {
+	if f.o.ReadOnly {
+		return nil
+	}
+	for again := true; again; {
+		if err := f.broken(); err != nil {
+			return err
+		}
+		f.apply.Lock()
+		s := f.selectDrift(dirs, nil)
+		f.apply.Unlock()
+		if len(s.names) == 0 && len(s.inos) == 0 {
+			return nil
+		}
+		again = s.more
+		ready, err := f.freeze(ctx, s.frozen())
+		if err != nil {
+			return err
+		}
+		done, err := f.applyCut(dirs, ready)
+		if err != nil {
+			return err
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		for _, x := range done {
+			f.surf.Rebase(x.ino, x.gen, x.v)
+		}
+	}
+	return nil
+}
+
+// A frozen file is one whose bytes up to a layer are in the store.
+type frozen struct {
+	ino     Ino
+	gen     uint64
+	content string
+	alloc   int64
+	mtime   int64
+	v       Version
+	stale   bool // freezing found nothing
+}
+
+// freeze holds the bytes of the inodes still and stores them.
+func (f *Folder) freeze(ctx context.Context, inos []Ino) (map[Ino]*frozen, error) {
+	out := map[Ino]*frozen{}
+	for _, ino := range inos {
+		x, err := f.freezeOne(ctx, ino)
+		if err != nil {
+			if errors.Is(err, ErrNotExist) {
+				continue
+			}
+			return nil, fmt.Errorf("inode %d: %w", ino, err)
+		}
+		out[ino] = x
+	}
+	if len(out) > 0 {
+		if err := f.store.Flush(ctx); err != nil {
+			return nil, fmt.Errorf("store blocks: %w", err)
+		}
+	}
+	return out, nil
+}
+
+func (f *Folder) freezeOne(ctx context.Context, ino Ino) (*frozen, error) {
+	l, err := f.surf.Freeze(ctx, ino)
+	if err != nil {
+		return nil, err
+	}
+	if l == nil {
+		return &frozen{ino: ino, stale: true}, nil
+	}
+	base := l.Base().Content
+	var c content.Content
+	var st content.Stat
+	if base.Size == 0 {
+		c, st, err = content.Write(ctx, f.blockStore(), f.o.Seed, f.cutMode(ino), l, l.Size(), l.Holes())
+	} else {
+		c, st, err = content.Edit(ctx, f.blockStore(), f.o.Seed, base, l.Dirty(), l, l.Size())
+	}
+	if err != nil {
+		return nil, err
+	}
+	x := &frozen{ino: ino, gen: l.Gen(), content: c.Encode(), alloc: st.Alloc, mtime: l.Mtime()}
+	x.v = Version{Content: c, Mtime: x.mtime}
+	return x, nil
+}
+
+// cutMode chooses how a file is cut at its first cut.
+func (f *Folder) cutMode(ino Ino) content.Cut {
+	name := ""
+	f.apply.Lock()
+	f.ix.Names(func(dir Ino, n string, y index.Drift) {
+		if e, err := f.ix.Lookup(dir, n); name == "" && y.Ours && err == nil && e.Ino == ino {
+			name = n
+		}
+	})
+	f.apply.Unlock()
+	switch strings.ToLower(path.Ext(name)) {
+	case ".db", ".sqlite", ".sqlite3", ".qcow2", ".img", ".vdi", ".vmdk", ".raw":
+		return content.Fixed
+	}
+	return content.Chunked
+}
+
+// selection is what one cut is about.
+type selection struct {
+	names map[nameAt]index.Drift
+	inos  map[Ino]bool // with bytes or attributes to cut
+	dirty map[Ino]bool // of them, those with bytes
+	more  bool
+}
+
+type nameAt struct {
+	dir  Ino
+	name string
+}
+
+func (s selection) frozen() []Ino {
+	var out []Ino
+	for ino := range s.dirty {
+		out = append(out, ino)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// applyCut compares tree and view and logs the difference.
+func (f *Folder) applyCut(dirs map[Ino]bool, ready map[Ino]*frozen) ([]*frozen, error) {
+	f.apply.Lock()
+	s := f.selectDrift(dirs, ready)
+	if len(s.names) == 0 && len(s.inos) == 0 {
+		f.apply.Unlock()
+		return nil, nil
+	}
+	t := f.ix.Begin()
+	c := &cutting{f: f, t: t, ready: ready, things: map[Ino]*model.Thing{}}
+	names := c.names(s)
+	for _, ino := range sortedInos(s.inos) {
+		names = append(names, c.copies(ino)...)
+	}
+	author := t.NewAuthor(f.o.Label, time.Now().Unix())
+	author.Diff(index.Cut{Tx: t}, names, c.list)
+	f.logOwn(t, author)
+	c.finish(s)
+	flips, err := f.commit(t)
+	f.apply.Unlock()
+	f.show(flips)
+	if err != nil {
+		return nil, err
+	}
+	return c.done, nil
+}
+
+// logOwn signs what an author said and logs it.
+func (f *Folder) logOwn(t *index.Tx, a *model.Author) {
+	changes := a.Changes()
+	k := a.K
+	for len(changes) > 0 {
+		n, size := 0, 0
+		var bytes [][]byte
+		for n < len(changes) && n < model.MaxBatchChanges {
+			b := changes[n].Encode()
+			if n > 0 && size+len(b) > model.MaxBatchBytes-8<<10 {
+				break
+			}
+			bytes = append(bytes, b)
+			size += len(b)
+			n++
+		}
+		h := model.Header{Replica: a.Replica, Lo: changes[0].Dot.Seq, Hi: changes[n-1].Dot.Seq, Deps: k, Prev: t.Head(),
+			UTC: a.Now, Author: a.By.Author, Device: a.By.Device}
+		b := f.seal.Sign(h, bytes, f.o.Device)
+		t.LogOwn(h, b, changes[:n])
+		k = k.With(changes[n-1].Dot)
+		changes = changes[n:]
+	}
+}
+
+// cutting is one cut under the apply lock.
+type cutting struct {
+	f      *Folder
+	t      *index.Tx
+	ready  map[Ino]*frozen
+	things map[Ino]*model.Thing
+	list   []*model.Thing
+	done   []*frozen
+}
+
+// names describes the dirty names, parents before what is in them.
+func (c *cutting) names(s selection) []*model.Name {
+	keys := make([]nameAt, 0, len(s.names))
+	depth := map[Ino]int{}
+	for k := range s.names {
+		keys = append(keys, k)
+		for d := k.dir; d != RootIno && d != 0 && depth[k.dir] < 1<<16; depth[k.dir]++ {
+			r := c.t.Row(d)
+			if r == nil {
+				break
+			}
+			d = r.Parent
+		}
+	}
+	slices.SortFunc(keys, func(a, b nameAt) int {
+		return cmp.Or(depth[a.dir]-depth[b.dir], cmp.Compare(a.dir, b.dir), strings.Compare(a.name, b.name))
+	})
+	var out []*model.Name
+	for _, k := range keys {
+		y := s.names[k]
+		n := &model.Name{Dir: c.dir(k.dir), Name: k.name, Seen: y.Seen, SeenOrig: y.SeenOrig}
+		if e, ok := c.t.Entry(k.dir, k.name); ok && e.Kind.Replicates() {
+			n.Tree = c.thing(e.Ino)
+		}
+		out = append(out, n)
+	}
+	return out
+}
+
+// copies takes an inode with changes into the cut. That of a conflict copy which
+// nobody has written yet comes with its name: touching it makes it a file.
+func (c *cutting) copies(ino Ino) (out []*model.Name) {
+	th := c.thing(ino)
+	r := c.t.Row(ino)
+	if r == nil || r.Of.IsZero() || r.Node != nil && r.Node.Live() {
+		return nil
+	}
+	for _, k := range c.t.ShownNames(ino) {
+		out = append(out, &model.Name{Dir: c.dir(k.Dir), Name: k.Name, Seen: r.ID, Tree: th})
+	}
+	return out
+}
+
+// dir is a directory as the place of a name.
+func (c *cutting) dir(ino Ino) *model.Thing {
+	if th := c.things[ino]; th != nil {
+		return th
+	}
+	th := &model.Thing{Ino: uint64(ino), Kind: model.Dir, Names: 1}
+	if r := c.t.Row(ino); r != nil {
+		th.ID = r.ID
+	}
+	c.things[ino] = th
+	if th.ID.IsZero() {
+		c.describe(th, ino)
+	}
+	return th
+}
+
+// thing is what the tree has under a number.
+func (c *cutting) thing(ino Ino) *model.Thing {
+	th := c.things[ino]
+	if th == nil {
+		th = &model.Thing{Ino: uint64(ino)}
+		c.things[ino] = th
+	}
+	if !slices.Contains(c.list, th) {
+		c.describe(th, ino)
+		c.list = append(c.list, th)
+	}
+	return th
+}
+
+func (c *cutting) describe(th *model.Thing, ino Ino) {
+	r := c.t.Row(ino)
+	if r == nil {
+		return
+	}
+	th.ID, th.Kind, th.Mtime, th.Names = r.ID, r.Kind, r.Mtime, int(r.Nlink)
+	w, _ := c.t.Bytes(ino)
+	if r.Kind == model.Dir {
+		th.Names = 1
+	}
+	th.Base, th.Touched, th.Reset = w.Base, w.Touched, w.Attrs
+	th.Attrs = c.t.Attrs(ino)
+	if r.Kind == model.Dir && (w.Touched || c.hasMtime(r)) {
+		th.Attrs[model.AttrMtime] = string(binary.BigEndian.AppendUint64(nil, uint64(r.Mtime)))
+		th.Reset = th.Reset || w.Touched
+	}
+	switch r.Kind {
+	case model.Symlink:
+		th.Content = r.Target
+	case model.File:
+		th.Content = content.Content{}.Encode()
+		if r.Shown != nil {
+			th.Content = r.Shown.Content
+		}
+		if x := c.ready[ino]; x != nil && !x.stale {
+			th.Content, th.Mtime, th.Edited = x.content, x.mtime, true
+			if w.Touched {
+				th.Mtime = r.Mtime
+			}
+		}
+	}
+}
+
+// hasMtime tells whether a directory's mtime was set explicitly before: then it
+// goes on to be said.
+func (c *cutting) hasMtime(r *index.Row) bool {
+	return r.Node != nil && r.Node.Attrs[model.AttrMtime].Val != ""
+}
+
+// finish brings tree and view together where they now agree, and hands over to
+// the puller where others have been faster.
+func (c *cutting) finish(s selection) {
+	t := c.t
+	t.Flips() // settles
+	for _, th := range c.list {
+		ino := Ino(th.Ino)
+		x := c.ready[ino]
+		w, ok := t.Bytes(ino)
+		r := t.Row(ino)
+		if r == nil {
+			continue
+		}
+		if want := t.Wanted(ino); r.Kind == model.File && want.Dot != (model.Dot{}) && (want.Content == th.Content || th.Edited) {
+			c.shown(ino, r, x, want)
+		}
+		if ok && w.Ours {
+			later := w.Written && (x == nil || !x.stale && w.Gen > x.gen)
+			afterCut(t, ino, w, later)
+		}
+	}
+	for k := range s.names {
+		c.agree(k)
+	}
+}
+
+func (c *cutting) shown(ino Ino, r *index.Row, x *frozen, v model.Version) {
+	if r.Shown != nil {
+		r.Shown = nil
+		c.t.Changed(ino)
+	}
+	if x == nil || x.stale || v.Content != x.content {
+		return
+	}
+	r.Alloc = x.alloc
+	c.t.Changed(ino)
+	x.v.Orig, x.v.Mtime = v.Orig, v.Mtime
+	c.done = append(c.done, x)
+}
+
+// afterCut drops what has been cut from a w row of ours; later bytes stay.
+func afterCut(t *index.Tx, ino Ino, w index.Bytes, later bool) {
+	if later {
+		w.Attrs, w.Touched, w.Base = false, false, t.ShownOrig(ino)
+		t.SetBytes(ino, &w)
+		return
+	}
+	t.SetBytes(ino, nil)
+	if r := t.Row(ino); r != nil && r.Kind == model.File && r.Shown != nil && r.Node != nil && r.Node.Live() {
+		t.Want(ino)
+	}
+}
+
+// agree drops the drift of a name that was cut.
+func (c *cutting) agree(k nameAt) {
+	y, ok := c.t.Drift(k.dir, k.name)
+	if !ok {
+		return
+	}
+	y.Ours = false
+	c.t.SetDrift(k.dir, k.name, &y)
+	c.t.Show(k.dir, k.name, y.View)
+}
+
+func sortedInos(m map[Ino]bool) []Ino {
+	out := make([]Ino, 0, len(m))
+	for ino := range m {
+		out = append(out, ino)
+	}
+	slices.Sort(out)
+	return out
+}
+
+var _ io.ReaderAt = Layer(nil)

@@ -1,0 +1,24 @@
+// Package syncer is the shared folder: the tree that programs see here, and how
+// it becomes the same tree everywhere.
+//
+// A Folder holds two trees and their difference. The view is what the signed
+// changes of all members add up to (package model), kept in rows (package
+// index). The tree is what the Surface, a mount, shows. The drift is where they
+// differ: names and bytes changed here and not cut yet, and those that others
+// changed and that are not here yet. The cutter drains the first, the puller
+// the second; nothing else moves data.
+//
+//	ops.go, xattr.go   what programs do to the tree
+//	pace.go, cut.go    from tree to view: freeze, store blocks, Diff, log, sync, announce
+//	receive.go         from peers to view: verify, join, rescue, know
+//	pull.go            from view to tree: fetch blocks, publish
+//
+// Lock order: a file's own lock in the surface, Folder.apply, the surface's
+// inode table, Folder.mu. Under apply only rows and memory are touched: no
+// hashing, no sync of a disk, no peer, no kernel notification.
+//
+// Invariants: blocks are in the store before a row names them. What is
+// announced is durable. A version is shown only when all its blocks are here
+// and verified. A change not cut yet is never overwritten. An open inode is
+// never given new bytes.
+package syncer

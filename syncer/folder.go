@@ -1,0 +1,315 @@
+package syncer
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/clachanfs/clachan/blocks"
+	"github.com/clachanfs/clachan/blocks/chunker"
+	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// Options are what a folder is opened with.
+type Options struct {
+	Disk     *blocks.Disk
+	Number   uint32 // of the folder in this database, from 1
+	ID       [32]byte
+	Name     string
+	Key      blocks.Key // ids of blocks
+	Seed     chunker.Seed
+	Device   ed25519.PrivateKey            // signs what is done here
+	Label    model.Label                   // author and device, as conflict copies name them
+	Allowed  func(ed25519.PublicKey) error // whose changes count
+	Remote   Remote
+	UID, GID uint32 // own what others make
+	ReadOnly bool
+	Log      *slog.Logger
+}
+
+// A Folder is one shared tree on this device. Its methods are safe for
+// concurrent use.
+type Folder struct {
+	o     Options
+	seal  model.Seal
+	disk  *blocks.Disk
+	store *blocks.Store
+	log   *slog.Logger
+
+	// apply guards the index's writing side: whoever holds it is the one who
+	// changes rows. It is held for rows and memory only.
+	apply sync.Mutex
+	ix    *index.Index
+
+	surf Surface // set before Run
+
+	// mu guards what follows. It is taken after apply, never before.
+	mu      sync.Mutex
+	held    map[Ino]int
+	orphans map[Ino]bool // without a name, deleted when released
+	durable model.VV     // of K, what is on disk
+	acks    map[string]Ack
+	failed  error
+	commits uint64 // so far
+	counted counted
+
+	pace  *pacer
+	wants *queue // inodes whose bytes are to be fetched
+	dirty chan struct{}
+	cuts  chan chan error // requests to cut at once
+}
+
+// An Ack is what a peer says it has.
+type Ack struct {
+	K       model.VV // durable there
+	Missing uint64   // blocks of it that it still lacks
+}
+
+// Open opens a folder. It starts nothing.
+func Open(o Options) (*Folder, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Remote == nil {
+		o.Remote = offline{}
+	}
+	ix, err := index.Open(o.Disk.Meta(), o.Number)
+	if err != nil {
+		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
+	}
+	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
+		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
+		held: map[Ino]int{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{},
+		pace: newPacer(), wants: newQueue(), dirty: make(chan struct{}, 1), cuts: make(chan chan error)}
+	ix.SetSeal(f.seal)
+	ix.SetOwner(o.UID, o.GID)
+	return f, nil
+}
+
+// SetSurface gives the folder what shows it, before Run.
+func (f *Folder) SetSurface(s Surface) { f.surf = s }
+
+// ID names the folder on all peers.
+func (f *Folder) ID() [32]byte { return f.o.ID }
+
+// Name is what its user calls it here.
+func (f *Folder) Name() string { return f.o.Name }
+
+// Store holds the folder's blocks.
+func (f *Folder) Store() *blocks.Store { return f.store }
+
+// ReadOnly tells whether local changes are refused.
+func (f *Folder) ReadOnly() bool { return f.o.ReadOnly }
+
+// Run cuts, fetches, publishes and syncs until ctx ends. Before it returns,
+// everything closed is cut and durable.
+func (f *Folder) Run(ctx context.Context) error {
+	if err := f.disk.Sync(); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	f.recover()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return f.runCutter(ctx) })
+	g.Go(func() error { return f.runPuller(ctx) })
+	g.Go(func() error { return f.runSyncer(ctx) })
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	return errors.Join(err, f.cutAll(stop), f.Sync())
+}
+
+// recover takes up the work that the last run left.
+func (f *Folder) recover() {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	f.ix.Names(func(dir Ino, _ string, y index.Drift) {
+		if y.Ours {
+			f.pace.note(dir, time.Now(), false)
+		}
+	})
+	t := f.ix.Begin()
+	f.ix.AllBytes(func(ino Ino, w index.Bytes) {
+		if !w.Ours {
+			f.wants.add(ino)
+		} else if r := t.Row(ino); r != nil {
+			f.pace.note(r.Parent, time.Now(), false)
+		}
+	})
+	t.Abort()
+}
+
+// update runs fn in a transaction under the apply lock. fn checks everything
+// before it changes anything.
+func (f *Folder) update(fn func(t *index.Tx) error) error {
+	f.apply.Lock()
+	err := f.broken()
+	var flips []Flip
+	if err == nil {
+		t := f.ix.Begin()
+		if err = fn(t); err != nil {
+			t.Abort()
+		} else {
+			flips, err = f.commit(t)
+		}
+	}
+	f.apply.Unlock()
+	f.show(flips)
+	return err
+}
+
+// commit ends a transaction. A failure stops the folder: what is in memory may
+// be ahead of the rows.
+func (f *Folder) commit(t *index.Tx) ([]Flip, error) {
+	flips := t.Flips()
+	for _, ino := range t.Fresh() {
+		f.wants.add(ino)
+	}
+	if err := t.Commit(); err != nil {
+		f.mu.Lock()
+		f.failed = fmt.Errorf("folder %s stopped: %w (restart the daemon; if it comes again: clachan db check)", f.o.Name, err)
+		f.mu.Unlock()
+		f.log.Error("commit failed", "err", err)
+		return nil, err
+	}
+	f.mu.Lock()
+	f.commits++
+	f.mu.Unlock()
+	select {
+	case f.dirty <- struct{}{}:
+	default:
+	}
+	f.settleOrphans(flips)
+	out := make([]Flip, len(flips))
+	for i, x := range flips {
+		out[i] = Flip(x)
+	}
+	return out, nil
+}
+
+func (f *Folder) broken() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failed
+}
+
+// Err is what stopped the folder, nil while it works.
+func (f *Folder) Err() error { return f.broken() }
+
+func (f *Folder) show(flips []Flip) {
+	if len(flips) > 0 && f.surf != nil {
+		f.surf.Shown(flips)
+	}
+}
+
+// Sync returns when everything done before is durable. Many callers share one
+// sync of the disk.
+func (f *Folder) Sync() error {
+	f.apply.Lock()
+	k := f.ix.K()
+	f.apply.Unlock()
+	if err := f.disk.Sync(); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	f.mu.Lock()
+	grown := !k.LE(f.durable)
+	f.durable = f.durable.Join(k)
+	now := f.durable
+	f.mu.Unlock()
+	if grown {
+		f.o.Remote.Announce(now)
+	}
+	return nil
+}
+
+// runSyncer makes durable what nobody asks to be, within 5 s.
+func (f *Folder) runSyncer(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.dirty:
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(4 * time.Second):
+		}
+		if err := f.Sync(); err != nil {
+			f.log.Error("sync", "err", err)
+		}
+	}
+}
+
+// Hold keeps an inode while it is known to programs: unlinked, it lives on.
+func (f *Folder) Hold(ino Ino) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held[ino]++
+}
+
+// Release undoes one Hold.
+func (f *Folder) Release(ino Ino) {
+	f.mu.Lock()
+	f.held[ino]--
+	gone := false
+	if f.held[ino] <= 0 {
+		delete(f.held, ino)
+		gone = f.orphans[ino]
+		delete(f.orphans, ino)
+	}
+	f.mu.Unlock()
+	if gone {
+		f.dropOrphan(ino)
+	}
+}
+
+func (f *Folder) dropOrphan(ino Ino) {
+	err := f.update(func(t *index.Tx) error {
+		t.DropOrphan(ino)
+		return nil
+	})
+	if err != nil {
+		f.log.Error("delete unlinked inode", "err", err)
+	}
+}
+
+// settleOrphans deletes what has lost its last name, unless somebody holds it.
+func (f *Folder) settleOrphans(flips []index.Flip) {
+	var gone []Ino
+	f.mu.Lock()
+	for _, x := range flips {
+		if x.Old != 0 && f.isOrphan(x.Old) {
+			if f.held[x.Old] > 0 {
+				f.orphans[x.Old] = true
+			} else {
+				gone = append(gone, x.Old)
+			}
+		}
+	}
+	f.mu.Unlock()
+	if len(gone) == 0 {
+		return
+	}
+	t := f.ix.Begin()
+	for _, ino := range gone {
+		t.DropOrphan(ino)
+	}
+	if err := t.Commit(); err != nil {
+		f.log.Error("delete unlinked inodes", "err", err)
+	}
+}
+
+func (f *Folder) isOrphan(ino Ino) bool {
+	r, err := f.ix.Attr(ino)
+	return err == nil && r.Kind != model.Dir && r.Nlink == 0
+}

@@ -1,0 +1,185 @@
+package index
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// Check makes the state and the view anew from the log and compares them with
+// the rows. report is called with each difference. The caller holds the apply
+// lock.
+func (ix *Index) Check(report func(error)) error {
+	mem, err := ix.replay()
+	if err != nil {
+		return fmt.Errorf("check index: %w", err)
+	}
+	t := ix.Begin()
+	defer t.Abort()
+	c := &check{ix: ix, t: t, mem: mem, report: report}
+	for id := range mem.Nodes {
+		c.node(id)
+	}
+	err = ix.scan(ix.keys.table(tableID), func(k, _ []byte) error {
+		id := model.ID(k[5:])
+		if n := t.Node(id); mem.Nodes[id] == nil && n != nil && (len(n.Heads) > 0 || len(n.Links) > 0 || len(n.Attrs) > 0) {
+			report(fmt.Errorf("node %v is in no batch of the log", id))
+		}
+		return nil
+	})
+	for id, n := range mem.Nodes {
+		if n.Kind == model.Dir && mem.Alive(id) {
+			c.dir(id)
+		}
+	}
+	return errors.Join(err, c.tree(), t.Err())
+}
+
+// replay joins all batches of the log, those not yet known included.
+func (ix *Index) replay() (*model.Mem, error) {
+	s := ix.Snapshot()
+	defer s.Close()
+	for _, r := range s.dict.reps {
+		s.K = s.K.With(model.Dot{Replica: r.ID, Seq: r.Hi})
+	}
+	origins := map[model.Dot]model.Origin{}
+	mem := model.NewMem(ix.fold, func(d model.Dot) model.Origin { return origins[d] })
+	for b, err := range s.Since(nil) {
+		if err != nil {
+			return nil, err
+		}
+		h, changes, err := ix.seal.Decode(b)
+		if err != nil {
+			return nil, err
+		}
+		for i, c := range changes {
+			d := model.Dot{Replica: h.Replica, Seq: h.Lo + uint64(i)}
+			origins[d] = model.Origin{K: h.Deps.With(model.Dot{Replica: d.Replica, Seq: d.Seq - 1}),
+				By: model.Label{Author: h.Author, Device: h.Device}, UTC: h.UTC}
+			if !c.ID.IsZero() {
+				mem.Apply(c, h.Deps)
+			}
+		}
+	}
+	return mem, nil
+}
+
+type check struct {
+	ix     *Index
+	t      *Tx
+	mem    *model.Mem
+	report func(error)
+}
+
+func (c *check) node(id model.ID) {
+	want, got := c.mem.Nodes[id], c.t.Node(id)
+	if got == nil {
+		c.report(fmt.Errorf("node %v of the log has no row", id))
+		return
+	}
+	for _, f := range []struct {
+		name      string
+		want, got any
+	}{
+		{"kind", want.Kind, got.Kind}, {"versions", want.Heads, got.Heads}, {"deletions", want.Gone, got.Gone},
+		{"names", want.Links, got.Links}, {"attributes", want.Attrs, got.Attrs},
+	} {
+		if !equal(f.want, f.got) {
+			c.report(fmt.Errorf("node %v: %s are %+v, by the log %+v", id, f.name, f.got, f.want))
+		}
+	}
+}
+
+func equal(a, b any) bool {
+	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
+	if x.Kind() == reflect.Slice || x.Kind() == reflect.Map {
+		if x.Len() == 0 && y.Len() == 0 {
+			return true
+		}
+	}
+	return reflect.DeepEqual(a, b)
+}
+
+// dir compares what the view has in a directory.
+func (c *check) dir(id model.ID) {
+	ino := c.t.Ino(id)
+	r := c.t.Row(ino)
+	if ino == 0 || r == nil {
+		c.report(fmt.Errorf("directory %v has no row", id))
+		return
+	}
+	want := map[string]model.ID{}
+	kids := uint64(0)
+	for _, e := range c.mem.List(id) {
+		want[e.Name] = e.Node()
+		if !e.Extra {
+			kids++
+		}
+	}
+	if r.Kids != kids {
+		c.report(fmt.Errorf("directory %d counts %d children, by the log %d", ino, r.Kids, kids))
+	}
+	got := map[string]model.ID{}
+	err := c.ix.Page(ino, 0, func(_ uint64, name string, e Entry) bool {
+		if v := c.t.viewAt(ino, name); !v.IsZero() {
+			got[name] = v
+		}
+		return true
+	})
+	if err != nil {
+		c.report(err)
+	}
+	for k, y := range c.ix.names {
+		if k.dir == ino && !y.View.IsZero() {
+			got[k.name] = y.View
+		}
+	}
+	for name, id := range want {
+		if got[name] != id {
+			c.report(fmt.Errorf("directory %d: %q shows %v, by the log %v", ino, name, got[name], id))
+		}
+	}
+	for name, id := range got {
+		if _, ok := want[name]; !ok {
+			c.report(fmt.Errorf("directory %d: %q shows %v, by the log nothing", ino, name, id))
+		}
+	}
+}
+
+// tree checks what the tree says of itself: names lead to inodes, inodes count
+// their names.
+func (c *check) tree() error {
+	names := map[Ino]uint32{}
+	err := c.ix.scan(c.ix.keys.table(tableEntry), func(k, v []byte) error {
+		dir, name := Ino(binary.BigEndian.Uint64(k[5:])), string(k[21:])
+		e, err := decodeEntry(v)
+		if err != nil {
+			return err
+		}
+		names[e.Ino]++
+		switch r := c.t.Row(e.Ino); {
+		case r == nil:
+			c.report(fmt.Errorf("directory %d: %q leads to inode %d, which is not there", dir, name, e.Ino))
+		case r.Kind != e.Kind:
+			c.report(fmt.Errorf("directory %d: %q has kind %d, its inode %d", dir, name, e.Kind, r.Kind))
+		case r.Kind == model.Dir && r.Parent != dir:
+			c.report(fmt.Errorf("directory %d says that it is in %d, not in %d", e.Ino, r.Parent, dir))
+		}
+		return nil
+	})
+	inos := make([]Ino, 0, len(names))
+	for ino := range names {
+		inos = append(inos, ino)
+	}
+	slices.Sort(inos)
+	for _, ino := range inos {
+		if r := c.t.Row(ino); r != nil && r.Kind != model.Dir && r.Nlink != names[ino] {
+			c.report(fmt.Errorf("inode %d counts %d names, has %d", ino, r.Nlink, names[ino]))
+		}
+	}
+	return err
+}

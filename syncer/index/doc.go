@@ -1,0 +1,33 @@
+// Package index keeps a folder's nodes, tree, log and drift in rows of the meta
+// database, and the tree up to date as changes are joined.
+//
+// # Rows
+//
+// Every key is folder u32 BE, a table byte, then:
+//
+//	n ino8                node: see codec.go; one row an inode number
+//	i id16                the inode number of a node
+//	d dir8 hash8 name     tree entry: inode number, kind; hash is keyed, 63 bits, and the readdir cookie
+//	g dir8 fold(base)     crowded name: its claimants, and the names handed to losers
+//	u id16                directory that is not at its newest place
+//	y dir8 hash8 name     name drift: what the view has, what the user has seen, ours or theirs
+//	w ino8                content drift: bytes staged here, or bytes wanted from others
+//	x ino8 name           extended attribute, as shown here
+//	o ino8                orphan: unlinked, perhaps still open; deleted at the next start
+//	r ridx4               replica: its id, how much of its log is known, hash of its last header
+//	b ridx4 hi8           batch: live count, dead changes, header as signed
+//	c ridx4 hi8           body of the batch, dead changes perhaps as hashes
+//	m name                next inode number, own replica, lamport, hash key
+//	v key                 device rows of folder 0
+//
+// Inside rows a node is its inode number and a replica its place in the
+// dictionary of r rows.
+//
+// # Invariants
+//
+// For every name: tree = view, unless a y row says what the view has. For every
+// file: the bytes shown are those of the winning version, unless the row says
+// which are (Shown) or a w row that they are staged. A change's batch is kept
+// while a field of its node cites its dot. Only the holder of the folder's
+// apply lock begins a Tx; readers go to the database without a lock.
+package index

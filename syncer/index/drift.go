@@ -1,0 +1,469 @@
+package index
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+func (t *Tx) now() int64 { return time.Now().UnixNano() }
+
+// want asks for the bytes of the version that a file is to show.
+func (t *Tx) want(ino Ino, r *Row) {
+	if r.Kind != model.File {
+		t.describe(r, t.Wanted(ino).Content, t.Wanted(ino).Mtime)
+		return
+	}
+	t.SetBytes(ino, &Bytes{})
+	t.fresh = append(t.fresh, ino)
+}
+
+// Want asks for the bytes of the version that an inode is to show.
+func (t *Tx) Want(ino Ino) { t.want(ino, t.Row(ino)) }
+
+// Show makes the tree follow the view under a name, if its drift is not ours.
+func (t *Tx) Show(dir Ino, name string, id model.ID) {
+	t.show(dir, name, id)
+	t.unblock()
+}
+
+// Fresh returns the files whose bytes are wanted since this Tx.
+func (t *Tx) Fresh() []Ino {
+	t.settle()
+	return t.fresh
+}
+
+// Wanted is the version a file would show if all bytes were here. The zero
+// Version means that its node is not alive.
+func (t *Tx) Wanted(ino Ino) model.Version {
+	r := t.Row(ino)
+	if r == nil {
+		return model.Version{}
+	}
+	if r.Node != nil {
+		if s := r.Node.Shown(); len(s) > 0 {
+			return s[0]
+		}
+	}
+	if of := t.rowOf(r.Of); !r.Of.IsZero() && of != nil && of.Node != nil {
+		for _, h := range of.Node.Shown() {
+			if h.Orig == r.OfOrig {
+				return h
+			}
+		}
+	}
+	return model.Version{}
+}
+
+// describe gives a row what its content says.
+func (t *Tx) describe(r *Row, c string, mtime int64) {
+	if r.Kind == model.Symlink {
+		r.Size, r.Alloc = int64(len(c)), 0
+	} else if v, err := content.Decode(c); err == nil {
+		r.Size = v.Size
+	} else {
+		t.fail(err)
+	}
+	r.Mtime, r.Ctime = mtime, t.now()
+	r.Atime = max(r.Atime, mtime)
+}
+
+// retarget lets a node's row follow its replicated part: attributes at once,
+// bytes when they are here.
+func (t *Tx) retarget(id model.ID, was *touch) {
+	ino := t.Ino(id)
+	r := t.rowOf(id)
+	if r == nil || r.Node == nil {
+		return
+	}
+	t.followAttrs(ino, r, was)
+	if !t.alive(id) || r.Kind == model.Dir {
+		return
+	}
+	main := r.Node.Shown()[0]
+	w, drift := t.Bytes(ino)
+	switch {
+	case r.Kind == model.Symlink:
+		t.describe(r, main.Content, main.Mtime)
+	case r.Shown == nil && was.main == nil || r.Nlink == 0 && (!drift || !w.Ours): // not shown yet
+		if !drift {
+			t.want(ino, r)
+		}
+		return
+	case r.Shown == nil && was.main.Content == main.Content, r.Shown != nil && r.Shown.Content == main.Content:
+		r.Shown = nil
+		if drift && !w.Ours {
+			t.SetBytes(ino, nil)
+		}
+		if r.Mtime != main.Mtime && !(drift && w.Ours) {
+			r.Mtime, r.Ctime = main.Mtime, t.now()
+			t.flips = append(t.flips, Flip{Content: ino})
+		}
+	default:
+		if r.Shown == nil {
+			r.Shown = &Shown{Orig: was.main.Orig, Content: was.main.Content, Mtime: was.main.Mtime}
+		}
+		if !drift || !w.Ours {
+			t.want(ino, r)
+		}
+	}
+	t.Changed(ino)
+}
+
+// followAttrs shows replicated attributes that changed, but for those that were
+// changed here too and are to be cut.
+func (t *Tx) followAttrs(ino Ino, r *Row, was *touch) {
+	if w, ok := t.Bytes(ino); ok && w.Ours && w.Attrs {
+		return
+	}
+	changed := false
+	for name, a := range r.Node.Attrs {
+		if was.attrs[name] == a {
+			continue
+		}
+		changed = true
+		switch {
+		case name == model.AttrMode && len(a.Val) == 2:
+			r.Mode = r.Mode&^0o777 | uint32(binary.BigEndian.Uint16([]byte(a.Val)))&0o777
+		case name == model.AttrMtime && len(a.Val) == 8 && r.Kind == model.Dir:
+			r.Mtime = int64(binary.BigEndian.Uint64([]byte(a.Val)))
+		case strings.HasPrefix(name, model.XattrTag+"user."):
+			if a.Val == "" {
+				t.SetXattr(ino, name[1:], nil)
+			} else {
+				t.SetXattr(ino, name[1:], []byte(a.Val[1:]))
+			}
+		}
+	}
+	if changed {
+		if r.Ctime = t.now(); r.Btime == 0 {
+			r.Btime = r.Ctime
+		}
+		t.Changed(ino)
+		t.flips = append(t.flips, Flip{Content: ino})
+	}
+}
+
+// Attrs returns the attributes that a file shows and that replicate.
+func (t *Tx) Attrs(ino Ino) map[string]string {
+	r := t.Row(ino)
+	m := map[string]string{model.AttrMode: string(binary.BigEndian.AppendUint16(nil, uint16(r.Mode&0o777)))}
+	for name, val := range t.Xattrs(ino) {
+		if strings.HasPrefix(name, "user.") {
+			m[model.XattrTag+name] = "=" + string(val)
+		}
+	}
+	return m
+}
+
+// showAll makes the tree follow the view under the names: directories leave
+// their old places first, files only once they have their new ones, so that
+// neither is for a moment without any.
+func (t *Tx) showAll(ns names) {
+	var moved, gone []nameKey
+	for k, id := range ns {
+		if !id.IsZero() {
+			continue
+		}
+		if e, ok := t.Entry(k.dir, k.name); ok && e.Kind == model.Dir && t.alive(t.Row(e.Ino).ID) {
+			moved = append(moved, k)
+		} else {
+			gone = append(gone, k)
+		}
+	}
+	for _, k := range moved {
+		t.show(k.dir, k.name, model.ID{})
+	}
+	for k, id := range ns {
+		if !id.IsZero() {
+			t.show(k.dir, k.name, id)
+		}
+	}
+	for _, k := range gone {
+		t.show(k.dir, k.name, model.ID{})
+	}
+	t.unblock()
+}
+
+// unblock removes directories that wait for what is in them to go.
+func (t *Tx) unblock() {
+	for again := true; again; {
+		again = false
+		for k, y := range t.ix.names {
+			if y.Ours || !y.View.IsZero() {
+				continue
+			}
+			t.show(k.dir, k.name, model.ID{})
+			if _, still := t.ix.names[k]; !still {
+				again = true
+			}
+		}
+	}
+}
+
+// show is the one way from the view into the tree. A name that its user has
+// changed and that is not cut yet keeps what the user left there; bytes not
+// here yet are waited for.
+func (t *Tx) show(dir Ino, name string, id model.ID) {
+	y, drift := t.Drift(dir, name)
+	if drift && y.Ours {
+		y.View = id
+		t.SetDrift(dir, name, &y)
+		return
+	}
+	var target Ino
+	if !id.IsZero() {
+		target = t.Ino(id)
+	}
+	e, ok := t.Entry(dir, name)
+	var seen model.ID
+	if ok {
+		if e.Ino == target {
+			t.SetDrift(dir, name, nil)
+			return
+		}
+		if r := t.Row(e.Ino); r != nil {
+			seen = r.ID
+		}
+	} else if target == 0 {
+		t.SetDrift(dir, name, nil)
+		return
+	}
+	switch {
+	case ok && !e.Kind.Replicates(): // of this machine only: it stays
+		t.SetDrift(dir, name, &Drift{View: id})
+	case ok && target == 0 && e.Kind == model.Dir && !t.alive(seen) && !t.Empty(e.Ino): // what is in it is of this machine only, or not cut yet
+		t.SetDrift(dir, name, &Drift{Seen: seen})
+	case ok && target == 0 && t.staged(e.Ino): // an edit beats a delete
+		t.SetDrift(dir, name, &Drift{Seen: seen, SeenOrig: t.ShownOrig(e.Ino), Ours: true})
+	case target != 0 && !t.ready(target):
+		t.SetDrift(dir, name, &Drift{View: id, Seen: seen})
+	default:
+		t.SetDrift(dir, name, nil)
+		t.flip(dir, name, target)
+	}
+}
+
+func (t *Tx) staged(ino Ino) bool {
+	w, ok := t.Bytes(ino)
+	r := t.Row(ino)
+	return ok && w.Ours && w.Written && r != nil && r.Nlink == 1
+}
+
+// ready tells whether an inode may be shown: its bytes are here, or it is shown
+// already with older ones.
+func (t *Tx) ready(ino Ino) bool {
+	r := t.Row(ino)
+	if r == nil || r.Kind != model.File || r.Nlink > 0 {
+		return true
+	}
+	w, drift := t.Bytes(ino)
+	return !drift || w.Ours
+}
+
+// flip puts target, 0 for nothing, under a name.
+func (t *Tx) flip(dir Ino, name string, target Ino) {
+	old, _ := t.RemoveEntry(dir, name)
+	if target != 0 {
+		t.SetEntry(dir, name, target)
+	}
+	if r := t.Row(dir); r != nil {
+		now := t.now()
+		r.Ctime = now
+		if _, set := r.attr(model.AttrMtime); !set {
+			r.Mtime = now
+		}
+		t.Changed(dir)
+	}
+	if r := t.Row(old); old != 0 && r != nil && r.Kind != model.Dir && r.Nlink == 0 {
+		t.Orphan(old)
+	}
+	t.flips = append(t.flips, Flip{Dir: dir, Name: name, Old: old, New: target})
+}
+
+func (r *Row) attr(name string) (string, bool) {
+	if r.Node == nil {
+		return "", false
+	}
+	a, ok := r.Node.Attrs[name]
+	return a.Val, ok && a.Val != ""
+}
+
+// ShownOrig is the version whose bytes an inode shows; zero: never committed.
+func (t *Tx) ShownOrig(ino Ino) model.Dot {
+	r := t.Row(ino)
+	if r == nil {
+		return model.Dot{}
+	}
+	if r.Shown != nil {
+		return r.Shown.Orig
+	}
+	return t.Wanted(ino).Orig
+}
+
+// Publish shows the bytes of a file, of which the caller has found all here:
+// those of version orig, with alloc bytes that are not holes. busy tells
+// whether an inode is open or dirty: then its names get a new inode, and it
+// lives on with the bytes it has. It returns false if something else is wanted
+// by now, or if the user moved the file meanwhile.
+func (t *Tx) Publish(ino Ino, orig model.Dot, alloc int64, busy func(Ino) bool) bool {
+	t.settle()
+	r := t.Row(ino)
+	w, drift := t.Bytes(ino)
+	v := t.Wanted(ino)
+	if r == nil || !drift || w.Ours || v.Orig != orig || v.Dot == (model.Dot{}) {
+		if drift && !w.Ours && v.Dot == (model.Dot{}) {
+			t.SetBytes(ino, nil)
+		}
+		return false
+	}
+	at := t.shownNames(ino)
+	if r.Nlink > 0 && busy(ino) {
+		if len(at) != int(r.Nlink) {
+			return false // moved here and not cut yet: after the cut
+		}
+		ino = t.replace(ino, at)
+		r = t.Row(ino)
+	} else if r.Nlink > 0 {
+		t.flips = append(t.flips, Flip{Content: ino})
+	}
+	t.SetBytes(ino, nil)
+	t.describe(r, v.Content, v.Mtime)
+	r.Shown, r.Alloc = nil, alloc
+	if r.Btime == 0 {
+		r.Btime = r.Ctime
+	}
+	t.Changed(ino)
+	for _, k := range t.waiting(r.ID) {
+		t.show(k.dir, k.name, r.ID)
+	}
+	return true
+}
+
+// A Place is a name of a directory.
+type Place struct {
+	Dir  Ino
+	Name string
+}
+
+// ShownNames returns the names under which tree and view both have an inode.
+func (t *Tx) ShownNames(ino Ino) (out []Place) {
+	for _, k := range t.shownNames(ino) {
+		out = append(out, Place{k.dir, k.name})
+	}
+	return out
+}
+
+// shownNames returns the names under which the tree has an inode, as far as
+// they are those of the view.
+func (t *Tx) shownNames(ino Ino) []nameKey {
+	var out []nameKey
+	r := t.Row(ino)
+	id := r.ID
+	if r.Node == nil || !r.Node.Live() {
+		id = r.Of
+	}
+	for _, e := range t.Entries(id) {
+		if e.Node() != r.ID {
+			continue
+		}
+		dir := t.Ino(e.Parent)
+		if x, ok := t.Entry(dir, e.Name); ok && x.Ino == ino {
+			out = append(out, nameKey{dir, e.Name})
+		}
+	}
+	return out
+}
+
+// replace gives the node of an open inode another, under the same names.
+func (t *Tx) replace(ino Ino, at []nameKey) Ino {
+	old := t.Row(ino)
+	r := *old
+	r.Nlink, r.Shown = 0, nil
+	fresh := t.Allocate(&r)
+	t.bindID(r.ID, fresh)
+	for name, val := range t.Xattrs(ino) {
+		t.SetXattr(fresh, name, val)
+	}
+	t.SetBytes(ino, nil)
+	old.ID, old.Node, old.Of, old.OfOrig = model.ID{}, nil, model.ID{}, model.Dot{}
+	t.Changed(ino)
+	for _, k := range at {
+		t.flip(k.dir, k.name, fresh)
+	}
+	return fresh
+}
+
+// waiting returns the names that wait for a node's bytes.
+func (t *Tx) waiting(id model.ID) []nameKey {
+	var out []nameKey
+	for _, e := range t.Entries(id) {
+		k := nameKey{t.Ino(e.Parent), e.Name}
+		if y, ok := t.ix.names[k]; ok && !y.Ours && y.View == id {
+			out = append(out, k)
+		}
+	}
+	if r := t.rowOf(id); r != nil && !r.Of.IsZero() && r.Of != id {
+		for _, e := range t.Entries(r.Of) {
+			k := nameKey{t.Ino(e.Parent), e.Name}
+			if y, ok := t.ix.names[k]; ok && !y.Ours && y.View == id && !slices.Contains(out, k) {
+				out = append(out, k)
+			}
+		}
+	}
+	return out
+}
+
+// Shows returns the committed bytes that a file shows: its content as encoded,
+// which version, its mtime.
+func (ix *Index) Shows(ino Ino) (Shown, error) {
+	for range 2 { // an alias may be pinned between two reads
+		r, err := ix.full(ino)
+		if err != nil {
+			return Shown{}, err
+		}
+		switch {
+		case r.Shown != nil:
+			return *r.Shown, nil
+		case r.Kind == model.Symlink && r.Target != "" && r.Node == nil:
+			return Shown{Content: r.Target, Mtime: r.Mtime}, nil
+		case r.Node != nil && len(r.Node.Heads) > 0:
+			v, _ := r.Node.Best()
+			if s := r.Node.Shown(); len(s) > 0 {
+				v = s[0]
+			}
+			return Shown{v.Orig, v.Content, v.Mtime}, nil
+		case r.Of.IsZero():
+			return Shown{}, nil // nothing committed yet
+		}
+		v, err := ix.get(ix.keys.id(r.Of))
+		if err != nil || len(v) != 8 {
+			return Shown{}, errors.Join(err, errRow)
+		}
+		of, err := ix.full(Ino(binary.BigEndian.Uint64(v)))
+		if err != nil {
+			return Shown{}, err
+		}
+		if of.Node != nil {
+			for _, h := range of.Node.Heads {
+				if h.Orig == r.OfOrig {
+					return Shown{h.Orig, h.Content, h.Mtime}, nil
+				}
+			}
+		}
+	}
+	return Shown{}, ErrNotFound
+}
+
+func (ix *Index) full(ino Ino) (*Row, error) {
+	v, err := ix.get(ix.keys.node(ino))
+	if err != nil {
+		return nil, err
+	}
+	return decodeRow(v, ix.dec(), true)
+}

@@ -1,0 +1,345 @@
+package index
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// ErrNotFound means that no row is there.
+var ErrNotFound = errors.New("not in the index")
+
+// An Index is the rows of one folder. Reading methods are safe for concurrent
+// use; all else belongs to the holder of the folder's apply lock.
+type Index struct {
+	db   *pebble.DB
+	keys keys
+	fold model.Fold
+	dict atomic.Pointer[dict] // replaced, never changed
+
+	// Of the holder of the apply lock:
+	nextIno Ino
+	replica model.Replica
+	lamport uint64
+	names   map[nameKey]Drift // the y rows
+	bytes   map[Ino]Bytes     // the w rows
+	undone  map[model.ID]bool // the u rows
+	owner   [2]uint32         // uid and gid of what others make
+	seal    model.Seal
+}
+
+// dict numbers the replicas: their numbers stand in rows.
+type dict struct {
+	reps  []Rep
+	index map[model.Replica]uint32
+}
+
+// A Rep is what is known of a replica's log.
+type Rep struct {
+	ID    model.Replica
+	Known uint64   // joined up to here, without gaps
+	Last  [32]byte // hash of its newest header here
+	Hi    uint64   // where that header ends
+}
+
+type nameKey struct {
+	dir  Ino
+	name string
+}
+
+// Open opens the rows of a folder, or makes them.
+func Open(db *pebble.DB, folder uint32) (*Index, error) {
+	ix := &Index{db: db, keys: keys{folder: folder}, fold: model.Bytes,
+		names: map[nameKey]Drift{}, bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}}
+	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
+	for _, step := range []func() error{ix.openMeta, ix.openReplicas, ix.openDrift, ix.dropOrphans} {
+		if err := step(); err != nil {
+			return nil, fmt.Errorf("open index: %w", err)
+		}
+	}
+	return ix, nil
+}
+
+func (ix *Index) openMeta() error {
+	v, err := ix.get(ix.keys.meta("state"))
+	if errors.Is(err, ErrNotFound) {
+		return ix.create()
+	}
+	if err != nil {
+		return err
+	}
+	if len(v) != 57 || v[0] != rowVersion {
+		return errRow
+	}
+	copy(ix.keys.hash[:], v[1:33])
+	ix.replica = model.Replica(binary.BigEndian.Uint64(v[33:]))
+	ix.nextIno = Ino(binary.BigEndian.Uint64(v[41:]))
+	ix.lamport = binary.BigEndian.Uint64(v[49:])
+	return nil
+}
+
+func (ix *Index) metaState() []byte {
+	b := append([]byte{rowVersion}, ix.keys.hash[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(ix.replica))
+	b = binary.BigEndian.AppendUint64(b, uint64(ix.nextIno))
+	return binary.BigEndian.AppendUint64(b, ix.lamport)
+}
+
+// create makes an empty folder: a root directory and a replica of its own.
+func (ix *Index) create() error {
+	var r [8]byte
+	rand.Read(ix.keys.hash[:])
+	rand.Read(r[:])
+	ix.replica = model.Replica(max(binary.BigEndian.Uint64(r[:]), 1))
+	ix.nextIno = RootIno + 1
+	t := ix.Begin()
+	t.put(RootIno, &Row{ID: model.RootID, Kind: model.Dir, Mode: 0o755, Nlink: 2, Parent: RootIno,
+		Node: &model.Node{ID: model.RootID, Kind: model.Dir}})
+	t.bindID(model.RootID, RootIno)
+	t.number(ix.replica)
+	return t.Commit()
+}
+
+func (ix *Index) openReplicas() error {
+	d := &dict{index: map[model.Replica]uint32{}}
+	err := ix.scan(ix.keys.table(tableRep), func(k, v []byte) error {
+		if len(v) != 57 || v[0] != rowVersion || binary.BigEndian.Uint32(k[5:]) != uint32(len(d.reps)) {
+			return errRow
+		}
+		r := Rep{ID: model.Replica(binary.BigEndian.Uint64(v[1:])), Known: binary.BigEndian.Uint64(v[9:]),
+			Hi: binary.BigEndian.Uint64(v[17:]), Last: [32]byte(v[25:])}
+		d.index[r.ID] = uint32(len(d.reps))
+		d.reps = append(d.reps, r)
+		return nil
+	})
+	ix.dict.Store(d)
+	return err
+}
+
+func (r Rep) encode() []byte {
+	b := binary.BigEndian.AppendUint64([]byte{rowVersion}, uint64(r.ID))
+	b = binary.BigEndian.AppendUint64(b, r.Known)
+	b = binary.BigEndian.AppendUint64(b, r.Hi)
+	return append(b, r.Last[:]...)
+}
+
+func (ix *Index) openDrift() error {
+	d := ix.dec()
+	err := ix.scan(ix.keys.table(tableName), func(k, v []byte) error {
+		y, err := decodeDrift(v, d)
+		if err != nil || len(k) < 5+16 {
+			return errRow
+		}
+		ix.names[nameKey{Ino(binary.BigEndian.Uint64(k[5:])), string(k[21:])}] = y
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = ix.scan(ix.keys.table(tableBytes), func(k, v []byte) error {
+		w, err := decodeBytes(v, d)
+		if err == nil {
+			ix.bytes[Ino(binary.BigEndian.Uint64(k[5:]))] = w
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return ix.scan(ix.keys.table(tableUndone), func(k, _ []byte) error {
+		ix.undone[model.ID(k[5:])] = true
+		return nil
+	})
+}
+
+// dropOrphans deletes what was unlinked and open when the last run ended.
+func (ix *Index) dropOrphans() error {
+	var inos []Ino
+	err := ix.scan(ix.keys.table(tableOrphan), func(k, _ []byte) error {
+		inos = append(inos, Ino(binary.BigEndian.Uint64(k[5:])))
+		return nil
+	})
+	if err != nil || len(inos) == 0 {
+		return err
+	}
+	t := ix.Begin()
+	for _, ino := range inos {
+		t.DropOrphan(ino)
+	}
+	return t.Commit()
+}
+
+// Replica is this database's own.
+func (ix *Index) Replica() model.Replica { return ix.replica }
+
+// Lamport is the largest Lamport time seen.
+func (ix *Index) Lamport() uint64 { return ix.lamport }
+
+// K is all that has been joined.
+func (ix *Index) K() model.VV {
+	var v model.VV
+	for _, r := range ix.dict.Load().reps {
+		v = v.With(model.Dot{Replica: r.ID, Seq: r.Known})
+	}
+	return v
+}
+
+// Fold compares names.
+func (ix *Index) Fold(s string) string { return ix.fold(s) }
+
+func (ix *Index) get(key []byte) ([]byte, error) { return get(ix.db, key) }
+
+func get(r pebble.Reader, key []byte) ([]byte, error) {
+	v, c, err := r.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read index: %w", err)
+	}
+	out := append([]byte(nil), v...)
+	return out, c.Close()
+}
+
+// scan calls f with each row whose key begins with prefix.
+func (ix *Index) scan(prefix []byte, f func(k, v []byte) error) error {
+	return scan(ix.db, prefix, after(prefix), f)
+}
+
+var errStop = errors.New("stop")
+
+func scan(r pebble.Reader, from, to []byte, f func(k, v []byte) error) error {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	if err != nil {
+		return fmt.Errorf("scan index: %w", err)
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err == nil {
+			err = f(it.Key(), v)
+		}
+		if err != nil {
+			return errors.Join(ignoreStop(err), it.Close())
+		}
+	}
+	return it.Close()
+}
+
+func ignoreStop(err error) error {
+	if err == errStop {
+		return nil
+	}
+	return err
+}
+
+// dec decodes without the replicated part's directories: for readers.
+func (ix *Index) dec() *dec {
+	d := ix.dict.Load()
+	return &dec{
+		rep: func(i uint32) model.Replica {
+			if int(i) >= len(d.reps) {
+				return 0
+			}
+			return d.reps[i].ID
+		},
+		id: func(Ino) model.ID { return model.ID{} },
+	}
+}
+
+// Attr returns the local part of an inode's row.
+func (ix *Index) Attr(ino Ino) (*Row, error) {
+	v, c, err := ix.db.Get(ix.keys.node(ino))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read inode %d: %w", ino, err)
+	}
+	r, err := decodeRow(v, ix.dec(), false)
+	return r, errors.Join(err, c.Close())
+}
+
+// An Entry is a d row.
+type Entry struct {
+	Ino  Ino
+	Kind model.Kind
+}
+
+func (e Entry) encode() []byte {
+	return append(binary.AppendUvarint(nil, uint64(e.Ino)), byte(e.Kind))
+}
+
+func decodeEntry(b []byte) (Entry, error) {
+	v, n := binary.Uvarint(b)
+	if n <= 0 || len(b) != n+1 {
+		return Entry{}, errRow
+	}
+	return Entry{Ino(v), model.Kind(b[n])}, nil
+}
+
+// Lookup returns what the tree has under a name.
+func (ix *Index) Lookup(dir Ino, name string) (Entry, error) {
+	v, c, err := ix.db.Get(ix.keys.entry(tableEntry, dir, name))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return Entry{}, ErrNotFound
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("look up: %w", err)
+	}
+	e, err := decodeEntry(v)
+	return e, errors.Join(err, c.Close())
+}
+
+// Page calls yield with the entries of a directory that stand after the cookie.
+func (ix *Index) Page(dir Ino, cookie uint64, yield func(cookie uint64, name string, e Entry) bool) error {
+	prefix := ix.keys.dir(tableEntry, dir)
+	from := prefix
+	if cookie > 0 {
+		from = binary.BigEndian.AppendUint64(append([]byte(nil), prefix...), cookie+1)
+	}
+	return scan(ix.db, from, after(prefix), func(k, v []byte) error {
+		e, err := decodeEntry(v)
+		if err != nil {
+			return err
+		}
+		if !yield(binary.BigEndian.Uint64(k[13:]), string(k[21:]), e) {
+			return errStop
+		}
+		return nil
+	})
+}
+
+// Xattr returns an extended attribute as shown here.
+func (ix *Index) Xattr(ino Ino, name string) ([]byte, error) { return ix.get(ix.keys.xattr(ino, name)) }
+
+// Xattrs lists the extended attributes of an inode.
+func (ix *Index) Xattrs(ino Ino, yield func(name string, val []byte) bool) error {
+	prefix := ix.keys.dir(tableXattr, ino)
+	return ix.scan(prefix, func(k, v []byte) error {
+		if !yield(string(k[len(prefix):]), v) {
+			return errStop
+		}
+		return nil
+	})
+}
+
+// Delete removes all rows of a folder from the database, but for those of its
+// blocks.
+func Delete(db *pebble.DB, folder uint32) error {
+	k := keys{folder: folder}
+	b := db.NewBatch()
+	for _, t := range []byte{tableNode, tableID, tableEntry, tableCrowd, tableUndone, tableName, tableBytes,
+		tableXattr, tableOrphan, tableRep, tableBatch, tableBody, tableMeta} {
+		prefix := k.table(t)
+		if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
+			return errors.Join(err, b.Close())
+		}
+	}
+	return errors.Join(b.Commit(pebble.Sync), b.Close())
+}

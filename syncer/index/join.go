@@ -1,0 +1,154 @@
+package index
+
+import (
+	"fmt"
+
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// Apply implements model.State: it joins a change into its node's row. The view
+// follows when it is next asked for.
+func (t *Tx) Apply(c model.Change, deps model.VV) {
+	id := c.ID
+	ino := t.Ino(id)
+	if ino == 0 {
+		ino = t.Allocate(&Row{ID: id, Kind: c.Kind})
+		t.bindID(id, ino)
+	}
+	r := t.Row(ino)
+	if r == nil {
+		t.fail(fmt.Errorf("node %v has no row: %w", id, errRow))
+		return
+	}
+	t.touch(id)
+	if r.Node == nil {
+		t.born(r, c.Kind)
+	}
+	if r.Kind != c.Kind {
+		return // an id has one kind: no honest member says otherwise
+	}
+	before := dots(r.Node)
+	r.Node.Join(c, deps)
+	now := dots(r.Node)
+	for d := range before {
+		if !now[d] {
+			t.dead(d)
+		}
+	}
+	for _, l := range r.Node.Links {
+		for _, x := range l.Hist {
+			t.Number(x.Parent) // so that writing the row makes no other
+		}
+	}
+	t.ix.lamport = max(t.ix.lamport, c.Lamport)
+	t.Changed(ino)
+}
+
+// born gives the row of a node that was only named before, or is new, what it
+// needs.
+func (t *Tx) born(r *Row, k model.Kind) {
+	r.Node = &model.Node{ID: r.ID, Kind: k}
+	if r.Btime == 0 && (r.Kind == k || r.Kids == 0) {
+		now := t.now()
+		r.Kind = k
+		r.Mode = 0o644
+		r.Nlink = 0
+		switch k {
+		case model.Dir:
+			r.Mode, r.Nlink = 0o755, 2
+		case model.Symlink:
+			r.Mode = 0o777
+		}
+		r.UID, r.GID = t.ix.owner[0], t.ix.owner[1]
+		r.Mtime, r.Atime, r.Ctime, r.Btime = now, now, now, now
+	}
+}
+
+func dots(n *model.Node) map[model.Dot]bool {
+	m := map[model.Dot]bool{}
+	n.Dots(func(d model.Dot) { m[d] = true })
+	return m
+}
+
+// SetOwner is who owns what others make.
+func (ix *Index) SetOwner(uid, gid uint32) { ix.owner = [2]uint32{uid, gid} }
+
+// A Cut is the tree as a Diff is told of it.
+type Cut struct{ *Tx }
+
+var _ model.Tree = Cut{}
+
+// Bind implements model.Tree: the inode of a new thing shows node id from now
+// on. A dead node that is used again brings its replicated part.
+func (c Cut) Bind(th *model.Thing, id model.ID) {
+	t := c.Tx
+	ino := Ino(th.Ino)
+	r := t.Row(ino)
+	t.touch(id)
+	if old := t.Ino(id); old != 0 && old != ino {
+		o := t.Row(old)
+		r.Node, r.Of, r.OfOrig, r.Kids, r.Crowd, r.Eff = o.Node, o.Of, o.OfOrig, o.Kids, o.Crowd, o.Eff
+		c.strip(old, o)
+	}
+	r.ID = id
+	if r.Node == nil {
+		r.Node = &model.Node{ID: id, Kind: r.Kind}
+	}
+	t.bindID(id, ino)
+	t.Changed(ino)
+}
+
+// strip leaves an inode what is local: it shows no node any more.
+func (c Cut) strip(ino Ino, r *Row) {
+	t := c.Tx
+	if r.Shown == nil && r.Node != nil && r.Kind == model.File {
+		if v, ok := r.Node.Best(); ok {
+			r.Shown = &Shown{v.Orig, v.Content, v.Mtime}
+		}
+	}
+	r.ID, r.Node, r.Of, r.OfOrig = model.ID{}, nil, model.ID{}, model.Dot{}
+	t.Changed(ino)
+	if r.Kind == model.Dir || r.Nlink == 0 {
+		t.Orphan(ino)
+	}
+}
+
+// Swap implements model.Tree: the replicated parts of two files change places.
+func (c Cut) Swap(th *model.Thing, id model.ID) {
+	t := c.Tx
+	a, b := Ino(th.Ino), t.Ino(id)
+	if a == b || b == 0 {
+		return
+	}
+	ra, rb := t.Row(a), t.Row(b)
+	t.touch(id)
+	if !ra.ID.IsZero() {
+		t.touch(ra.ID)
+	}
+	if rb.Shown == nil && rb.Node != nil && rb.Kind == model.File { // who has it open goes on reading it
+		if s := rb.Node.Shown(); len(s) > 0 {
+			rb.Shown = &Shown{s[0].Orig, s[0].Content, s[0].Mtime}
+		}
+	}
+	ra.ID, rb.ID = rb.ID, ra.ID
+	ra.Node, rb.Node = rb.Node, ra.Node
+	ra.Of, rb.Of = rb.Of, ra.Of
+	ra.OfOrig, rb.OfOrig = rb.OfOrig, ra.OfOrig
+	for _, x := range []struct {
+		ino Ino
+		r   *Row
+	}{{a, ra}, {b, rb}} {
+		if !x.r.ID.IsZero() {
+			t.bindID(x.r.ID, x.ino)
+		}
+		t.Changed(x.ino)
+	}
+	for _, ino := range []Ino{a, b} { // what was wanted is no longer, for this inode
+		if w, ok := t.Bytes(ino); ok && !w.Ours {
+			t.SetBytes(ino, nil)
+		}
+	}
+	if rb.ID.IsZero() && rb.Nlink == 0 {
+		t.Orphan(b)
+	}
+}

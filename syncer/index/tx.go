@@ -1,0 +1,390 @@
+package index
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// A Tx is one atomic change of the rows. It reads its own writes. What goes
+// wrong is kept and returned by Commit, which then writes nothing: the folder
+// must be opened anew, since the mirrors of drift may be ahead of the rows.
+type Tx struct {
+	ix     *Index
+	b      *pebble.Batch // indexed
+	rows   map[Ino]*Row
+	dirty  map[Ino]bool
+	inos   map[model.ID]Ino
+	err    error
+	flips  []Flip
+	view   settling
+	fresh  []Ino           // files whose bytes are wanted
+	author *model.Author   // of the cut in the making
+	placed map[Ino]nameKey // where this Tx has put directories
+}
+
+// A Flip is a change of the tree that comes from the view.
+type Flip struct {
+	Dir      Ino // 0: not about a name
+	Name     string
+	Old, New Ino
+	Content  Ino // this inode has new bytes or attributes
+}
+
+// Begin starts a transaction; the caller holds the apply lock to its end.
+func (ix *Index) Begin() *Tx {
+	return &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{},
+		inos: map[model.ID]Ino{}, view: newSettling(), placed: map[Ino]nameKey{}}
+}
+
+// Abort drops the transaction. Only one that has changed nothing may be
+// dropped: see Tx.
+func (t *Tx) Abort() { t.fail(t.b.Close()) }
+
+// Commit writes the rows, not yet durably: see blocks.Disk.Sync.
+func (t *Tx) Commit() error {
+	t.settle()
+	t.fail(t.b.Set(t.ix.keys.meta("state"), t.ix.metaState(), nil))
+	e := t.enc()
+	for ino := range t.dirty {
+		if r := t.rows[ino]; r == nil {
+			t.fail(t.b.Delete(t.ix.keys.node(ino), nil))
+		} else {
+			t.fail(t.b.Set(t.ix.keys.node(ino), r.encode(e), nil))
+		}
+	}
+	if t.err != nil {
+		return errors.Join(fmt.Errorf("commit: %w", t.err), t.b.Close())
+	}
+	if err := t.b.Commit(pebble.NoSync); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return t.b.Close()
+}
+
+// Flips returns what changed in the tree other than by its user's operations.
+func (t *Tx) Flips() []Flip {
+	t.settle()
+	return t.flips
+}
+
+func (t *Tx) fail(err error) {
+	if err != nil && t.err == nil {
+		t.err = err
+	}
+}
+
+// Err is the first thing that went wrong.
+func (t *Tx) Err() error { return t.err }
+
+func (t *Tx) enc() *enc {
+	return &enc{ridx: t.number, ino: t.Number}
+}
+
+func (t *Tx) dec() *dec {
+	d := t.ix.dec()
+	d.id = t.idOf
+	return d
+}
+
+// idOf is the id of a directory by its number, at its fixed place in the row:
+// decoding a row never decodes another.
+func (t *Tx) idOf(ino Ino) model.ID {
+	if r := t.rows[ino]; r != nil {
+		return r.ID
+	}
+	v, err := get(t.b, t.ix.keys.node(ino))
+	if err != nil || len(v) < 17 {
+		t.fail(fmt.Errorf("inode %d: %w", ino, errors.Join(err, errRow)))
+		return model.ID{}
+	}
+	return model.ID(v[1:17])
+}
+
+// Row returns an inode's row, nil if there is none. What is changed in it must
+// be told by Changed.
+func (t *Tx) Row(ino Ino) *Row {
+	if r, ok := t.rows[ino]; ok {
+		return r
+	}
+	v, err := get(t.b, t.ix.keys.node(ino))
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	t.fail(err)
+	r, err := decodeRow(v, t.dec(), true)
+	if err != nil {
+		t.fail(fmt.Errorf("inode %d: %w", ino, err))
+		return nil
+	}
+	t.rows[ino] = r
+	return r
+}
+
+// Changed tells that the row of an inode was changed.
+func (t *Tx) Changed(ino Ino) { t.dirty[ino] = true }
+
+func (t *Tx) put(ino Ino, r *Row) {
+	t.rows[ino] = r
+	t.dirty[ino] = true
+}
+
+// Allocate gives a new inode its number.
+func (t *Tx) Allocate(r *Row) Ino {
+	ino := t.ix.nextIno
+	t.ix.nextIno++
+	t.put(ino, r)
+	return ino
+}
+
+// Ino is the number of a node, 0 if it has none.
+func (t *Tx) Ino(id model.ID) Ino {
+	if ino, ok := t.inos[id]; ok {
+		return ino
+	}
+	v, err := get(t.b, t.ix.keys.id(id))
+	if errors.Is(err, ErrNotFound) {
+		return 0
+	}
+	if t.fail(err); len(v) != 8 {
+		t.fail(errRow)
+		return 0
+	}
+	ino := Ino(binary.BigEndian.Uint64(v))
+	t.inos[id] = ino
+	return ino
+}
+
+func (t *Tx) bindID(id model.ID, ino Ino) {
+	t.inos[id] = ino
+	t.fail(t.b.Set(t.ix.keys.id(id), binary.BigEndian.AppendUint64(nil, uint64(ino)), nil))
+}
+
+// Number is the number of a node; one not heard of yet gets one. What nobody
+// has described is taken for a directory: only parents are named before they
+// come.
+func (t *Tx) Number(id model.ID) Ino {
+	if ino := t.Ino(id); ino != 0 {
+		return ino
+	}
+	ino := t.Allocate(&Row{ID: id, Kind: model.Dir, Nlink: 2})
+	t.bindID(id, ino)
+	return ino
+}
+
+// number is the place of a replica in the dictionary.
+func (t *Tx) number(r model.Replica) uint32 {
+	if i, ok := t.ix.dict.Load().index[r]; ok {
+		return i
+	}
+	return t.setRep(Rep{ID: r})
+}
+
+func (t *Tx) setRep(r Rep) uint32 {
+	old := t.ix.dict.Load()
+	d := &dict{reps: slices.Clone(old.reps), index: old.index}
+	i, ok := d.index[r.ID]
+	if ok {
+		d.reps[i] = r
+	} else {
+		i = uint32(len(d.reps))
+		d.reps = append(d.reps, r)
+		d.index = make(map[model.Replica]uint32, len(old.index)+1)
+		for k, v := range old.index {
+			d.index[k] = v
+		}
+		d.index[r.ID] = i
+	}
+	t.ix.dict.Store(d)
+	t.fail(t.b.Set(t.ix.keys.replica(i), r.encode(), nil))
+	return i
+}
+
+func (t *Tx) rep(r model.Replica) Rep {
+	d := t.ix.dict.Load()
+	if i, ok := d.index[r]; ok {
+		return d.reps[i]
+	}
+	return Rep{ID: r}
+}
+
+// Entry returns what the tree has under a name.
+func (t *Tx) Entry(dir Ino, name string) (Entry, bool) {
+	v, err := get(t.b, t.ix.keys.entry(tableEntry, dir, name))
+	if errors.Is(err, ErrNotFound) {
+		return Entry{}, false
+	}
+	t.fail(err)
+	e, err := decodeEntry(v)
+	t.fail(err)
+	return e, err == nil
+}
+
+// Empty tells whether the tree has nothing in a directory.
+func (t *Tx) Empty(dir Ino) bool {
+	empty := true
+	prefix := t.ix.keys.dir(tableEntry, dir)
+	t.fail(scan(t.b, prefix, after(prefix), func(_, _ []byte) error {
+		empty = false
+		return errStop
+	}))
+	return empty
+}
+
+// SetEntry puts a name into the tree, or another inode under it, and counts.
+func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
+	t.RemoveEntry(dir, name)
+	r := t.Row(ino)
+	if r == nil {
+		t.fail(fmt.Errorf("entry of inode %d: %w", ino, ErrNotFound))
+		return
+	}
+	t.fail(t.b.Set(t.ix.keys.entry(tableEntry, dir, name), Entry{ino, r.Kind}.encode(), nil))
+	r.Parent = dir
+	if r.Kind == model.Dir {
+		t.placed[ino] = nameKey{dir, name}
+		t.count(dir, 1)
+	} else {
+		r.Nlink++
+		if r.Nlink == 1 {
+			t.fail(t.b.Delete(t.ix.keys.orphan(ino), nil))
+		}
+	}
+	t.Changed(ino)
+}
+
+// RemoveEntry takes a name out of the tree. An inode without names is an
+// orphan: it stays until DropOrphan.
+func (t *Tx) RemoveEntry(dir Ino, name string) (Ino, bool) {
+	e, ok := t.Entry(dir, name)
+	if !ok {
+		return 0, false
+	}
+	t.fail(t.b.Delete(t.ix.keys.entry(tableEntry, dir, name), nil))
+	r := t.Row(e.Ino)
+	if r == nil {
+		return e.Ino, true
+	}
+	if r.Kind == model.Dir {
+		t.count(dir, -1)
+		if at, moved := t.placed[e.Ino]; !moved && r.Parent == dir || at == (nameKey{dir, name}) {
+			r.Parent = 0
+			delete(t.placed, e.Ino)
+		}
+	} else if r.Nlink > 0 {
+		r.Nlink--
+	}
+	t.Changed(e.Ino)
+	return e.Ino, true
+}
+
+func (t *Tx) count(dir Ino, d int) {
+	if r := t.Row(dir); r != nil {
+		r.Nlink = uint32(max(int(r.Nlink)+d, 2))
+		t.Changed(dir)
+	}
+}
+
+// Orphan remembers that an inode without a name is to be deleted once nobody
+// holds it.
+func (t *Tx) Orphan(ino Ino) { t.fail(t.b.Set(t.ix.keys.orphan(ino), nil, nil)) }
+
+// DropOrphan deletes an inode without names: all of it if it shows no node,
+// else only what is local.
+func (t *Tx) DropOrphan(ino Ino) {
+	t.fail(t.b.Delete(t.ix.keys.orphan(ino), nil))
+	r := t.Row(ino)
+	if r == nil || r.Kind != model.Dir && r.Nlink > 0 || r.Kind == model.Dir && r.Parent != 0 {
+		return
+	}
+	t.SetBytes(ino, nil)
+	if r.ID.IsZero() {
+		t.dropXattrs(ino)
+		t.put(ino, nil)
+	}
+}
+
+// SetXattr sets an extended attribute as shown here; nil removes it.
+func (t *Tx) SetXattr(ino Ino, name string, val []byte) {
+	if val == nil {
+		t.fail(t.b.Delete(t.ix.keys.xattr(ino, name), nil))
+		return
+	}
+	t.fail(t.b.Set(t.ix.keys.xattr(ino, name), val, nil))
+}
+
+// Xattrs returns the extended attributes shown here.
+func (t *Tx) Xattrs(ino Ino) map[string][]byte {
+	m := map[string][]byte{}
+	prefix := t.ix.keys.dir(tableXattr, ino)
+	t.fail(scan(t.b, prefix, after(prefix), func(k, v []byte) error {
+		m[string(k[len(prefix):])] = append([]byte{}, v...)
+		return nil
+	}))
+	return m
+}
+
+func (t *Tx) dropXattrs(ino Ino) {
+	for name := range t.Xattrs(ino) {
+		t.SetXattr(ino, name, nil)
+	}
+}
+
+// Drift returns the y row of a name.
+func (t *Tx) Drift(dir Ino, name string) (Drift, bool) {
+	y, ok := t.ix.names[nameKey{dir, name}]
+	return y, ok
+}
+
+// SetDrift writes or, with nil, removes the y row of a name.
+func (t *Tx) SetDrift(dir Ino, name string, y *Drift) {
+	k := nameKey{dir, name}
+	key := t.ix.keys.entry(tableName, dir, name)
+	if y == nil {
+		if _, ok := t.ix.names[k]; ok {
+			delete(t.ix.names, k)
+			t.fail(t.b.Delete(key, nil))
+		}
+		return
+	}
+	t.ix.names[k] = *y
+	t.fail(t.b.Set(key, y.encode(t.enc()), nil))
+}
+
+// Bytes returns the w row of an inode.
+func (t *Tx) Bytes(ino Ino) (Bytes, bool) {
+	w, ok := t.ix.bytes[ino]
+	return w, ok
+}
+
+// SetBytes writes or, with nil, removes the w row of an inode.
+func (t *Tx) SetBytes(ino Ino, w *Bytes) {
+	if w == nil {
+		if _, ok := t.ix.bytes[ino]; ok {
+			delete(t.ix.bytes, ino)
+			t.fail(t.b.Delete(t.ix.keys.bytes(ino), nil))
+		}
+		return
+	}
+	t.ix.bytes[ino] = *w
+	t.fail(t.b.Set(t.ix.keys.bytes(ino), w.encode(t.enc()), nil))
+}
+
+// Names calls f with each y row; the holder of the apply lock may.
+func (ix *Index) Names(f func(dir Ino, name string, y Drift)) {
+	for k, y := range ix.names {
+		f(k.dir, k.name, y)
+	}
+}
+
+// AllBytes calls f with each w row; the holder of the apply lock may.
+func (ix *Index) AllBytes(f func(ino Ino, w Bytes)) {
+	for ino, w := range ix.bytes {
+		f(ino, w)
+	}
+}

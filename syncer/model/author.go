@@ -1,0 +1,190 @@
+package model
+
+import "slices"
+
+// An Author makes the changes of one cut. Each node touched gets one dot; what
+// is said of it later in the same cut is added to the same change. Everything
+// said is applied to the state at once.
+type Author struct {
+	State
+	K       VV // known before the cut, own changes included
+	Replica Replica
+	Lamport uint64
+	By      Label
+	Now     int64 // UTC seconds, for the batch header
+
+	changes []*Change
+	index   map[ID]int
+}
+
+// Changes returns what was said, by dot.
+func (a *Author) Changes() []Change {
+	out := make([]Change, len(a.changes))
+	for i, c := range a.changes {
+		out[i] = *c
+	}
+	return out
+}
+
+// Own tells whether d is a dot of this cut.
+func (a *Author) Own(d Dot) bool { return d.Replica == a.Replica && d.Seq > a.K.Get(a.Replica) }
+
+// Origin returns what is known of a dot, those of this cut included.
+func (a *Author) Origin(d Dot) Origin {
+	if a.Own(d) {
+		return Origin{K: a.deps(d), By: a.By, UTC: a.Now}
+	}
+	return a.State.Origin(d)
+}
+
+func (a *Author) deps(d Dot) VV { return a.K.With(Dot{d.Replica, d.Seq - 1}) }
+
+func (a *Author) change(id ID, kind Kind) *Change {
+	if i, ok := a.index[id]; ok {
+		return a.changes[i]
+	}
+	if a.index == nil {
+		a.index = map[ID]int{}
+	}
+	a.Lamport++
+	c := &Change{ID: id, Kind: kind, Lamport: a.Lamport,
+		Dot: Dot{a.Replica, a.K.Get(a.Replica) + uint64(len(a.changes)) + 1}}
+	a.index[id] = len(a.changes)
+	a.changes = append(a.changes, c)
+	return c
+}
+
+// say adds part to the change of a node and applies the whole of it: so the
+// state here is what the change makes of it elsewhere.
+func (a *Author) say(id ID, kind Kind, part Change) {
+	c := a.change(id, kind)
+	c.merge(part)
+	a.Apply(*c, a.deps(c.Dot))
+}
+
+// put writes a version that supersedes all heads known here, so the versions of
+// a node by one replica are totally ordered. Without an Orig its content is new.
+func (a *Author) put(n *Node, v VersionChange) {
+	c := a.change(n.ID, n.Kind)
+	v.VV = n.allVV().Without(c.Dot)
+	if v.Orig == c.Dot {
+		v.Orig, v.By = Dot{}, Label{}
+	}
+	a.say(n.ID, n.Kind, Change{Version: &v})
+}
+
+// reassert repeats a content: a passive version. It stays what this cut made
+// it, if this cut wrote it.
+func (a *Author) reassert(n *Node, h Version) {
+	by := h.By
+	if h.Orig == h.Dot {
+		by = a.Origin(h.Dot).By
+	}
+	a.put(n, VersionChange{Orig: h.Orig, By: by, Content: h.Content, Mtime: h.Mtime})
+}
+
+// revive makes a node alive that may not be.
+func (a *Author) revive(n *Node) {
+	if s := n.Shown(); len(s) > 0 {
+		a.reassert(n, s[0])
+	} else if h, ok := n.Best(); ok {
+		a.reassert(n, h)
+	} else if n.Kind == Dir {
+		a.put(n, VersionChange{})
+	}
+}
+
+func (a *Author) place(n *Node, key uint64, parent ID, name string) {
+	a.say(n.ID, n.Kind, Change{Links: []LinkChange{{Key: key, Parent: parent, Name: name}}})
+}
+
+func (a *Author) removeName(n *Node, key uint64) {
+	l := LinkChange{Key: key, Removed: true}
+	if x := n.Link(key); x != nil && a.Own(x.Loc().Dot) { // placed by this cut
+		l.Undone = true
+	}
+	a.say(n.ID, n.Kind, Change{Links: []LinkChange{l}})
+}
+
+// removeOthers removes what names a node still has besides its first.
+func (a *Author) removeOthers(n *Node) {
+	for _, l := range slices.Clone(n.Links) {
+		if l.Key != PrimaryKey && !l.Dead() {
+			a.removeName(n, l.Key)
+		}
+	}
+}
+
+func (a *Author) setAttr(n *Node, name, val string) {
+	if n.Attrs[name].Val != val {
+		a.say(n.ID, n.Kind, Change{Attrs: []AttrChange{{Name: name, Val: val}}})
+	}
+}
+
+// setAttrs gives n the attributes and no others.
+func (a *Author) setAttrs(n *Node, want map[string]string) {
+	for _, k := range sortedKeys(want) {
+		a.setAttr(a.Node(n.ID), k, want[k])
+	}
+	for _, k := range sortedKeys(a.Node(n.ID).Attrs) {
+		if _, ok := want[k]; !ok {
+			a.setAttr(a.Node(n.ID), k, "")
+		}
+	}
+}
+
+func attrsOf(n *Node) map[string]string {
+	m := map[string]string{}
+	for k, x := range n.Attrs {
+		if x.Val != "" {
+			m[k] = x.Val
+		}
+	}
+	return m
+}
+
+// birth makes the node of a new name. Its id follows from the place, so that
+// two replicas that create the same name create one node; a dead node that is
+// still there is used again, without its attributes and other names.
+func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool) *Node {
+	for i := 0; ; i++ {
+		id := BirthID(dir, a.Fold(name), k, i)
+		if taken(id) {
+			continue
+		}
+		n := a.Node(id)
+		known := n != nil && (len(n.Heads) > 0 || len(n.Links) > 0 || len(n.Gone) > 0 || len(n.Attrs) > 0)
+		if known {
+			if l := n.Link(PrimaryKey); a.Alive(id) || l != nil && !l.At(dir, name, a.Fold) {
+				continue
+			}
+		}
+		if !known {
+			a.say(id, k, Change{Born: true})
+		}
+		n = a.Node(id)
+		a.removeOthers(n)
+		a.setAttrs(n, nil)
+		a.place(a.Node(id), PrimaryKey, dir, name)
+		return a.Node(id)
+	}
+}
+
+// linkKey is the key of a further name: derived like an id at birth.
+func (a *Author) linkKey(n *Node, dir ID, name string) uint64 {
+	for i := 0; ; i++ {
+		k := LinkKey(dir, a.Fold(name), i)
+		if l := n.Link(k); l == nil || l.Dead() && l.At(dir, name, a.Fold) {
+			return k
+		}
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	ks := make([]string, 0, len(m))
+	for k := range m {
+		ks = append(ks, k)
+	}
+	slices.Sort(ks)
+	return ks
+}

@@ -1,0 +1,291 @@
+package model
+
+import (
+	"fmt"
+	"math/rand"
+	"strings"
+)
+
+// note records what superseded and removed what, with what its author knew.
+func (w *world) note(c Change, k VV) {
+	if c.Version != nil || len(c.Gone) > 0 {
+		w.supers[c.ID] = append(w.supers[c.ID], noted{c.Dot, k})
+	}
+	for _, l := range c.Links {
+		if l.Removed {
+			if w.unlinks[c.ID] == nil {
+				w.unlinks[c.ID] = map[uint64][]noted{}
+			}
+			w.unlinks[c.ID][l.Key] = append(w.unlinks[c.ID][l.Key], noted{c.Dot, k})
+		}
+	}
+}
+
+// cut cuts all of p. If nothing came from others meanwhile, the view must show
+// exactly what the tree showed (I7).
+func (w *world) cut(p *peer) {
+	apart := len(p.others) > 0
+	before := p.tree.list()
+	names := p.expect()
+	n := p.cut(all)
+	w.say(p, "cut: %d changes", n)
+	if got := list(p.m); !apart && got.String() != before.String() {
+		w.fail("I7", "tree was\n%sview is\n%s", before, got)
+	}
+	for _, x := range names {
+		x.check(p)
+	}
+	p.settled()
+	w.checkTree(p)
+	if again := p.cut(all); again > 0 {
+		w.fail("I10", "an idle cut makes %d changes", again)
+	}
+}
+
+// expected is what a dirty name must show after the cut, though other names
+// were changed by others meanwhile.
+type expected struct {
+	dir     *inode
+	name    string
+	to      *inode
+	content string
+}
+
+func (p *peer) expect() (out []expected) {
+	for _, pl := range p.tree.places() {
+		y := p.tree.drift[pl]
+		d := pl.dir.kids[pl.fold]
+		var now ID
+		if e := p.m.At(pl.dir.id, y.name); e != nil {
+			now = e.Node()
+		}
+		if p.others[y.seen] || now != y.seen || p.tree.nameCount(pl.dir) == 0 && pl.dir != p.tree.root {
+			continue
+		}
+		if d.to != nil && (p.others[d.to.id] || d.to.kind == Dir && p.moved) {
+			continue
+		}
+		if n := p.m.Node(y.seen); n != nil && n.Kind == Dir && d.to == nil && len(p.others) > 0 {
+			continue // it lives on if others put something in it
+		}
+		if len(p.others) > 0 && strings.Contains(y.name, "(conflict") {
+			continue // hangs on other names
+		}
+		x := expected{dir: pl.dir, name: y.name, to: d.to}
+		if d.to != nil {
+			x.content = d.to.content
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+func (x expected) check(p *peer) {
+	e := p.m.At(x.dir.id, x.name)
+	if e != nil && e.Kind == Dir && (x.to == nil || x.to.kind != Dir) && len(p.others) > 0 {
+		return // others put something into what was dead
+	}
+	if e == nil != (x.to == nil) {
+		panic(failure{"I7", fmt.Sprintf("%s in %v shows %v, want %v", x.name, x.dir.id, e, x.to)})
+	}
+	if e == nil {
+		return
+	}
+	if v := version(p.m.Node(e.ID), e); e.Kind != x.to.kind || e.Kind != Dir && v.Content != x.content {
+		panic(failure{"I7", fmt.Sprintf("%s in %v shows %d %s, want %d %s", x.name, x.dir.id, e.Kind, v.Content, x.to.kind, x.content)})
+	}
+}
+
+// checkTree: every live node has a name that can be reached (I4), and without
+// drift the tree is the view.
+func (w *world) checkTree(p *peer) {
+	reach := map[ID]bool{RootID: true}
+	paths(p.m, func(path string, e *Entry) {
+		if p.m.At(e.Parent, e.Name) != e {
+			w.fail("I4", "%s", path)
+		}
+		reach[e.ID] = true
+	})
+	drift := len(p.tree.drift) > 0
+	p.tree.walk(func(_ string, _ *inode, d dent) {
+		drift = drift || d.to.dirty() || len(d.to.attred) > 0
+	})
+	if got, want := p.tree.list().String(), list(p.m).String(); !drift && got != want {
+		w.fail("drift", "tree\n%sview\n%s", got, want)
+	}
+}
+
+// quiesce cuts and exchanges until nobody learns anything new.
+func (w *world) quiesce() {
+	r := rand.New(rand.NewSource(w.seed + 2))
+	for rounds := 0; ; rounds++ {
+		if rounds == 30 {
+			w.fail("I10", "no end of exchange")
+		}
+		news := 0
+		for _, i := range r.Perm(len(w.peers)) {
+			w.cut(w.peers[i])
+		}
+		for _, x := range r.Perm(len(w.peers) * len(w.peers)) {
+			p, q := w.peers[x/len(w.peers)], w.peers[x%len(w.peers)]
+			if p != q {
+				n := p.pull(q, 1<<30)
+				news += n
+				if n > 0 {
+					w.say(p, "<- p%d %d batches", q.r, n)
+				}
+			}
+		}
+		if news == 0 {
+			return
+		}
+	}
+}
+
+// check verifies what must hold after a full exchange.
+func (w *world) check() {
+	p0 := w.peers[0]
+	tree := list(p0.m).String()
+	for _, p := range w.peers {
+		for id, n := range p0.m.Nodes {
+			if !same(n, p.m.Nodes[id]) {
+				w.fail("I1", "p%d and p%d differ:\n%s\n%s", p0.r, p.r, dump(n), dump(p.m.Nodes[id]))
+			}
+		}
+		if len(p.m.Nodes) != len(p0.m.Nodes) {
+			w.fail("I1", "p%d and p%d have other nodes", p0.r, p.r)
+		}
+		if got := list(p.m).String(); got != tree {
+			w.fail("I1", "trees differ: p%d\n%s\np%d\n%s", p0.r, tree, p.r, got)
+		}
+		w.checkTree(p)
+	}
+	w.checkReach(p0)
+	w.checkOrder(p0)
+	w.checkLoss(tree)
+	w.checkBack(p0)
+	w.checkPin(p0)
+	w.checkScan(p0)
+}
+
+// checkReach: every live node can be reached (I4).
+func (w *world) checkReach(p *peer) {
+	reach := map[ID]bool{RootID: true}
+	paths(p.m, func(_ string, e *Entry) { reach[e.ID] = true })
+	for _, id := range sortedIDs(p.m.Nodes) {
+		if p.m.Alive(id) && !reach[id] || p.m.Nodes[id].Live() && !reach[id] {
+			w.fail("I4", "live node cannot be reached\n%s", dump(p.m.Nodes[id]))
+		}
+	}
+}
+
+// checkOrder: any causal order of the batches, some of them twice, makes the
+// same state (I1, I2).
+func (w *world) checkOrder(p *peer) {
+	r := rand.New(rand.NewSource(w.seed + 3))
+	m := NewMem(w.fold, p.origin)
+	var k VV
+	var done []*joined
+	for len(done) < len(p.log) {
+		var ready []*joined
+		for _, b := range p.log {
+			if !k.Has(Dot{b.Replica, b.Hi}) && b.Deps.LE(k) {
+				ready = append(ready, b)
+			}
+		}
+		todo := []*joined{ready[r.Intn(len(ready))]}
+		done = append(done, todo[0])
+		if r.Intn(4) == 0 {
+			todo = append(todo, done[r.Intn(len(done))])
+		}
+		for _, b := range todo {
+			for _, c := range b.changes {
+				m.Apply(c, b.Deps)
+			}
+			k = k.With(Dot{b.Replica, b.Hi})
+		}
+	}
+	for id, n := range p.m.Nodes {
+		if !same(n, m.Nodes[id]) {
+			w.fail("I2", "order matters:\n%s\n%s", dump(n), dump(m.Nodes[id]))
+		}
+	}
+}
+
+// checkLoss: a content is visible unless a user who saw it did away with it (I3).
+func (w *world) checkLoss(tree string) {
+	ok := map[string]bool{}
+	paths(w.peers[0].m, func(_ string, e *Entry) { ok[version(w.peers[0].m.Node(e.ID), e).Content] = true })
+	for _, p := range w.peers {
+		for c := range p.consumed {
+			ok[c] = true
+		}
+	}
+	for _, p := range w.peers {
+		for _, c := range sortedKeys(p.written) {
+			if !ok[c] {
+				w.fail("I3", "%s lost\n%s", c, tree)
+			}
+		}
+	}
+}
+
+// checkBack: nothing that somebody superseded or removed, knowing it, is back;
+// except a file's only name, without which it would be lost (I13).
+func (w *world) checkBack(p *peer) {
+	for id, n := range p.m.Nodes {
+		del := n.Del()
+		for _, h := range n.Heads {
+			for _, x := range w.supers[id] {
+				if x.k.Has(h.Dot) && !del.Has(h.Dot) {
+					w.fail("I13", "version %v is back\n%s", h.Dot, dump(n))
+				}
+			}
+		}
+		for i := range n.Links {
+			l := &n.Links[i]
+			for _, x := range w.unlinks[id][l.Key] {
+				if n.Kind != Dir && x.k.Has(l.Loc().Dot) && !l.Dead() && n.Live() && len(n.Names(w.fold)) > 1 {
+					w.fail("I13", "name %x is back\n%s", l.Key, dump(n))
+				}
+			}
+		}
+	}
+}
+
+// checkPin: writing down what the view decided does not change it (I6).
+func (w *world) checkPin(p *peer) {
+	tree := list(p.m).String()
+	before := p.clone()
+	a := p.author()
+	var all []*Entry
+	paths(p.m, func(_ string, e *Entry) { all = append(all, e) })
+	for _, e := range all {
+		if e := a.At(e.Parent, e.Name); e != nil {
+			a.prep(e)
+			if got := list(p.m).String(); got != tree {
+				w.fail("I6", "pinning %s\n%s\n%s", e.Name, tree, got)
+			}
+		}
+	}
+	for _, e := range all {
+		if e.Kind == Dir {
+			a.pinDirs(e.ID)
+		}
+	}
+	a.pinUndone()
+	p.commit(a, before)
+	if got := list(p.m).String(); got != tree {
+		w.fail("I6", "\n%s\n%s", tree, got)
+	}
+}
+
+// checkScan: a cut of everything, where the tree is the view and nothing is
+// left to pin, says nothing.
+func (w *world) checkScan(p *peer) {
+	p.tree.follow(p.m)
+	p.tree.walk(func(_ string, dir *inode, d dent) { p.tree.mark(dir, d.name) })
+	if n := p.cut(all); n > 0 {
+		w.fail("I10", "a scan of everything makes %d changes", n)
+	}
+}

@@ -1,0 +1,551 @@
+package model
+
+import (
+	"cmp"
+	"slices"
+)
+
+// A Thing is what the tree holds under one inode number.
+type Thing struct {
+	Ino   uint64
+	ID    ID // the node it shows; zero: not born yet
+	Kind  Kind
+	Names int // in the tree
+	// Edited: the bytes are not those of Base, the content its user had seen.
+	// A thing that is not born, or whose node is not known, has its Content too.
+	Edited  bool
+	Content string
+	Base    Dot
+	Mtime   int64
+	Touched bool // the mtime was set without new bytes
+	// Attrs are all attributes; of a born thing they count if Reset.
+	Attrs map[string]string
+	Reset bool
+}
+
+// A Name is a name that the tree and the view may not agree on.
+type Name struct {
+	Dir      *Thing
+	Name     string
+	Seen     ID // what was shown when its user first changed it; zero: nothing
+	SeenOrig Dot
+	Tree     *Thing // nil: nothing now
+}
+
+// A Tree is told which number shows which node.
+type Tree interface {
+	Bind(t *Thing, id ID) // t is born as id
+	Swap(t *Thing, id ID) // t shows node id from now on, and what showed id shows what t did
+}
+
+// Diff says what the tree's user did: changes that make the view show what the
+// tree shows under the names, whatever operations led there. Names that are
+// related (one thing under several, a thing seen at one and now at another, a
+// name in a directory not born yet) must all be given; things are those of
+// names and those edited in place. An edited conflict copy that is no node of
+// its own yet must come with its name.
+//
+// Rules (path before inode for files, inode for directories): a file where one
+// was is an edit of that node; a file that has left its name to a new file
+// stays behind in identity (the new one is its next version); a thing elsewhere
+// whose name is vacated has moved; what is new is born; what was seen and now
+// is nowhere is deleted. What arrived from others unseen is never overwritten:
+// an edit forks it first, a delete of it does nothing.
+//
+// Which link a node had under a name is looked up before anything is said:
+// while the changes are made, names may collide for a moment and show others.
+func (a *Author) Diff(tree Tree, names []*Name, things []*Thing) {
+	d := &diff{Author: a, tree: tree, names: names, things: things, key: map[*Name]uint64{},
+		held: map[ID]bool{}, lost: map[ID][]*Name{}, gained: map[*Thing][]*Name{}}
+	d.find()
+	d.pins()
+	d.find()
+	d.identify()
+	d.compare()
+	d.deletes()
+	d.makeDirs()
+	d.moves()
+	d.births()
+	for _, t := range things {
+		d.edit(t)
+	}
+}
+
+type diff struct {
+	*Author
+	tree   Tree
+	names  []*Name
+	things []*Thing
+	key    map[*Name]uint64 // the link under which the node seen had the name
+	held   map[ID]bool      // nodes that things show
+	lost   map[ID][]*Name
+	gained map[*Thing][]*Name
+}
+
+// find looks for the links of the nodes seen: where they are shown, or where
+// they would be had others not taken the name.
+func (d *diff) find() {
+	for _, n := range d.names {
+		if _, ok := d.key[n]; ok || n.Seen.IsZero() || n.Dir.ID.IsZero() {
+			continue
+		}
+		if e := d.At(n.Dir.ID, n.Name); e != nil && e.Node() == n.Seen {
+			d.key[n] = e.Key
+			if e.Extra {
+				d.key[n] = PrimaryKey
+			}
+			continue
+		}
+		for _, e := range d.Entries(n.Seen) {
+			if !e.Extra && e.Parent == n.Dir.ID && d.Fold(e.Base) == d.Fold(n.Name) {
+				d.key[n] = e.Key
+			}
+		}
+	}
+}
+
+// pins writes down what the view decided about everything the cut is about.
+func (d *diff) pins() {
+	for _, n := range d.names {
+		if t := n.Tree; t != nil && t.Kind == Dir && !t.ID.IsZero() && t.ID != n.Seen {
+			d.pinUndone() // a directory moves
+			break
+		}
+	}
+	for _, n := range d.names {
+		if n.Dir.ID.IsZero() {
+			continue
+		}
+		if e := d.At(n.Dir.ID, n.Name); e != nil {
+			d.prep(e)
+		}
+	}
+	done := map[ID]bool{{}: true}
+	prepAll := func(id ID) {
+		if done[id] {
+			return
+		}
+		done[id] = true
+		for _, e := range d.Entries(id) {
+			if !e.Extra {
+				d.prep(e)
+			}
+		}
+	}
+	for _, n := range d.names {
+		prepAll(n.Seen)
+	}
+	for _, t := range d.things {
+		prepAll(t.ID)
+	}
+}
+
+// identify gives files the node of the path they are at. Where the node seen
+// there is still in the tree under another name, it stays at its path, and its
+// thing is new at the other: an editor moved it aside for a backup. Conflict
+// copies that are gone before anybody pinned them are new again.
+func (d *diff) identify() {
+	shows := map[ID]*Thing{}
+	for _, t := range d.things {
+		if !t.ID.IsZero() && d.Node(t.ID) == nil {
+			t.ID = ID{}
+		}
+		if !t.ID.IsZero() {
+			shows[t.ID] = t
+		}
+	}
+	for _, n := range d.names {
+		t := n.Tree
+		if t == nil || t.Names != 1 || t.Kind != File && t.Kind != Symlink {
+			continue
+		}
+		id := d.idOfPath(n)
+		if id == t.ID || !d.single(id, t.Kind) || !d.vacated(id) || !t.ID.IsZero() && !d.single(t.ID, t.Kind) {
+			continue
+		}
+		old := shows[id]
+		if old != nil && old.Names > 0 && (!t.ID.IsZero() || len(d.namesOf(old)) != old.Names) {
+			continue
+		}
+		delete(shows, t.ID)
+		d.take(n, t, id, old)
+		shows[id] = t
+	}
+	for _, t := range d.things {
+		d.held[t.ID] = true
+	}
+	for _, n := range d.names {
+		d.held[n.Dir.ID] = true
+	}
+}
+
+// idOfPath is the node that a file at the name continues: the one seen there,
+// or the one somebody else has made there, unseen, when it was created.
+func (d *diff) idOfPath(n *Name) ID {
+	if !n.Seen.IsZero() || !n.Tree.ID.IsZero() || n.Dir.ID.IsZero() {
+		return n.Seen
+	}
+	if e := d.At(n.Dir.ID, n.Name); e != nil && d.Fold(e.Base) == d.Fold(n.Name) {
+		return e.ID
+	}
+	return ID{}
+}
+
+// single tells whether a node is a file of that kind without further names.
+func (d *diff) single(id ID, k Kind) bool {
+	x := d.Node(id)
+	return x != nil && x.Kind == k && d.nameCount(id) < 2
+}
+
+// vacated tells whether the tree shows a file nowhere else: it has no name but
+// given ones, or never had more than the one that others have moved.
+func (d *diff) vacated(id ID) bool {
+	return len(d.Node(id).Links) == 1 || !slices.ContainsFunc(d.Entries(id), func(e *Entry) bool {
+		return !e.Extra && !slices.ContainsFunc(d.names, func(n *Name) bool {
+			return n.Dir.ID == e.Parent && d.Fold(n.Name) == d.Fold(e.Name)
+		})
+	})
+}
+
+// take makes t the thing that shows node id; old showed it, if any.
+func (d *diff) take(n *Name, t *Thing, id ID, old *Thing) {
+	if !t.ID.IsZero() {
+		d.own(t) // its bytes are new to the node
+	}
+	if old != nil && old.Names > 0 {
+		d.own(old) // born anew elsewhere with the bytes it has
+	}
+	was := t.ID
+	d.tree.Swap(t, id)
+	if old != nil {
+		old.ID = was
+	}
+	t.ID, t.Edited, t.Reset, t.Base = id, true, true, n.SeenOrig
+}
+
+// own makes a thing carry the bytes of the node it shows.
+func (d *diff) own(t *Thing) {
+	x := d.Node(t.ID)
+	v, ok := x.Best()
+	if s := x.Shown(); len(s) > 0 {
+		v = s[0]
+	}
+	if ok && !t.Edited {
+		t.Edited, t.Content = true, v.Content
+		if !t.Touched {
+			t.Mtime = v.Mtime
+		}
+	}
+}
+
+// namesOf returns the given names that a thing has now.
+func (d *diff) namesOf(t *Thing) (out []*Name) {
+	for _, n := range d.names {
+		if n.Tree == t {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// nameCount is the number of a node's names in the view.
+func (d *diff) nameCount(id ID) int {
+	k := 0
+	for _, e := range d.Entries(id) {
+		if !e.Extra {
+			k++
+		}
+	}
+	return k
+}
+
+// byKey is the name that a link shows.
+func (d *diff) byKey(id ID, key uint64) *Entry {
+	for _, e := range d.Entries(id) {
+		if !e.Extra && e.Key == key {
+			return e
+		}
+	}
+	return nil
+}
+
+// compare finds which names nodes have lost and things have gained. A name
+// spelt anew is both.
+func (d *diff) compare() {
+	for _, n := range d.names {
+		t := n.Tree
+		if t != nil && t.ID == n.Seen && !t.ID.IsZero() {
+			key, ok := d.key[n]
+			if !ok {
+				continue
+			}
+			e := d.byKey(t.ID, key)
+			if e == nil || e.Name == n.Name || d.Fold(e.Name) != d.Fold(n.Name) {
+				continue
+			}
+		}
+		if !n.Seen.IsZero() {
+			d.lost[n.Seen] = append(d.lost[n.Seen], n)
+		}
+		if t != nil && t.Kind.Replicates() && (t.ID.IsZero() || !d.shownAt(t.ID, n)) {
+			d.gained[t] = append(d.gained[t], n)
+		}
+	}
+	for _, ns := range d.lost {
+		slices.SortStableFunc(ns, func(a, b *Name) int {
+			_, x := d.key[a]
+			_, y := d.key[b]
+			return compareBools(!x, !y)
+		})
+	}
+}
+
+// shownAt tells whether the view shows the node under the name already.
+func (d *diff) shownAt(id ID, n *Name) bool {
+	return !n.Dir.ID.IsZero() && slices.ContainsFunc(d.Entries(id), func(e *Entry) bool {
+		return !e.Extra && e.Parent == n.Dir.ID && e.Name == n.Name
+	})
+}
+
+// deletes removes names whose nodes have gained none for them. Directories that
+// lose names stay, though they may live only through what was in them.
+func (d *diff) deletes() {
+	gains := map[ID]int{}
+	for t, ns := range d.gained {
+		if !t.ID.IsZero() {
+			gains[t.ID] += len(ns)
+		}
+	}
+	for _, n := range d.names {
+		if slices.Contains(d.lost[n.Seen], n) && d.Alive(n.Dir.ID) && (len(d.lost[n.Dir.ID]) == 0 || gains[n.Dir.ID] > 0) {
+			d.pinDirs(n.Dir.ID)
+		}
+	}
+	stays := map[ID]bool{}
+	for _, t := range d.things {
+		stays[t.ID] = t.Names > 0
+	}
+	for _, id := range sortedIDs(d.lost) {
+		ns := d.lost[id]
+		k := min(gains[id], len(ns))
+		for _, n := range ns[k:] {
+			d.unlink(id, n, stays[id])
+		}
+		d.lost[id] = ns[:k]
+	}
+}
+
+// unlink removes a name, and the content with the last: unless the node stays
+// in the tree, or what it shows now its user never saw.
+func (d *diff) unlink(id ID, n *Name, stays bool) {
+	key, ok := d.key[n]
+	x, e := d.Node(id), d.byKey(id, key)
+	if !ok || e == nil {
+		return // somebody else moved or removed it
+	}
+	if d.nameCount(id) == 1 && !stays {
+		if x.Kind != Dir && e.Orig != n.SeenOrig && !d.Own(e.Orig) {
+			return
+		}
+		d.say(x.ID, x.Kind, Change{Gone: x.allVV()})
+	}
+	d.removeName(d.Node(id), key)
+}
+
+// makeDirs makes the new directories, parents first, so that ids are there for
+// what goes into them.
+func (d *diff) makeDirs() {
+	for again := true; again; {
+		again = false
+		for _, n := range d.names {
+			t := n.Tree
+			if t == nil || t.Kind != Dir || !t.ID.IsZero() || n.Dir.ID.IsZero() {
+				continue
+			}
+			x := d.birth(t, n)
+			d.put(x, VersionChange{})
+			d.setAttrs(d.Node(t.ID), t.Attrs)
+			delete(d.gained, t)
+			again = true
+		}
+	}
+}
+
+// birth makes the node of a thing at a name.
+func (d *diff) birth(t *Thing, n *Name) *Node {
+	x := d.Author.birth(n.Dir.ID, n.Name, t.Kind, func(id ID) bool { return d.held[id] })
+	t.ID = x.ID
+	d.held[x.ID] = true
+	d.tree.Bind(t, x.ID)
+	return x
+}
+
+// moves gives things the names they have gained, each in place of one lost if
+// there is one.
+func (d *diff) moves() {
+	for _, t := range d.gainers() {
+		if t.ID.IsZero() {
+			continue
+		}
+		lost := d.lost[t.ID]
+		for _, n := range d.gained[t] {
+			if n.Dir.ID.IsZero() {
+				continue
+			}
+			x := d.Node(t.ID)
+			var key uint64
+			switch {
+			case t.Kind == Dir:
+				key = PrimaryKey
+			case len(lost) > 0:
+				key = d.movedKey(x, n, lost)
+				lost = lost[1:]
+			default:
+				key = d.linkKey(x, n.Dir.ID, n.Name)
+			}
+			d.place(x, key, n.Dir.ID, n.Name)
+			d.revive(d.Node(t.ID)) // a move beats a concurrent delete
+		}
+		delete(d.gained, t)
+	}
+}
+
+// movedKey is the link that moves from the first of the names lost to n. If
+// others have moved or removed it meanwhile, ours is the later move, where it is
+// plain which of the node's links it was.
+func (d *diff) movedKey(x *Node, n *Name, lost []*Name) uint64 {
+	if key, ok := d.key[lost[0]]; ok {
+		return key
+	}
+	taken := map[uint64]bool{}
+	for _, o := range d.names {
+		if key, ok := d.key[o]; ok && o.Seen == x.ID {
+			taken[key] = true
+		}
+	}
+	es := slices.DeleteFunc(slices.Clone(d.Entries(x.ID)), func(e *Entry) bool {
+		return e.Extra || taken[e.Key] || d.Own(d.Node(x.ID).placed(e.Key))
+	})
+	if len(es) > 0 && len(es) <= len(lost) {
+		return es[0].Key
+	}
+	if len(x.Links) == 1 && x.Links[0].Dead() {
+		return x.Links[0].Key
+	}
+	return d.linkKey(x, n.Dir.ID, n.Name)
+}
+
+func (d *diff) gainers() []*Thing {
+	ts := make([]*Thing, 0, len(d.gained))
+	for t := range d.gained {
+		ts = append(ts, t)
+	}
+	slices.SortFunc(ts, func(a, b *Thing) int {
+		return cmp.Or(compareBools(a.Kind != Dir, b.Kind != Dir), cmp.Compare(a.Ino, b.Ino))
+	})
+	return ts
+}
+
+// births makes the new files: the first name gives the id, the rest are links.
+func (d *diff) births() {
+	for _, t := range d.gainers() {
+		ns := d.gained[t]
+		if !t.ID.IsZero() || ns[0].Dir.ID.IsZero() {
+			continue
+		}
+		x := d.birth(t, ns[0])
+		d.put(x, VersionChange{Content: t.Content, Mtime: t.Mtime})
+		d.setAttrs(d.Node(t.ID), t.Attrs)
+		for _, n := range ns[1:] {
+			x = d.Node(t.ID)
+			d.place(x, d.linkKey(x, n.Dir.ID, n.Name), n.Dir.ID, n.Name)
+		}
+		t.Edited, t.Reset, t.Touched = false, false, false
+	}
+}
+
+// edit writes what changed in a thing that is no new node.
+func (d *diff) edit(t *Thing) {
+	x := d.Node(t.ID)
+	if t.ID.IsZero() || x == nil || t.Names == 0 && !d.Alive(t.ID) {
+		return
+	}
+	if t.Reset {
+		d.setAttrs(x, t.Attrs)
+		x = d.Node(t.ID)
+	}
+	if t.Names == 0 { // shown where the tree has something else
+		return
+	}
+	shown := x.Shown()
+	switch {
+	case !t.Edited && (!t.Touched || len(shown) == 0):
+		return
+	case len(shown) == 0:
+	case !t.Edited || shown[0].Content == t.Content:
+		if shown[0].Mtime != t.Mtime {
+			shown[0].Mtime = t.Mtime
+			d.reassert(x, shown[0])
+		}
+		return
+	case shown[0].Orig != t.Base && !d.Own(shown[0].Orig):
+		d.forkUnseen(x, shown[0])
+	}
+	d.put(d.Node(t.ID), VersionChange{Content: t.Content, Mtime: t.Mtime})
+	d.comeBack(t)
+}
+
+// comeBack gives a file whose names others have removed those it has here.
+func (d *diff) comeBack(t *Thing) {
+	es := d.Entries(t.ID)
+	if len(es) == 0 || !es[0].Undue {
+		return
+	}
+	for _, n := range d.namesOf(t) {
+		if n.Dir.ID.IsZero() {
+			continue
+		}
+		x := d.Node(t.ID)
+		key := d.linkKey(x, n.Dir.ID, n.Name)
+		for i := range x.Links {
+			if l := &x.Links[i]; l.At(n.Dir.ID, n.Name, d.Fold) && l.Dead() {
+				key = l.Key
+			}
+		}
+		d.place(x, key, n.Dir.ID, n.Name)
+	}
+}
+
+// forkUnseen keeps a version that the writer never saw as a conflict copy.
+func (d *diff) forkUnseen(x *Node, v Version) {
+	es := d.Entries(x.ID)
+	if len(es) == 0 {
+		return
+	}
+	by := v.By
+	if v.Orig == v.Dot {
+		by = d.Origin(v.Dot).By
+	}
+	for i := 0; ; i++ {
+		name := ConflictName(es[0].Base, by, floorSeconds(v.Mtime), i)
+		if d.At(es[0].Parent, name) == nil && !d.named(es[0].Parent, name) {
+			d.forkAs(x, v, es[0].Parent, name)
+			return
+		}
+	}
+}
+
+func (d *diff) named(dir ID, name string) bool {
+	return slices.ContainsFunc(d.names, func(n *Name) bool {
+		return n.Tree != nil && n.Dir.ID == dir && d.Fold(n.Name) == d.Fold(name)
+	})
+}
+
+func sortedIDs[V any](m map[ID]V) []ID {
+	ids := make([]ID, 0, len(m))
+	for id := range m {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, compareIDs)
+	return ids
+}

@@ -1,0 +1,201 @@
+package model
+
+import (
+	"flag"
+	"fmt"
+	"math/rand"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	histories = flag.Int("histories", 300, "random histories of a run")
+	seed      = flag.Int64("seed", 0, "seed of the first history; 0: by the clock")
+	words     = flag.Bool("words", false, "print what a failing history's cuts say")
+	verbose   = new(bool)
+)
+
+// world is one random history. Its steps are made beforehand, so that a failing
+// one can be cut down: what is left of it means the same.
+type world struct {
+	seed     int64
+	names    []string
+	fold     Fold
+	peers    []*peer
+	words    []string
+	contents int
+	supers   map[ID][]noted
+	unlinks  map[ID]map[uint64][]noted
+	conflict bool // more than one user at a time
+}
+
+type noted struct {
+	dot Dot
+	k   VV
+}
+
+// step is one thing that happens, to be read by what there is then.
+type step struct {
+	op   string
+	p, q int
+	x    [6]int
+}
+
+var nameSets = [][]string{{"a.txt", "b", "c"}, {"a.txt", "b", "c", "d"}, {"a.txt", "A.txt", "b", "B"}}
+
+func newWorld(seed int64) *world {
+	r := rand.New(rand.NewSource(seed))
+	w := &world{seed: seed, supers: map[ID][]noted{}, unlinks: map[ID]map[uint64][]noted{}}
+	set := r.Intn(3)
+	w.names, w.fold = nameSets[set], Bytes
+	if set == 2 {
+		w.fold = strings.ToLower
+	}
+	for i := range 2 + r.Intn(4) {
+		p := newPeer(i, w.fold, rand.New(rand.NewSource(seed*7+int64(i))))
+		p.clock = int64(r.Intn(30) * r.Intn(30)) // skewed clocks
+		p.note = w.note
+		w.peers = append(w.peers, p)
+	}
+	return w
+}
+
+var ops = []struct {
+	name   string
+	weight int
+}{
+	{"write", 8}, {"edit", 8}, {"mkdir", 5}, {"symlink", 2}, {"rm", 6}, {"rm -r", 3}, {"mv", 16}, {"swap", 3},
+	{"ln", 5}, {"attr", 4}, {"touch", 3}, {"save", 2}, {"backup", 2}, {"rotate", 1},
+}
+
+// steps makes a history: syncs is the share of exchanges, cuts that of cuts.
+func steps(seed int64, n int) (out []step) {
+	r := rand.New(rand.NewSource(seed + 1))
+	syncs := []float64{0.05, 0.2, 0.5}[r.Intn(3)]
+	cuts := []float64{0.1, 0.3, 1}[r.Intn(3)]
+	var bag []string
+	for _, o := range ops {
+		for range o.weight {
+			bag = append(bag, o.name)
+		}
+	}
+	for range n {
+		s := step{p: r.Intn(60), q: r.Intn(60)}
+		for i := range s.x {
+			s.x[i] = r.Intn(60000)
+		}
+		switch {
+		case r.Float64() < syncs:
+			s.op = "pull"
+		default:
+			s.op = bag[r.Intn(len(bag))]
+		}
+		out = append(out, s)
+		if s.op != "pull" && r.Float64() < cuts {
+			c := s
+			c.op = "cut"
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (w *world) say(p *peer, format string, args ...any) {
+	w.words = append(w.words, fmt.Sprintf("p%d ", p.r)+fmt.Sprintf(format, args...))
+	if *verbose {
+		fmt.Println(w.words[len(w.words)-1])
+	}
+}
+
+func (w *world) fail(what, format string, args ...any) {
+	panic(failure{what, fmt.Sprintf(format, args...)})
+}
+
+// run plays steps to their end and returns what broke.
+func (w *world) run(ss []step) (bad *failure) {
+	defer func() {
+		switch x := recover().(type) {
+		case nil:
+		case failure:
+			bad = &x
+		default:
+			if *verbose {
+				panic(x)
+			}
+			bad = &failure{"panic", fmt.Sprint(x)}
+		}
+	}()
+	for _, s := range ss {
+		p := w.peers[s.p%len(w.peers)]
+		switch q := w.peers[s.q%len(w.peers)]; s.op {
+		case "cut":
+			w.cut(p)
+		case "pull":
+			if p == q {
+				continue
+			}
+			most := 1 << 30
+			if s.x[0]%3 == 0 {
+				most = 1 + s.x[1]%3
+			}
+			if n := p.pull(q, most); n > 0 {
+				w.say(p, "<- p%d %d batches", q.r, n)
+				w.checkTree(p)
+			}
+		default:
+			w.operate(p, s)
+		}
+	}
+	w.quiesce()
+	w.check()
+	return nil
+}
+
+// shrink drops steps while the history fails in the same way.
+func shrink(seed int64, ss []step, what string) []step {
+	fails := func(ss []step) bool {
+		bad := newWorld(seed).run(ss)
+		return bad != nil && bad.what == what
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for n := len(ss) / 2; n >= 1; {
+		dropped := false
+		for i := 0; i+n <= len(ss) && time.Now().Before(deadline); {
+			less := append(append([]step(nil), ss[:i]...), ss[i+n:]...)
+			if fails(less) {
+				ss, dropped = less, true
+			} else {
+				i += n
+			}
+		}
+		if !dropped || n > 1 {
+			n /= 2
+		}
+	}
+	return ss
+}
+
+func TestHistories(t *testing.T) {
+	first := *seed
+	if first == 0 {
+		first = time.Now().UnixNano() % 1e9
+	}
+	t.Logf("seeds from %d", first)
+	for s := first; s < first+int64(*histories); s++ {
+		ss := steps(s, 20+int(s%50))
+		bad := newWorld(s).run(ss)
+		if bad == nil {
+			continue
+		}
+		least := shrink(s, ss, bad.what)
+		w := newWorld(s)
+		*verbose = *words
+		if again := w.run(least); again != nil {
+			bad = again
+		}
+		t.Fatalf("seed %d: %s: %s\nafter\n%s", s, bad.what, bad.why, strings.Join(w.words, "\n"))
+	}
+	t.Logf("%d histories", *histories)
+	fmt.Printf("%d histories\n", *histories)
+}

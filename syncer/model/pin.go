@@ -1,0 +1,150 @@
+package model
+
+import "slices"
+
+// The pin rule: whatever the view decided by itself is written out as ordinary
+// changes before a local operation touches it, so that the operation changes
+// what it is about and nothing else. Pinning does not change the view.
+
+// prep pins an entry, the further versions of its node, and the entries whose
+// names depend on its name.
+func (a *Author) prep(e *Entry) {
+	a.pin(e)
+	for _, x := range a.Entries(e.ID) {
+		if x.Extra {
+			a.pin(x)
+		}
+	}
+	for _, x := range a.Entries(e.ID) {
+		if x.Parent != e.Parent || x.Name != e.Name {
+			continue
+		}
+		a.unite(x)
+		if x.Undue {
+			a.place(a.Node(x.ID), x.Key, x.Parent, x.Name)
+		}
+	}
+}
+
+// unite removes the further links that have come to the same name.
+func (a *Author) unite(e *Entry) {
+	for _, k := range e.Dups {
+		a.removeName(a.Node(e.ID), k)
+	}
+}
+
+func (a *Author) pin(e *Entry) {
+	for _, x := range a.rivals(e) {
+		if x.Kind == Dir && x.Name != x.Base {
+			a.pinLocs(e.Parent)
+			break
+		}
+	}
+	a.write(a.rivals(e))
+}
+
+// rivals returns the entries of e's directory that wanted its name, with those
+// whose like would have got its name if it had been free: whole groups.
+func (a *Author) rivals(e *Entry) []*Entry {
+	crowd := a.Crowded(e.Parent)
+	bases := map[string]bool{a.Fold(e.Base): true}
+	for _, x := range crowd {
+		if slices.Contains(x.Over, a.Fold(e.Name)) {
+			bases[a.Fold(x.Base)] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(crowd), func(x *Entry) bool { return !bases[a.Fold(x.Base)] })
+}
+
+// write gives entries the names they show: displaced ones a place, conflict
+// copies a node of their own.
+func (a *Author) write(es []*Entry) {
+	var forked []ID
+	mains := map[ID]Version{}
+	for _, e := range es {
+		switch {
+		case e.Extra:
+			if !slices.Contains(forked, e.ID) {
+				forked = append(forked, e.ID)
+				mains[e.ID] = a.Node(e.ID).Shown()[0]
+			}
+			a.fork(e)
+		case e.Name != e.Base:
+			a.unite(e)
+			a.place(a.Node(e.ID), e.Key, e.Parent, e.Name)
+		}
+	}
+	for _, id := range forked { // the main content alone stays with the node
+		a.reassert(a.Node(id), mains[id])
+	}
+}
+
+// fork makes a conflict copy a node of its own. Its id is derived, so that two
+// replicas that do it make the same node.
+func (a *Author) fork(e *Entry) {
+	for _, h := range a.Node(e.ID).Shown() { // of several that repeat a content, the one shown
+		if h.Orig == e.Orig {
+			a.forkAs(a.Node(e.ID), h, e.Parent, e.Name)
+			return
+		}
+	}
+}
+
+func (a *Author) forkAs(of *Node, v Version, parent ID, name string) {
+	id := ForkID(of.ID, v.Orig)
+	if n := a.Node(id); n != nil && n.Live() {
+		return
+	}
+	if a.Node(id) == nil || len(a.Node(id).Links) == 0 {
+		a.say(id, of.Kind, Change{Links: []LinkChange{{Key: PrimaryKey, Parent: parent, Name: name}}})
+	}
+	a.removeOthers(a.Node(id))
+	a.setAttrs(a.Node(id), attrsOf(of))
+	a.place(a.Node(id), PrimaryKey, parent, name)
+	a.reassert(a.Node(id), v)
+}
+
+// pinDirs makes a directory and those above it explicit that live only through
+// what is in them.
+func (a *Author) pinDirs(id ID) {
+	for ; id != RootID; id = a.Loc(id).Parent {
+		n := a.Node(id)
+		if n == nil || n.Kind != Dir {
+			return
+		}
+		if !n.Live() {
+			a.put(n, VersionChange{})
+		}
+	}
+}
+
+// pinLocs pins the undone moves if one is at dir or above it.
+func (a *Author) pinLocs(dir ID) {
+	undone := a.Undone()
+	for ; dir != RootID; dir = a.Loc(dir).Parent {
+		if slices.Contains(undone, dir) {
+			a.pinUndone()
+			return
+		}
+	}
+}
+
+// pinUndone makes all undone moves explicit, and the names of their rivals. It
+// takes all of them, as they are before the first is written: with one less the
+// others' cycles come out differently.
+func (a *Author) pinUndone() {
+	var rivals []*Entry
+	at := map[ID]Loc{}
+	undone := a.Undone()
+	for _, id := range undone {
+		at[id] = a.Loc(id)
+		for _, e := range a.Entries(id) {
+			at[id] = Loc{Parent: e.Parent, Name: e.Name}
+			rivals = append(rivals, a.rivals(e)...)
+		}
+	}
+	a.write(rivals)
+	for _, id := range undone {
+		a.place(a.Node(id), PrimaryKey, at[id].Parent, at[id].Name)
+	}
+}

@@ -1,0 +1,65 @@
+package model
+
+import "slices"
+
+// Rescue gives names back that were removed from under a directory while
+// somebody else moved that directory away: mv trash/proj keep beside
+// rm -r trash leaves keep/proj whole. And a file left without names gets the
+// one it shows, so that which of several does not hang on who knows what.
+// nodes are those that may need it. It is the only thing a replica does without
+// its user.
+func (a *Author) Rescue(nodes []ID) {
+	for _, id := range nodes {
+		n := a.Node(id)
+		if n == nil || n.Kind == Dir || len(n.Heads) == 0 {
+			continue
+		}
+		was := n.Live()
+		shown := map[uint64]bool{}
+		if was {
+			for _, e := range n.Names(a.Fold) {
+				shown[e.Key] = true
+			}
+		}
+		for _, l := range slices.Clone(n.Links) {
+			if !l.Dead() || shown[l.Key] || !a.movedAway(l) {
+				continue
+			}
+			a.place(a.Node(id), l.Key, l.Loc().Parent, l.Loc().Name)
+			if n = a.Node(id); !n.Live() {
+				a.revive(n)
+			}
+		}
+		n = a.Node(id)
+		if !n.Live() {
+			continue
+		}
+		for _, e := range n.Names(a.Fold) {
+			if e.Undue && (e.Key != PrimaryKey || len(n.Links) > 1) {
+				a.place(n, e.Key, e.Parent, e.Base)
+			}
+		}
+	}
+}
+
+// movedAway tells whether every removal of the link is concurrent with the
+// latest move of a directory above it.
+func (a *Author) movedAway(l Link) bool {
+	for _, d := range l.Dels {
+		moved := false
+		for x := l.Loc().Parent; x != RootID; x = a.Loc(x).Parent {
+			n := a.Node(x)
+			if n == nil || n.Kind != Dir || len(n.Links) == 0 {
+				break
+			}
+			h := n.Links[0].Hist
+			if len(h) > 1 && !d.K.Has(h[0].Dot) && !a.Origin(h[0].Dot).K.Has(d.Dot) {
+				moved = true
+			}
+		}
+		if !moved {
+			return false
+		}
+	}
+	return true
+}

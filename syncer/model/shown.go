@@ -1,0 +1,220 @@
+package model
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Shown returns the versions of a node that are displayed, the winner first. A
+// passive version is hidden by a newer content made from the one it repeats,
+// and equal contents are one.
+func (n *Node) Shown() []Version {
+	del := n.Del()
+	hs := slices.DeleteFunc(slices.Clone(n.Heads), func(h Version) bool { return del.Has(h.Dot) })
+	if len(hs) < 2 {
+		return hs
+	}
+	slices.SortFunc(hs, better)
+	hidden := make([]bool, len(hs))
+	for i, t := range slices.Backward(hs) {
+		for j, e := range hs {
+			if i != j && !hidden[j] && t.Orig != t.Dot && e.VV.Has(t.Orig) && e.Orig != t.Orig {
+				hidden[i] = true
+			}
+		}
+	}
+	var out []Version
+	for i, h := range hs {
+		if !hidden[i] && !slices.ContainsFunc(out, func(o Version) bool { return o.Content == h.Content }) {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// Best is the version that would win if all were alive.
+func (n *Node) Best() (Version, bool) {
+	if len(n.Heads) == 0 {
+		return Version{}, false
+	}
+	return slices.MinFunc(n.Heads, better), true
+}
+
+// better orders kept versions: which gets the plain name.
+func better(a, b Version) int {
+	return cmp.Or(cmp.Compare(b.Mtime, a.Mtime), compareDots(b.Orig, a.Orig), compareDots(b.Dot, a.Dot))
+}
+
+// An Entry is one name in a directory.
+type Entry struct {
+	ID     ID
+	Kind   Kind
+	Key    uint64 // the link shown
+	Orig   Dot    // the content shown
+	Parent ID
+	Name   string // as shown
+	Base   string // as its user named it
+	Extra  bool   // a concurrent version: a conflict copy that nobody has written yet
+	// What the view decided about this link, for pinning:
+	Dups  []uint64 // further links of the node that have come to the same name
+	Undue bool     // a removed name of a live file, shown for want of another
+	Over  []string // folds of the taken names that Name had to avoid
+
+	Stamp Stamp // of its Loc
+	By    Label // who made it what it is, and when: for a conflict name
+	UTC   int64
+}
+
+// Node is the id under which the tree knows the entry: a conflict copy is known
+// by the id it has once it is pinned.
+func (e *Entry) Node() ID {
+	if e.Extra {
+		return ForkID(e.ID, e.Orig)
+	}
+	return e.ID
+}
+
+// Names returns the names of a file or symlink, the one of the smallest key
+// first: the links that nobody removed, or, where concurrent operations left
+// none, the one that was placed last. Links that have come to the same name of
+// the same directory are one. Of a directory it is the newest place.
+func (n *Node) Names(fold Fold) []*Entry {
+	var out []*Entry
+	add := func(l *Link, undue bool) {
+		x := l.Loc()
+		e := &Entry{ID: n.ID, Kind: n.Kind, Key: l.Key, Parent: x.Parent, Base: x.Name, Undue: undue, Stamp: x.Stamp}
+		for i, o := range out {
+			if o.Parent != e.Parent || fold(o.Base) != fold(e.Base) {
+				continue
+			}
+			if e.Stamp.Less(o.Stamp) { // the older one stands for both
+				e.Dups, o.Dups = append(o.Dups, o.Key), nil
+				out[i] = e
+			} else {
+				o.Dups = append(o.Dups, e.Key)
+			}
+			return
+		}
+		out = append(out, e)
+	}
+	var last *Link
+	for i := range n.Links {
+		l := &n.Links[i]
+		if last == nil || last.Loc().Stamp.Less(l.Loc().Stamp) {
+			last = l
+		}
+		if !l.Dead() {
+			add(l, false)
+		}
+	}
+	if len(out) == 0 && last != nil {
+		add(last, true)
+	}
+	return out
+}
+
+// dot is the change that placed the name.
+func (n *Node) placed(key uint64) Dot {
+	if l := n.Link(key); l != nil {
+		return l.Hist[0].Dot
+	}
+	return Dot{}
+}
+
+// An Origin is what the header of its batch says of a change.
+type Origin struct {
+	K   VV // what the author knew before
+	By  Label
+	UTC int64
+}
+
+// Claims returns the entries a node asks for, Name not yet decided: its names,
+// and beside the first of them its further versions. where says where a
+// directory is. A version that is a live node of its own claims nothing. The
+// node must be live in the view.
+func (n *Node) Claims(fold Fold, where func(ID) Loc, alive func(ID) bool, origin func(Dot) Origin) []*Entry {
+	shown := n.Shown()
+	if n.Kind == Dir {
+		x := where(n.ID)
+		o := origin(x.Dot)
+		return []*Entry{{ID: n.ID, Kind: Dir, Parent: x.Parent, Base: x.Name, Stamp: x.Stamp, By: o.By, UTC: o.UTC}}
+	}
+	names := n.Names(fold)
+	if len(names) == 0 || len(shown) == 0 {
+		return nil
+	}
+	for _, e := range names {
+		o := origin(n.placed(e.Key))
+		e.Orig, e.By, e.UTC = shown[0].Orig, o.By, o.UTC
+	}
+	out := names
+	for _, h := range shown[1:] {
+		if alive(ForkID(n.ID, h.Orig)) {
+			continue
+		}
+		e := *names[0]
+		e.Orig, e.By, e.UTC, e.Extra, e.Dups, e.Undue = h.Orig, h.By, floorSeconds(h.Mtime), true, nil, false
+		if h.Orig == h.Dot {
+			e.By = origin(h.Dot).By
+		}
+		out = append(out, &e)
+	}
+	return out
+}
+
+func floorSeconds(ns int64) int64 {
+	s := ns / 1e9
+	if ns%1e9 < 0 {
+		s--
+	}
+	return s
+}
+
+// Assign gives every claimant of a directory a name of its own: directories
+// first, then who was there first; what loses is named after itself. taken
+// tells which folded names are held by entries that are not among the claims.
+func Assign(claims []*Entry, fold Fold, taken func(fold string) bool) {
+	slices.SortFunc(claims, func(a, b *Entry) int { return before(a, b, fold) })
+	held := map[string]bool{}
+	var losers []*Entry
+	for _, e := range claims {
+		if k := fold(e.Base); !e.Extra && !held[k] {
+			e.Name, held[k] = e.Base, true
+		} else {
+			losers = append(losers, e)
+		}
+	}
+	for _, e := range losers {
+		e.Over = nil
+		for n := 0; ; n++ {
+			e.Name = ConflictName(e.Base, e.By, e.UTC, n)
+			k := fold(e.Name)
+			if !held[k] && !taken(k) {
+				held[k] = true
+				break
+			}
+			e.Over = append(e.Over, k)
+		}
+	}
+}
+
+func before(a, b *Entry, fold Fold) int {
+	return cmp.Or(
+		cmp.Compare(fold(a.Base), fold(b.Base)),
+		compareBools(a.Extra, b.Extra),
+		compareBools(a.Kind != Dir, b.Kind != Dir),
+		a.Stamp.Compare(b.Stamp),
+		compareIDs(a.ID, b.ID),
+		compareDots(a.Orig, b.Orig),
+	)
+}
+
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}

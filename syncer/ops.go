@@ -1,0 +1,589 @@
+package syncer
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// Rename flags, as renameat2 has them.
+const (
+	RenameNoReplace = 1
+	RenameExchange  = 2
+)
+
+const reserved = ".clachan" // in the root: ours
+
+func attrOf(ino Ino, r *index.Row) Attr {
+	return Attr{Ino: ino, Kind: r.Kind, Mode: r.Mode, UID: r.UID, GID: r.GID, Nlink: r.Nlink, Rdev: r.Rdev,
+		Size: r.Size, Alloc: r.Alloc, Atime: r.Atime, Mtime: r.Mtime, Ctime: r.Ctime, Btime: r.Btime}
+}
+
+func notFound(err error) error {
+	if errors.Is(err, index.ErrNotFound) {
+		return ErrNotExist
+	}
+	return err
+}
+
+// Attr returns what stat shows of an inode, one without a name included while
+// it is held.
+func (f *Folder) Attr(ino Ino) (Attr, error) {
+	r, err := f.ix.Attr(ino)
+	if err != nil {
+		return Attr{}, notFound(err)
+	}
+	a := attrOf(ino, r)
+	if r.Kind == model.Dir && r.Parent == 0 && ino != RootIno {
+		a.Nlink = 0
+	}
+	return a, nil
+}
+
+// Lookup returns what stands under a name.
+func (f *Folder) Lookup(dir Ino, name string) (Attr, error) {
+	if len(name) > 255 {
+		return Attr{}, ErrNameTooLong
+	}
+	for range 3 { // the entry and the inode are two reads
+		e, err := f.ix.Lookup(dir, name)
+		if err != nil {
+			return Attr{}, notFound(err)
+		}
+		if a, err := f.Attr(e.Ino); !errors.Is(err, ErrNotExist) {
+			return a, err
+		}
+	}
+	return Attr{}, ErrNotExist
+}
+
+// Parent returns the directory that a directory is in, 0 if it was removed.
+func (f *Folder) Parent(dir Ino) Ino {
+	r, err := f.ix.Attr(dir)
+	if err != nil {
+		return 0
+	}
+	return r.Parent
+}
+
+// List calls yield with the entries of a directory that come after a cookie, in
+// an order that stays while the directory changes.
+func (f *Folder) List(dir Ino, after uint64, yield func(Entry) bool) error {
+	return f.ix.Page(dir, after, func(cookie uint64, name string, e index.Entry) bool {
+		a, err := f.Attr(e.Ino)
+		if err != nil {
+			return true // gone meanwhile
+		}
+		return yield(Entry{Cookie: cookie, Name: name, Attr: a})
+	})
+}
+
+// Readlink returns the target of a symlink.
+func (f *Folder) Readlink(ino Ino) (string, error) {
+	s, err := f.ix.Shows(ino)
+	return s.Content, notFound(err)
+}
+
+// Content returns the committed bytes that a file shows.
+func (f *Folder) Content(ino Ino) (Version, error) {
+	s, err := f.ix.Shows(ino)
+	if err != nil {
+		return Version{}, notFound(err)
+	}
+	return versionOf(s)
+}
+
+func versionOf(s index.Shown) (Version, error) {
+	v := Version{Orig: s.Orig, Mtime: s.Mtime}
+	if s.Content == "" {
+		return v, nil
+	}
+	c, err := content.Decode(s.Content)
+	v.Content = c
+	return v, err
+}
+
+// checkDir returns the row of a directory that may be changed.
+func checkDir(t *index.Tx, dir Ino) (*index.Row, error) {
+	r := t.Row(dir)
+	switch {
+	case r == nil:
+		return nil, ErrNotExist
+	case r.Kind != model.Dir:
+		return nil, ErrNotDir
+	case r.Parent == 0:
+		return nil, ErrNotExist // removed, though still open
+	}
+	return r, nil
+}
+
+func checkName(dir Ino, name string) error {
+	switch {
+	case len(name) > 255:
+		return ErrNameTooLong
+	case dir == RootIno && name == reserved:
+		return ErrPerm
+	case !model.ValidName(name):
+		return ErrInvalid
+	}
+	return nil
+}
+
+// change begins an operation that writes.
+func (f *Folder) change(fn func(t *index.Tx) error) error {
+	if f.o.ReadOnly {
+		return ErrReadOnly
+	}
+	return f.update(fn)
+}
+
+// mark makes a name dirty: what its user saw there is what counts as seen.
+func (f *Folder) mark(t *index.Tx, dir Ino, name string) {
+	y, ok := t.Drift(dir, name)
+	if ok && y.Ours {
+		return
+	}
+	var seen model.ID
+	var orig model.Dot
+	if e, there := t.Entry(dir, name); there && e.Kind.Replicates() {
+		seen, orig = t.Row(e.Ino).ID, t.ShownOrig(e.Ino)
+	}
+	if !ok {
+		y.View = seen
+	}
+	y.Seen, y.SeenOrig, y.Ours = seen, orig, true
+	t.SetDrift(dir, name, &y)
+}
+
+// noted tells the cutter of a change in a directory.
+func (f *Folder) noted(dir Ino, name string, lazy bool) {
+	f.pace.note(dir, time.Now(), lazy || temporary(name))
+}
+
+// temporary tells whether a name looks like one that will be gone soon.
+func temporary(name string) bool {
+	return strings.HasPrefix(name, ".") || strings.HasSuffix(name, "~") || strings.HasSuffix(name, ".tmp") ||
+		strings.HasSuffix(name, ".swp") || strings.HasSuffix(name, ".part") || name == "4913"
+}
+
+func stampDir(t *index.Tx, dir Ino, now int64) {
+	if r := t.Row(dir); r != nil {
+		r.Mtime, r.Ctime = now, now
+		t.Changed(dir)
+	}
+}
+
+func newRow(n New, now int64) *index.Row {
+	r := &index.Row{Kind: n.Kind, Mode: n.Mode & 0o7777, UID: n.UID, GID: n.GID, Rdev: n.Rdev, Target: n.Target,
+		Size: int64(len(n.Target)), Atime: now, Mtime: now, Ctime: now, Btime: now}
+	if n.Kind == model.Dir {
+		r.Nlink = 2
+	}
+	return r
+}
+
+// Create makes a file, directory, symlink or special file.
+func (f *Folder) Create(dir Ino, name string, n New) (a Attr, err error) {
+	if err := checkName(dir, name); err != nil {
+		return a, err
+	}
+	if n.Kind == model.Symlink && (n.Target == "" || len(n.Target) > 4095) {
+		return a, ErrInvalid
+	}
+	if err := f.Room(); err != nil {
+		return a, err
+	}
+	err = f.change(func(t *index.Tx) error {
+		if _, err := checkDir(t, dir); err != nil {
+			return err
+		}
+		if _, ok := t.Entry(dir, name); ok {
+			return ErrExist
+		}
+		if n.Kind.Replicates() {
+			f.mark(t, dir, name)
+		}
+		now := time.Now().UnixNano()
+		r := newRow(n, now)
+		ino := t.Allocate(r)
+		t.SetEntry(dir, name, ino)
+		stampDir(t, dir, now)
+		a = attrOf(ino, r)
+		return t.Err()
+	})
+	if err == nil && n.Kind.Replicates() {
+		f.noted(dir, name, n.Kind == model.File)
+	}
+	return a, err
+}
+
+// Tmpfile makes a file without a name, held by the caller. Link may give it one.
+func (f *Folder) Tmpfile(n New) (a Attr, err error) {
+	if err := f.Room(); err != nil {
+		return a, err
+	}
+	err = f.change(func(t *index.Tx) error {
+		r := newRow(n, time.Now().UnixNano())
+		ino := t.Allocate(r)
+		t.Orphan(ino)
+		a = attrOf(ino, r)
+		f.mu.Lock()
+		f.orphans[ino] = true
+		f.mu.Unlock()
+		return t.Err()
+	})
+	return a, err
+}
+
+// Link gives a file a further name.
+func (f *Folder) Link(ino, dir Ino, name string) (a Attr, err error) {
+	if err := checkName(dir, name); err != nil {
+		return a, err
+	}
+	err = f.change(func(t *index.Tx) error {
+		if _, err := checkDir(t, dir); err != nil {
+			return err
+		}
+		r := t.Row(ino)
+		switch _, exists := t.Entry(dir, name); {
+		case r == nil:
+			return ErrNotExist
+		case r.Kind == model.Dir:
+			return ErrPerm
+		case exists:
+			return ErrExist
+		}
+		if r.Kind.Replicates() {
+			f.mark(t, dir, name)
+		}
+		now := time.Now().UnixNano()
+		r.Ctime = now
+		t.SetEntry(dir, name, ino)
+		stampDir(t, dir, now)
+		f.mu.Lock()
+		delete(f.orphans, ino)
+		f.mu.Unlock()
+		a = attrOf(ino, r)
+		return t.Err()
+	})
+	if err == nil {
+		f.noted(dir, name, false)
+	}
+	return a, err
+}
+
+// Unlink removes a name of anything but a directory.
+func (f *Folder) Unlink(dir Ino, name string) error {
+	return f.remove(dir, name, false)
+}
+
+// Rmdir removes an empty directory.
+func (f *Folder) Rmdir(dir Ino, name string) error {
+	return f.remove(dir, name, true)
+}
+
+func (f *Folder) remove(dir Ino, name string, wantDir bool) error {
+	if err := checkName(dir, name); err != nil {
+		return err
+	}
+	err := f.change(func(t *index.Tx) error {
+		if _, err := checkDir(t, dir); err != nil {
+			return err
+		}
+		e, ok := t.Entry(dir, name)
+		switch {
+		case !ok:
+			return ErrNotExist
+		case wantDir && e.Kind != model.Dir:
+			return ErrNotDir
+		case !wantDir && e.Kind == model.Dir:
+			return ErrIsDir
+		case wantDir && !t.Empty(e.Ino):
+			return ErrNotEmpty
+		}
+		f.detach(t, dir, name, time.Now().UnixNano())
+		return t.Err()
+	})
+	if err == nil {
+		f.noted(dir, name, false)
+	}
+	return err
+}
+
+// detach takes a name away by its user's will.
+func (f *Folder) detach(t *index.Tx, dir Ino, name string, now int64) {
+	if e, ok := t.Entry(dir, name); ok && e.Kind.Replicates() {
+		f.mark(t, dir, name)
+	}
+	ino, ok := t.RemoveEntry(dir, name)
+	if !ok {
+		return
+	}
+	stampDir(t, dir, now)
+	r := t.Row(ino)
+	r.Ctime = now
+	t.Changed(ino)
+	f.loose(t, ino, r)
+}
+
+// loose lets an inode go that may have lost its last name.
+func (f *Folder) loose(t *index.Tx, ino Ino, r *index.Row) {
+	if r.Kind == model.Dir && r.Parent != 0 || r.Kind != model.Dir && r.Nlink > 0 {
+		return
+	}
+	t.Orphan(ino)
+	f.mu.Lock()
+	held := f.held[ino] > 0
+	if held {
+		f.orphans[ino] = true
+	}
+	f.mu.Unlock()
+	if !held {
+		t.DropOrphan(ino)
+	}
+}
+
+// Rename moves a name, over what is there if that may be replaced.
+func (f *Folder) Rename(odir Ino, oname string, ndir Ino, nname string, flags uint32) error {
+	if err := errors.Join(checkName(odir, oname), checkName(ndir, nname)); err != nil {
+		return firstOf(err, ErrPerm, ErrNameTooLong, ErrInvalid)
+	}
+	if flags&^(RenameNoReplace|RenameExchange) != 0 || flags == RenameNoReplace|RenameExchange {
+		return ErrInvalid
+	}
+	err := f.change(func(t *index.Tx) error {
+		src, dst, err := f.checkRename(t, odir, oname, ndir, nname, flags)
+		if err != nil || dst.Ino == src.Ino {
+			return err
+		}
+		now := time.Now().UnixNano()
+		if src.Kind.Replicates() || dst.Kind.Replicates() {
+			f.mark(t, odir, oname)
+			f.mark(t, ndir, nname)
+		}
+		if flags == RenameExchange {
+			t.RemoveEntry(odir, oname)
+			t.RemoveEntry(ndir, nname)
+			t.SetEntry(odir, oname, dst.Ino)
+			t.Row(dst.Ino).Ctime = now
+		} else {
+			if dst.Ino != 0 {
+				f.detach(t, ndir, nname, now)
+			}
+			t.RemoveEntry(odir, oname)
+		}
+		t.SetEntry(ndir, nname, src.Ino)
+		t.Row(src.Ino).Ctime = now
+		stampDir(t, odir, now)
+		stampDir(t, ndir, now)
+		return t.Err()
+	})
+	if err == nil {
+		f.noted(odir, oname, false)
+		f.noted(ndir, nname, false)
+	}
+	return err
+}
+
+func firstOf(err error, of ...error) error {
+	for _, e := range of {
+		if errors.Is(err, e) {
+			return e
+		}
+	}
+	return err
+}
+
+func (f *Folder) checkRename(t *index.Tx, odir Ino, oname string, ndir Ino, nname string, flags uint32) (src, dst index.Entry, err error) {
+	if _, err = checkDir(t, odir); err != nil {
+		return
+	}
+	if _, err = checkDir(t, ndir); err != nil {
+		return
+	}
+	src, ok := t.Entry(odir, oname)
+	if !ok {
+		return src, dst, ErrNotExist
+	}
+	dst, there := t.Entry(ndir, nname)
+	switch {
+	case flags == RenameNoReplace && there:
+		return src, dst, ErrExist
+	case flags == RenameExchange && !there:
+		return src, dst, ErrNotExist
+	case src.Kind == model.Dir && under(t, ndir, src.Ino):
+		return src, dst, ErrInvalid
+	case flags == RenameExchange && dst.Kind == model.Dir && under(t, odir, dst.Ino):
+		return src, dst, ErrInvalid
+	case !there || flags == RenameExchange || src.Ino == dst.Ino:
+		return src, dst, nil
+	case src.Kind == model.Dir && dst.Kind != model.Dir:
+		return src, dst, ErrNotDir
+	case src.Kind != model.Dir && dst.Kind == model.Dir:
+		return src, dst, ErrIsDir
+	case dst.Kind == model.Dir && !t.Empty(dst.Ino):
+		return src, dst, ErrNotEmpty
+	}
+	return src, dst, nil
+}
+
+// under tells whether dir is top or below it.
+func under(t *index.Tx, dir, top Ino) bool {
+	for dir != RootIno && dir != 0 {
+		if dir == top {
+			return true
+		}
+		r := t.Row(dir)
+		if r == nil {
+			return false
+		}
+		dir = r.Parent
+	}
+	return dir == top
+}
+
+// SetAttr changes mode, owner and times.
+func (f *Folder) SetAttr(ino Ino, s Set) (a Attr, err error) {
+	var dir Ino
+	err = f.change(func(t *index.Tx) error {
+		r := t.Row(ino)
+		if r == nil {
+			return ErrNotExist
+		}
+		w, drift := t.Bytes(ino)
+		if !w.Ours && drift {
+			w = index.Bytes{} // what is wanted is found again at the cut
+		}
+		was := w
+		if s.Mode != nil {
+			w.Attrs = w.Attrs || (*s.Mode^r.Mode)&0o777 != 0
+			r.Mode = *s.Mode & 0o7777
+		}
+		if s.UID != nil {
+			r.UID = *s.UID
+		}
+		if s.GID != nil {
+			r.GID = *s.GID
+		}
+		if s.Atime != nil {
+			r.Atime = *s.Atime
+		}
+		if s.Mtime != nil {
+			w.Touched = true
+			r.Mtime = *s.Mtime
+		}
+		r.Ctime = time.Now().UnixNano()
+		t.Changed(ino)
+		if (w.Attrs != was.Attrs || w.Touched != was.Touched || s.Mtime != nil) && r.Kind.Replicates() {
+			f.own(t, ino, w)
+			dir = groupOf(ino, r)
+		}
+		a = attrOf(ino, r)
+		return t.Err()
+	})
+	if err == nil && dir != 0 {
+		f.noted(dir, "", false)
+	}
+	return a, err
+}
+
+// own writes a w row of ours.
+func (f *Folder) own(t *index.Tx, ino Ino, w index.Bytes) {
+	if !w.Ours {
+		w.Ours, w.Base = true, t.ShownOrig(ino)
+	}
+	t.SetBytes(ino, &w)
+}
+
+// groupOf is the directory whose rest an inode's changes wait for.
+func groupOf(ino Ino, r *index.Row) Ino {
+	if r.Parent != 0 {
+		return r.Parent
+	}
+	return ino
+}
+
+// Dirty remembers that an inode has bytes that are not cut yet, and what it
+// takes to find them after a crash.
+func (f *Folder) Dirty(ino Ino, d DirtyState) error {
+	return f.change(func(t *index.Tx) error {
+		r := t.Row(ino)
+		if r == nil {
+			return ErrNotExist
+		}
+		w, _ := t.Bytes(ino)
+		if !w.Ours {
+			w = index.Bytes{Ours: true, Base: d.Base}
+		} else if !w.Written {
+			w.Base = d.Base
+		}
+		w.Written, w.Gen, w.Open, w.Zero, w.Whole = true, d.Gen, d.Open, d.Zero, d.Whole
+		w.Data, w.Small = d.Data, d.Data != nil
+		r.Size, r.Alloc, r.Mtime, r.Ctime = d.Size, d.Alloc, d.Mtime, d.Ctime
+		t.Changed(ino)
+		t.SetBytes(ino, &w)
+		return t.Err()
+	})
+}
+
+// Clean tells that an inode has no bytes of its own after all.
+func (f *Folder) Clean(ino Ino) error {
+	return f.update(func(t *index.Tx) error {
+		if w, ok := t.Bytes(ino); ok && w.Ours {
+			afterCut(t, ino, w, false)
+		}
+		return t.Err()
+	})
+}
+
+// Closed tells that nobody has the inode open for writing any more.
+func (f *Folder) Closed(ino Ino) {
+	if r, err := f.ix.Attr(ino); err == nil {
+		f.noted(groupOf(ino, r), "", false)
+	}
+}
+
+// Staged calls yield with what was dirty when the last run ended, before Run.
+func (f *Folder) Staged(yield func(Ino, DirtyState) bool) error {
+	f.apply.Lock()
+	states := map[Ino]DirtyState{}
+	var errs []error
+	f.ix.AllBytes(func(ino Ino, w index.Bytes) {
+		if !w.Ours || !w.Written {
+			return
+		}
+		r, err := f.ix.Attr(ino)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("staged inode %d: %w", ino, err))
+			return
+		}
+		d := DirtyState{Gen: w.Gen, Base: w.Base, Open: w.Open, Size: r.Size, Alloc: r.Alloc, Mtime: r.Mtime, Ctime: r.Ctime,
+			Zero: w.Zero, Whole: w.Whole}
+		if w.Small {
+			d.Data = append([]byte{}, w.Data...)
+		}
+		states[ino] = d
+	})
+	f.apply.Unlock()
+	for ino, d := range states {
+		if !yield(ino, d) {
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Room returns ErrFull when the disk is so full that nothing more is taken in.
+func (f *Folder) Room() error { return f.disk.Room() }
+
+// Usage is the size of the disk, what is free of it for files, and how many
+// inodes there are room for.
+func (f *Folder) Usage() (total, free int64, err error) {
+	total, free, _, err = f.disk.Usage()
+	return total, free, err
+}

@@ -1,0 +1,256 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/clachanfs/clachan/blocks"
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// The puller drains their drift: it fetches the bytes of versions that others
+// made, and shows each once all its blocks are here and verified.
+
+const (
+	pullFiles  = 16               // files fetched at once
+	pullBlocks = 32               // blocks of one file asked for at once
+	waitForIt  = 30 * time.Second // how long a reader waits for a block
+	publishMax = 256              // files shown in one transaction
+	retryIn    = 2 * time.Second
+)
+
+// pulled is a file whose wanted version is complete.
+type pulled struct {
+	ino   Ino
+	orig  model.Dot
+	alloc int64
+}
+
+// runPuller fetches and publishes.
+func (f *Folder) runPuller(ctx context.Context) error {
+	ready := make(chan pulled, publishMax)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return f.runPublisher(ctx, ready) })
+	g.Go(func() error {
+		slots := make(chan struct{}, pullFiles)
+		for {
+			ino, ok := f.wants.take()
+			if !ok {
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-f.wants.kick:
+				}
+				continue
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case slots <- struct{}{}:
+			}
+			g.Go(func() error {
+				defer func() { <-slots }()
+				f.pull(ctx, ino, ready)
+				return nil
+			})
+		}
+	})
+	return g.Wait()
+}
+
+// pull fetches the bytes of one file; it is tried again later if they are not
+// to be had.
+func (f *Folder) pull(ctx context.Context, ino Ino, ready chan<- pulled) {
+	p, err := f.pullOne(ctx, ino)
+	if err == nil && p.orig != (model.Dot{}) {
+		select {
+		case ready <- p:
+		case <-ctx.Done():
+		}
+		return
+	}
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	if !errors.Is(err, ErrOffline) {
+		f.log.Warn("fetch", "ino", ino, "err", err)
+	}
+	time.AfterFunc(retryIn, func() { f.wants.add(ino) })
+}
+
+func (f *Folder) pullOne(ctx context.Context, ino Ino) (pulled, error) {
+	f.apply.Lock()
+	t := f.ix.Begin()
+	w, drift := t.Bytes(ino)
+	v := t.Wanted(ino)
+	t.Abort()
+	f.apply.Unlock()
+	if !drift || w.Ours || v.Dot == (model.Dot{}) {
+		return pulled{}, nil
+	}
+	c, err := content.Decode(v.Content)
+	if err != nil {
+		return pulled{}, err
+	}
+	if err := f.fetchAll(ctx, c, Normal); err != nil {
+		return pulled{}, err
+	}
+	alloc, err := content.Alloc(ctx, f.Blocks(), c)
+	return pulled{ino, v.Orig, alloc}, err
+}
+
+// fetchAll returns when all blocks of a content are here. List blocks tell of
+// further ones, so it looks again until nothing is missing.
+func (f *Folder) fetchAll(ctx context.Context, c content.Content, class Class) error {
+	for {
+		g, gctx := errgroup.WithContext(ctx)
+		g.SetLimit(pullBlocks)
+		seen := map[blocks.ID]bool{}
+		complete, err := content.Missing(ctx, f.store, c, func(id blocks.ID, size int64) bool {
+			if !seen[id] {
+				seen[id] = true
+				g.Go(func() error { return f.o.Remote.Fetch(gctx, id, size, class) })
+			}
+			return gctx.Err() == nil && len(seen) < 1<<12
+		})
+		if ferr := g.Wait(); ferr != nil {
+			return ferr
+		}
+		if err != nil {
+			return fmt.Errorf("find missing blocks: %w", err)
+		}
+		if complete {
+			return nil
+		}
+		if err := f.Room(); err != nil {
+			return err
+		}
+	}
+}
+
+// runPublisher shows complete files, many in one transaction when many are.
+func (f *Folder) runPublisher(ctx context.Context, ready <-chan pulled) error {
+	for {
+		var ps []pulled
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case p := <-ready:
+			ps = append(ps, p)
+		}
+		for more := true; more && len(ps) < publishMax; {
+			select {
+			case p := <-ready:
+				ps = append(ps, p)
+			default:
+				more = false
+			}
+		}
+		if err := f.publish(ctx, ps); err != nil && ctx.Err() == nil {
+			f.log.Error("publish", "err", err)
+			for _, p := range ps {
+				time.AfterFunc(retryIn, func() { f.wants.add(p.ino) })
+			}
+		}
+	}
+}
+
+func (f *Folder) publish(ctx context.Context, ps []pulled) error {
+	if err := f.store.Flush(ctx); err != nil { // blocks before the rows that name them
+		return err
+	}
+	var later []Ino
+	err := f.update(func(t *index.Tx) error {
+		for _, p := range ps {
+			if !t.Publish(p.ino, p.orig, p.alloc, f.busy) {
+				if w, drift := t.Bytes(p.ino); drift && !w.Ours {
+					later = append(later, p.ino)
+				}
+			}
+		}
+		return t.Err()
+	})
+	for _, ino := range later { // something newer is wanted by now
+		time.AfterFunc(quiet, func() { f.wants.add(ino) })
+	}
+	if err == nil && f.complete() {
+		f.o.Remote.Announce(f.Knowledge())
+	}
+	return err
+}
+
+func (f *Folder) busy(ino Ino) bool { return f.surf != nil && f.surf.Busy(ino) }
+
+// publishInline shows at once what needs no blocks.
+func (f *Folder) publishInline(t *index.Tx) {
+	for _, ino := range t.Fresh() {
+		v := t.Wanted(ino)
+		if c, err := content.Decode(v.Content); err == nil && c.Size <= content.MaxInline {
+			t.Publish(ino, v.Orig, c.Size, f.busy)
+		}
+	}
+}
+
+// complete tells whether no bytes are wanted.
+func (f *Folder) complete() bool {
+	n, _ := f.Missing()
+	return n == 0
+}
+
+// Missing is how many blocks of current versions, and bytes, are not here. It
+// counts files that are not complete as wholly missing.
+func (f *Folder) Missing() (n, bytes int64) {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	t := f.ix.Begin()
+	defer t.Abort()
+	f.ix.AllBytes(func(ino Ino, w index.Bytes) {
+		if w.Ours {
+			return
+		}
+		if c, err := content.Decode(t.Wanted(ino).Content); err == nil {
+			n += max(1, c.Size>>17)
+			bytes += c.Size
+		}
+	})
+	return n, bytes
+}
+
+// Blocks reads blocks; one that is not here, or damaged, is asked of the peers
+// for a reader who waits.
+func (f *Folder) Blocks() content.Getter { return getter{f} }
+
+func (f *Folder) blockStore() content.Store {
+	return struct {
+		content.Getter
+		content.Putter
+	}{getter{f}, f.store}
+}
+
+type getter struct{ f *Folder }
+
+// Get implements content.Getter.
+func (g getter) Get(ctx context.Context, id blocks.ID, buf []byte) ([]byte, error) {
+	p, err := g.f.store.Get(ctx, id, buf)
+	if !errors.Is(err, blocks.ErrNotFound) && !errors.Is(err, blocks.ErrDamaged) {
+		return p, err
+	}
+	wait, cancel := context.WithTimeout(ctx, waitForIt)
+	defer cancel()
+	if ferr := g.f.o.Remote.Fetch(wait, id, blocks.MaxBlock, Waiting); ferr != nil {
+		return nil, errors.Join(err, ferr)
+	}
+	return g.f.store.Get(ctx, id, buf)
+}
+
+// offline is the Remote of a folder that nobody else shares.
+type offline struct{}
+
+func (offline) Announce(model.VV)                                    {}
+func (offline) Fetch(context.Context, blocks.ID, int64, Class) error { return ErrOffline }

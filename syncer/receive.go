@@ -1,0 +1,166 @@
+package syncer
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// maxLamportJump is how far ahead of ours a change may claim to be: one who
+// claims the end of the range would win every race for good.
+const maxLamportJump = 1 << 40
+
+// Knowledge is what is durable here: all that may be announced.
+func (f *Folder) Knowledge() model.VV {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.durable
+}
+
+// Since yields the batches that k lacks, verbatim, in causal order, and ends
+// when all that was known at the call are yielded. They are durable first: a
+// change that was announced and then lost in a power cut would be made anew,
+// and differently.
+func (f *Folder) Since(ctx context.Context, k model.VV) iter.Seq2[model.Batch, error] {
+	return func(yield func(model.Batch, error) bool) {
+		f.apply.Lock()
+		s := f.ix.Snapshot()
+		f.apply.Unlock()
+		defer s.Close()
+		if err := f.Sync(); err != nil {
+			yield(model.Batch{}, err)
+			return
+		}
+		for b, err := range s.Since(k) {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if !yield(b, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Receive verifies a batch and joins it. An error means that it was not taken
+// in: the sender broke the protocol, or nothing more fits here.
+func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error {
+	h, changes, err := f.seal.Verify(b, f.o.Allowed)
+	if err != nil {
+		return fmt.Errorf("batch from %s: %w", from, err)
+	}
+	if err := f.checkChanges(changes); err != nil {
+		return fmt.Errorf("batch from %s: %w", from, err)
+	}
+	if err := f.Room(); err != nil {
+		return err
+	}
+	return f.update(func(t *index.Tx) error {
+		if t.Has(h) {
+			return nil
+		}
+		if h.Replica == f.ix.Replica() {
+			return fmt.Errorf("batch from %s: %w: it claims to be ours (was this database restored from a copy?)", from, model.ErrBatch)
+		}
+		for _, c := range changes {
+			if c.Lamport > f.ix.Lamport()+maxLamportJump {
+				return fmt.Errorf("batch from %s: %w: clock of change %v", from, model.ErrBatch, c.Dot)
+			}
+		}
+		t.AddBatch(h, b, changes)
+		f.rescue(t, changes)
+		f.publishInline(t)
+		return t.Err()
+	})
+}
+
+// checkChanges refuses contents that cannot be.
+func (f *Folder) checkChanges(changes []model.Change) error {
+	for _, c := range changes {
+		if c.Version == nil || c.Kind != model.File || c.ID.IsZero() {
+			continue
+		}
+		if _, err := content.Decode(c.Version.Content); err != nil {
+			return fmt.Errorf("%w: change %v: %w", model.ErrBatch, c.Dot, err)
+		}
+	}
+	return nil
+}
+
+// rescue lets the names come back that a remote change took away only because
+// its author did not know better.
+func (f *Folder) rescue(t *index.Tx, changes []model.Change) {
+	if f.o.ReadOnly {
+		return
+	}
+	var ids []model.ID
+	seen := map[model.ID]bool{}
+	add := func(id model.ID) {
+		if !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+		}
+	}
+	for _, c := range changes {
+		switch n := t.Node(c.ID); {
+		case c.ID.IsZero() || n == nil:
+		case c.Kind != model.Dir:
+			for _, l := range n.Links {
+				if len(l.Dels) > 0 {
+					add(c.ID)
+				}
+			}
+		case len(c.Links) > 0 && len(n.Links) > 0 && len(n.Links[0].Hist) > 1:
+			t.Removed(t.Origin(n.Links[0].Hist[0].Dot).K, add)
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	a := t.NewAuthor(f.o.Label, time.Now().Unix())
+	a.Rescue(ids)
+	f.logOwn(t, a)
+}
+
+// CaughtUp says that the peer has sent everything up to k: what did not come is
+// dead.
+func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
+	if len(k) > model.MaxReplicas {
+		return fmt.Errorf("knowledge of %s: %w", from, model.ErrBatch)
+	}
+	own := f.ix.Replica()
+	return f.update(func(t *index.Tx) error {
+		if k.LE(f.ix.K()) {
+			return nil
+		}
+		if k.Get(own) > f.ix.K().Get(own) {
+			return fmt.Errorf("knowledge of %s: %w: it knows changes of ours that we do not (was this database restored from a copy?)", from, model.ErrBatch)
+		}
+		t.Know(k)
+		return t.Err()
+	})
+}
+
+// Acked says that k is durable at the peer, and how many blocks of it the peer
+// still lacks.
+func (f *Folder) Acked(peer string, k model.VV, missing uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.acks[peer] = Ack{K: k, Missing: missing}
+}
+
+// Acks returns what each peer last said it has.
+func (f *Folder) Acks() map[string]Ack {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make(map[string]Ack, len(f.acks))
+	for p, a := range f.acks {
+		out[p] = a
+	}
+	return out
+}

@@ -1,0 +1,59 @@
+package syncer
+
+import (
+	"time"
+
+	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// Stats is what status tells of a folder.
+type Stats struct {
+	Files, Bytes uint64
+	Conflicts    uint64 // names of conflict copies
+	Pending      uint64 // names and files changed here and not cut yet
+}
+
+// counted is the last count of the tree: it costs a scan of all rows.
+type counted struct {
+	index.Counts
+	at     time.Time
+	took   time.Duration
+	commit uint64
+}
+
+// Stats counts what is in the folder. Of a large folder that changes all the
+// time, the count may be some seconds old.
+func (f *Folder) Stats() (Stats, error) {
+	f.mu.Lock()
+	last, commit := f.counted, f.commits
+	f.mu.Unlock()
+	if last.at.IsZero() || last.commit != commit && time.Since(last.at) > 20*last.took {
+		start := time.Now()
+		c, err := f.ix.Count()
+		if err != nil {
+			return Stats{}, err
+		}
+		last = counted{Counts: c, at: time.Now(), took: time.Since(start), commit: commit}
+		f.mu.Lock()
+		f.counted = last
+		f.mu.Unlock()
+	}
+	s := Stats{Files: last.Files, Bytes: last.Bytes, Conflicts: last.Conflicts}
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	f.ix.Names(func(_ Ino, _ string, y index.Drift) {
+		if y.Ours {
+			s.Pending++
+		}
+	})
+	f.ix.AllBytes(func(_ Ino, w index.Bytes) {
+		if w.Ours {
+			s.Pending++
+		}
+	})
+	return s, nil
+}
+
+// Replica is this database's own name among the authors of changes.
+func (f *Folder) Replica() model.Replica { return f.ix.Replica() }

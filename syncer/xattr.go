@@ -1,0 +1,107 @@
+package syncer
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/clachanfs/clachan/syncer/index"
+)
+
+// Flags of Setxattr.
+const (
+	XattrCreate  = 1
+	XattrReplace = 2
+)
+
+const maxXattrs = 64 << 10 // of one file, names and values
+
+// Getxattr returns an extended attribute.
+func (f *Folder) Getxattr(ino Ino, name string) ([]byte, error) {
+	v, err := f.ix.Xattr(ino, name)
+	if errors.Is(err, index.ErrNotFound) {
+		return nil, ErrNoAttr
+	}
+	return v, err
+}
+
+// Listxattr returns the names of all extended attributes.
+func (f *Folder) Listxattr(ino Ino) ([]string, error) {
+	var names []string
+	err := f.ix.Xattrs(ino, func(name string, _ []byte) bool {
+		names = append(names, name)
+		return true
+	})
+	return names, err
+}
+
+// Setxattr sets an extended attribute. Those of user.* reach the peers.
+func (f *Folder) Setxattr(ino Ino, name string, val []byte, flags uint32) error {
+	if len(name) > 255 || name == "" {
+		return ErrInvalid
+	}
+	return f.xattr(ino, name, func(old map[string][]byte) ([]byte, error) {
+		_, there := old[name]
+		size := len(name) + len(val)
+		for k, v := range old {
+			if k != name {
+				size += len(k) + len(v)
+			}
+		}
+		switch {
+		case flags == XattrCreate && there:
+			return nil, ErrExist
+		case flags == XattrReplace && !there:
+			return nil, ErrNoAttr
+		case size > maxXattrs:
+			return nil, ErrTooBig
+		}
+		return append([]byte{}, val...), nil
+	})
+}
+
+// Removexattr removes an extended attribute.
+func (f *Folder) Removexattr(ino Ino, name string) error {
+	return f.xattr(ino, name, func(old map[string][]byte) ([]byte, error) {
+		if _, there := old[name]; !there {
+			return nil, ErrNoAttr
+		}
+		return nil, nil
+	})
+}
+
+func (f *Folder) xattr(ino Ino, name string, set func(old map[string][]byte) ([]byte, error)) error {
+	var dir Ino
+	err := f.change(func(t *index.Tx) error {
+		r := t.Row(ino)
+		if r == nil {
+			return ErrNotExist
+		}
+		old := t.Xattrs(ino)
+		val, err := set(old)
+		if err != nil {
+			return err
+		}
+		if was, there := old[name]; there && val != nil && slices.Equal(was, val) {
+			return nil
+		}
+		t.SetXattr(ino, name, val)
+		r.Ctime = time.Now().UnixNano()
+		t.Changed(ino)
+		if strings.HasPrefix(name, "user.") && r.Kind.Replicates() {
+			w, drift := t.Bytes(ino)
+			if drift && !w.Ours {
+				w = index.Bytes{}
+			}
+			w.Attrs = true
+			f.own(t, ino, w)
+			dir = groupOf(ino, r)
+		}
+		return t.Err()
+	})
+	if err == nil && dir != 0 {
+		f.noted(dir, "", false)
+	}
+	return err
+}
