@@ -1,0 +1,50 @@
+// Package peers connects this device to the other members of its folders:
+// libp2p host, sessions, discovery, block exchange, pairing. It implements
+// syncer.Remote and calls a folder only through Folder and Store.
+//
+// # Shape
+//
+//	Node ── Remote (one a folder: membership log, the attached Share)
+//	  └──── keeper (one a peer: dials, backs off) ── session (one control stream)
+//	                                                   ├ link (one a common folder: what was sent, what is acked)
+//	                                                   └ puller (one a class: requests in flight on a block stream)
+//
+// A keeper owns everything about one peer, one thing after the other: find a
+// connection, get the control stream, run the session, wait, again. The peer
+// with the lower id opens the control stream, whoever dialed, so both dialing
+// at once ends in one session; a second stream replaces the first.
+//
+// A session has two goroutines. The reader takes frames in and calls the
+// folder; it never waits for the writer. The writer has no queue of messages:
+// it looks at what the peer has been told and what is true now, and sends the
+// difference, so news coalesce while the peer is slow and a queue cannot
+// overflow. Anything that changes the truth kicks it.
+//
+// # Order on a control stream
+//
+//	Hello; FolderState of each common folder; Presence; then as it comes.
+//	Membership ops go before batches: an author is known before its changes.
+//	Batches go only once each side has the other's membership ops. At most four
+//	batches' worth of bytes are not acked. CatchUp{K} follows when all up to K
+//	has been sent. Ack carries the count of batches taken in, durable knowledge
+//	and the count of missing blocks.
+//
+// # Blocks
+//
+// A block is asked of one peer at a time, the one expected to answer first;
+// NOHAVE, a wrong hash, silence or loss move it to the next. The window of
+// bytes in flight to a peer grows while answers come as fast as with little in
+// flight, and shrinks when they queue. A reader that waits ignores the window.
+//
+// # Rules
+//
+// Everything a peer sends is bounded by package wire before it is allocated.
+// Folder, membership and store are asked at each request: a hash is no
+// capability, and a removed member gets nothing more.
+//
+// Kept in KV: "peers/port/…", "peers/addr/…", and package trust's keys.
+//
+// Lock order: Node.mu, Remote.mu, session.mu, puller.mu; book.mu and the locks
+// of trust are leaves. None is held during a call into a folder, a store or
+// the network.
+package peers

@@ -1,0 +1,307 @@
+package peers
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/clachanfs/clachan/peers/trust"
+	"github.com/clachanfs/clachan/peers/wire"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// receive takes one frame. An error ends the session.
+func (s *session) receive(m wire.Message) error {
+	switch m := m.(type) {
+	case *wire.FolderState:
+		return s.receiveState(m)
+	case *wire.Batch:
+		return s.receiveBatch(m)
+	case *wire.CatchUp:
+		return s.receiveCatchUp(m)
+	case *wire.Ack:
+		return s.receiveAck(m)
+	case *wire.MemberOps:
+		return s.receiveOps(m)
+	case *wire.MemberWant:
+		if l := s.linkOf(trust.FolderID(m.Folder)); l != nil {
+			s.mu.Lock()
+			l.known, l.push, l.resend = parseHashes(m.Heads), true, true
+			s.mu.Unlock()
+			s.wake()
+		}
+	case *wire.Presence:
+		s.receivePresence(m)
+	case *wire.Ping:
+		s.mu.Lock()
+		if len(s.pongs) < maxPongs {
+			s.pongs = append(s.pongs, m.Nonce)
+		}
+		s.mu.Unlock()
+		s.wake()
+	case *wire.Pong:
+		s.mu.Lock()
+		if m.Nonce == s.ping.nonce {
+			s.rtt = time.Since(s.ping.sent)
+		}
+		for _, ch := range s.waiting[m.Nonce] {
+			close(ch)
+		}
+		delete(s.waiting, m.Nonce)
+		s.mu.Unlock()
+	case *wire.Close:
+		return fmt.Errorf("%w: code %d", errClosed, m.Code)
+	default:
+		return fmt.Errorf("%w: %T on a control stream", errRefused, m)
+	}
+	return nil
+}
+
+func (s *session) receiveState(m *wire.FolderState) error {
+	l := s.linkOf(trust.FolderID(m.Folder))
+	if l == nil {
+		return nil
+	}
+	k, err := model.DecodeVV(m.Knowledge)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errRefused, err)
+	}
+	if m.Gone {
+		s.mu.Lock()
+		l.theirs = theirs{}
+		s.mu.Unlock()
+		return nil
+	}
+	heads := parseHashes(m.Heads)
+	unknown := !l.r.log().Knows(heads)
+	s.mu.Lock()
+	if l.theirs.epoch != m.Epoch { // what was sent to an opening before is lost
+		l.sentK, l.flight, l.sent, l.acked, l.reset = nil, nil, 0, 0, true
+	}
+	l.theirs = theirs{here: true, epoch: m.Epoch, heads: heads, k: k, missing: m.Missing, mode: Mode(m.Mode)}
+	l.sentK = l.sentK.Join(k)
+	l.known, l.want, l.tell, l.resend = heads, unknown, l.tell || m.Ask, true
+	s.mu.Unlock()
+	s.wake()
+	s.acked(l, k, m.Missing)
+	return nil
+}
+
+// linkOf is linkTo by id, for the reader: nil if the folder is not attached or
+// the peer no member.
+func (s *session) linkOf(id trust.FolderID) *link {
+	r := s.n.remote(id)
+	if r == nil {
+		return nil
+	}
+	l, was := s.linkTo(r)
+	if was != nil {
+		s.shut(was)
+	}
+	return l
+}
+
+func (s *session) acked(l *link, k model.VV, missing uint64) {
+	if at, _, release := l.r.acquire(s.ctx); at != nil {
+		at.Folder.Acked(s.p.String(), k, missing)
+		release()
+	}
+}
+
+func (s *session) receiveBatch(m *wire.Batch) error {
+	l := s.linkOf(trust.FolderID(m.Folder))
+	if l == nil || m.Epoch != l.epoch {
+		return nil
+	}
+	h, err := model.DecodeHeader(m.Header)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errRefused, err)
+	}
+	// What a member wrote while it was a writer is relayed by all for ever; a
+	// member that is none now is not listened to itself.
+	if log := l.r.log(); bytes.Equal(h.Signer, s.pub) && !log.CanWrite(s.pub) || log.MayAuthor(h.Signer) != nil {
+		return fmt.Errorf("%w: changes of one who may not write", errRefused)
+	}
+	at, ctx, release := l.r.acquire(s.ctx)
+	if at == nil {
+		return nil
+	}
+	err = at.Folder.Receive(ctx, s.p.String(), model.Batch{Header: m.Header, Body: m.Body})
+	gone := ctx.Err() != nil
+	if err == nil {
+		at.took(h)
+	}
+	release()
+	if err != nil && gone {
+		return nil // the folder is being taken away
+	}
+	if err != nil {
+		if errors.Is(err, model.ErrBatch) {
+			err = fmt.Errorf("%w: %w", errRefused, err)
+		}
+		s.n.log.Warn("changes not taken in", "peer", s.p, "folder", l.r.id, "err", err)
+		return err
+	}
+	s.mu.Lock()
+	l.received++
+	s.mu.Unlock()
+	l.r.kick() // the others need not send it
+	return nil
+}
+
+func (s *session) receiveCatchUp(m *wire.CatchUp) error {
+	l := s.linkOf(trust.FolderID(m.Folder))
+	if l == nil {
+		return nil
+	}
+	k, err := model.DecodeVV(m.Knowledge)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errRefused, err)
+	}
+	s.mu.Lock()
+	l.sentK = l.sentK.Join(k) // it has what it says it sent
+	s.mu.Unlock()
+	at, ctx, release := l.r.acquire(s.ctx)
+	if at == nil {
+		return nil
+	}
+	err = at.Folder.CaughtUp(ctx, s.p.String(), k)
+	gone := ctx.Err() != nil
+	if err == nil {
+		at.caughtUp(k)
+	}
+	release()
+	if err != nil && !gone {
+		return fmt.Errorf("caught up: %w", err)
+	}
+	l.r.kick()
+	return nil
+}
+
+func (s *session) receiveAck(m *wire.Ack) error {
+	l := s.linkOf(trust.FolderID(m.Folder))
+	if l == nil {
+		return nil
+	}
+	k, err := model.DecodeVV(m.Knowledge)
+	has, err2 := model.DecodeVV(m.Has)
+	if err = errors.Join(err, err2); err != nil {
+		return fmt.Errorf("%w: %w", errRefused, err)
+	}
+	s.mu.Lock()
+	if m.Epoch != l.theirs.epoch {
+		s.mu.Unlock()
+		return nil
+	}
+	if m.Received < l.acked || m.Received > l.sent {
+		s.mu.Unlock()
+		return fmt.Errorf("%w: acks %d batches of %d", errRefused, m.Received, l.sent)
+	}
+	l.flight = l.flight[m.Received-l.acked:]
+	l.acked = m.Received
+	l.theirs.k, l.theirs.missing = k, m.Missing
+	l.sentK = l.sentK.Join(k).Join(has)
+	s.mu.Unlock()
+	s.wake()
+	s.acked(l, k, m.Missing)
+	return nil
+}
+
+// receiveOps merges membership ops. They prove themselves, so they are taken
+// also from a peer whose own membership is only in them.
+func (s *session) receiveOps(m *wire.MemberOps) error {
+	id := trust.FolderID(m.Folder)
+	r := s.n.remote(id)
+	if r == nil || !r.isAttached() {
+		return nil
+	}
+	added, err := r.log().Merge(m.Ops)
+	if err != nil {
+		s.n.log.Warn("membership ops refused", "peer", s.p, "folder", id, "err", err)
+	}
+	if l := s.linkOf(id); l != nil {
+		log := r.log()
+		s.mu.Lock()
+		for _, raw := range m.Ops {
+			l.known = append(l.known, trust.HashOf(raw))
+		}
+		if len(l.known) > maxKnownHeads && log.Knows(l.known) {
+			l.known = log.Tops(l.known)
+		}
+		s.mu.Unlock()
+	}
+	if added > 0 {
+		s.n.membersChanged(r)
+	}
+	s.wake()
+	return nil
+}
+
+// receivePresence learns where the peer and the members it sees are.
+func (s *session) receivePresence(m *wire.Presence) {
+	s.tellAddrs(m.Addrs)
+	for _, seen := range m.Seen {
+		s.n.sighted(trust.PeerID(seen.Peer), seen.Addrs)
+	}
+	s.mu.Lock()
+	first := !s.listed
+	s.listed = true
+	for _, l := range s.links {
+		// It has not said a word of a folder that we share: it may not know yet
+		// that we are a member.
+		l.push = l.push || first && !l.theirs.here
+	}
+	s.mu.Unlock()
+	s.wake()
+}
+
+// sighted takes what another member says of where a member is.
+func (n *Node) sighted(id string, texts []string) {
+	p, err := peer.Decode(id)
+	if err != nil || p == n.id {
+		return
+	}
+	k := n.keeper(p)
+	if k == nil {
+		return
+	}
+	news, err := n.book.hint(p, parseAddrs(texts))
+	if err != nil {
+		n.log.Warn("remember peer", "peer", p, "err", err)
+	}
+	if news || k.session.Load() == nil {
+		k.poke()
+	}
+}
+
+// presenceFor says where this device is and which members of common folders it
+// is connected to.
+func (n *Node) presenceFor(s *session) *wire.Presence {
+	m := &wire.Presence{Addrs: n.Addrs()}
+	remotes := n.attached()
+	for _, o := range n.sessions() {
+		if o == s || len(m.Seen) == wire.MaxSeen {
+			continue
+		}
+		common := false
+		for _, r := range remotes {
+			log := r.log()
+			common = common || log.Allowed(s.pub) && log.Allowed(o.pub)
+		}
+		if common {
+			m.Seen = append(m.Seen, &wire.Seen{Peer: o.pub, Addrs: o.reachable()})
+		}
+	}
+	return m
+}
+
+// reachable returns where the peer of s can be dialed, as far as known here.
+func (s *session) reachable() []string {
+	s.mu.Lock()
+	addrs := s.addrs
+	s.mu.Unlock()
+	return addrTexts(addrs)
+}
