@@ -1,0 +1,272 @@
+package mount
+
+import (
+	"context"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/clachanfs/clachan/fs/staging"
+	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+const (
+	modeSuid  = 0o4000
+	modeSgid  = 0o2000
+	modeGroup = 0o010 // group may execute
+	blockSize = 4096
+)
+
+// types are the file type bits of each kind.
+var types = map[model.Kind]uint32{
+	model.File: syscall.S_IFREG, model.Symlink: syscall.S_IFLNK, model.Dir: syscall.S_IFDIR, model.Fifo: syscall.S_IFIFO,
+	model.Socket: syscall.S_IFSOCK, model.Char: syscall.S_IFCHR, model.Block: syscall.S_IFBLK,
+}
+
+// ctxOf is the context of a request: it ends when the caller is interrupted.
+func ctxOf(cancel <-chan struct{}, h *fuse.InHeader) context.Context {
+	return &fuse.Context{Caller: h.Caller, Cancel: cancel}
+}
+
+// attr returns what stat shows of an inode.
+func (m *Mount) attr(ctx context.Context, ino syncer.Ino) (syncer.Attr, error) {
+	o := m.overlay(ctx, ino) // before the row: see the package comment
+	a, err := m.folder.Attr(ino)
+	if err != nil {
+		return a, err
+	}
+	o.over(&a)
+	return a, nil
+}
+
+// overlay is what is known better than the row.
+type overlay struct {
+	dirty bool
+	info  staging.Info
+	alloc int64
+	atime int64
+}
+
+func (m *Mount) overlay(ctx context.Context, ino syncer.Ino) (o overlay) {
+	f, atime := m.table.shown(ino)
+	o.atime = atime
+	if f == nil {
+		return o
+	}
+	if o.info = f.Info(); !o.info.Dirty {
+		return o
+	}
+	o.dirty = true
+	var err error
+	if o.alloc, err = f.Alloc(ctx); err != nil {
+		o.alloc = o.info.Size // the holes of the base are out of reach: say that there are none
+	}
+	return o
+}
+
+func (o overlay) over(a *syncer.Attr) {
+	if o.dirty {
+		a.Size, a.Alloc, a.Mtime, a.Ctime = o.info.Size, o.alloc, o.info.Mtime, max(a.Ctime, o.info.Ctime)
+	}
+	a.Atime = max(a.Atime, o.atime)
+}
+
+// fill writes attributes the way the kernel wants them.
+func (m *Mount) fill(a *syncer.Attr, out *fuse.Attr) {
+	*out = fuse.Attr{
+		Ino: uint64(a.Ino), Size: uint64(a.Size), Mode: types[a.Kind] | a.Mode&0o7777, Nlink: a.Nlink, Rdev: a.Rdev,
+		Blocks: uint64((a.Alloc+blockSize-1)/blockSize) * (blockSize / 512), Blksize: blockSize,
+		Owner: fuse.Owner{Uid: a.UID, Gid: a.GID},
+	}
+	if m.opts.UID != nil {
+		out.Uid = *m.opts.UID
+	}
+	if m.opts.GID != nil {
+		out.Gid = *m.opts.GID
+	}
+	out.Atime, out.Atimensec = split(a.Atime)
+	out.Mtime, out.Mtimensec = split(a.Mtime)
+	out.Ctime, out.Ctimensec = split(a.Ctime)
+}
+
+// split divides nanoseconds the way timespec does, also before 1970.
+func split(ns int64) (sec uint64, nsec uint32) {
+	s, n := ns/1e9, ns%1e9
+	if n < 0 {
+		s, n = s-1, n+1e9
+	}
+	return uint64(s), uint32(n)
+}
+
+// GetAttr implements fuse.RawFileSystem.
+func (m *Mount) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	ino := syncer.Ino(in.NodeId)
+	a, err := m.attr(ctxOf(cancel, &in.InHeader), ino)
+	if err != nil {
+		return m.status("getattr", ino, err)
+	}
+	m.fill(&a, &out.Attr)
+	out.SetTimeout(cacheTime)
+	return fuse.OK
+}
+
+// SetAttr implements fuse.RawFileSystem.
+func (m *Mount) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+	ino, ctx := syncer.Ino(in.NodeId), ctxOf(cancel, &in.InHeader)
+	a, err := m.folder.Attr(ino)
+	if err == nil {
+		err = m.setAttr(ctx, a, in)
+	}
+	if err == nil {
+		a, err = m.attr(ctx, ino)
+	}
+	if err != nil {
+		return m.status("setattr", ino, err)
+	}
+	m.fill(&a, &out.Attr)
+	out.SetTimeout(cacheTime)
+	return fuse.OK
+}
+
+func (m *Mount) setAttr(ctx context.Context, a syncer.Attr, in *fuse.SetAttrIn) error {
+	if m.closing.Load() {
+		return errClosing
+	}
+	set, err := m.wanted(a, in)
+	if err != nil {
+		return err
+	}
+	if size, ok := in.GetSize(); ok {
+		if err := m.truncate(ctx, a.Ino, int64(min(size, 1<<62))); err != nil {
+			return err
+		}
+	}
+	if set == (syncer.Set{}) {
+		return nil
+	}
+	got, err := m.folder.SetAttr(a.Ino, set)
+	if err != nil {
+		return err
+	}
+	if l := m.table.peek(a.Ino); l != nil {
+		l.noPriv.Store(false)
+		if f := l.file.Load(); f != nil {
+			// The next version carries the time that was asked for.
+			f.SetTimes(set.Mtime, &got.Ctime)
+		}
+	}
+	if set.Atime != nil {
+		m.table.setAtime(a.Ino, 0)
+	}
+	if set.Mode != nil {
+		return m.chmodACL(a.Ino, *set.Mode)
+	}
+	return nil
+}
+
+// wanted says what a SETATTR changes beside the size: what it asks for, and the bits that it costs.
+func (m *Mount) wanted(a syncer.Attr, in *fuse.SetAttrIn) (set syncer.Set, err error) {
+	uid, chUID := in.GetUID()
+	gid, chGID := in.GetGID()
+	if chUID && m.opts.UID != nil && uid != *m.opts.UID || chGID && m.opts.GID != nil && gid != *m.opts.GID {
+		return set, syncer.ErrPerm // owners are what the mount says
+	}
+	if chUID && m.opts.UID == nil {
+		set.UID = &uid
+	}
+	if chGID && m.opts.GID == nil {
+		set.GID = &gid
+	}
+	if mode, ok := in.GetMode(); ok {
+		set.Mode = &mode
+	} else {
+		// chown(-1, -1) comes with nothing at all, and costs the bits like any other chown.
+		chown := chUID || chGID || in.Valid&^(fuse.FATTR_FH|fuse.FATTR_LOCKOWNER) == 0
+		if chown && a.Kind != model.Dir || in.Valid&fuse.FATTR_KILL_SUIDGID != 0 {
+			if mode := dropPriv(a.Mode); mode != a.Mode || in.Valid == 0 {
+				set.Mode = &mode
+			}
+		}
+	}
+	if t, ok := in.GetATime(); ok {
+		ns := nanos(in.Atime, in.Atimensec)
+		if in.Valid&fuse.FATTR_ATIME_NOW != 0 {
+			ns = t.UnixNano()
+		}
+		set.Atime = &ns
+	}
+	if t, ok := in.GetMTime(); ok {
+		ns := nanos(in.Mtime, in.Mtimensec)
+		if in.Valid&fuse.FATTR_MTIME_NOW != 0 {
+			ns = t.UnixNano()
+		}
+		set.Mtime = &ns
+	}
+	return set, nil
+}
+
+// nanos joins a timespec, keeping what does not fit at the end of what does.
+func nanos(sec uint64, nsec uint32) int64 {
+	const most = int64(1<<63-1) / 1e9
+	s := max(min(int64(sec), most-1), -most)
+	return s*1e9 + int64(nsec)
+}
+
+// dropPriv is the mode without the bits that a change by somebody else costs.
+func dropPriv(mode uint32) uint32 {
+	mode &^= modeSuid
+	if mode&modeGroup != 0 {
+		mode &^= modeSgid
+	}
+	return mode
+}
+
+// killPriv clears suid and sgid after a write by somebody unprivileged.
+func (m *Mount) killPriv(ino syncer.Ino) error {
+	a, err := m.folder.Attr(ino)
+	if err != nil {
+		return err
+	}
+	mode := dropPriv(a.Mode)
+	if mode == a.Mode {
+		return nil
+	}
+	if _, err := m.folder.SetAttr(ino, syncer.Set{Mode: &mode}); err != nil {
+		return err
+	}
+	// The kernel drops sizes and times after a write, but believes to know the mode.
+	m.note.attrs(ino)
+	return nil
+}
+
+// killCaps removes file capabilities, which any write costs.
+func (m *Mount) killCaps(l *live) error {
+	if l.noCaps.Load() {
+		return nil
+	}
+	err := m.folder.Removexattr(l.ino, "security.capability")
+	if err != nil && code(err) != syscall.ENODATA {
+		return err
+	}
+	l.noCaps.Store(true)
+	return nil
+}
+
+func (m *Mount) truncate(ctx context.Context, ino syncer.Ino, size int64) error {
+	l := m.table.open(ino, true)
+	defer m.closeFile(ino, true)
+	if err := m.killCaps(l); err != nil {
+		return err
+	}
+	shrunk := false
+	err := m.change(ctx, l, func(f *staging.File, gen uint64) error {
+		shrunk = size < f.Info().Size
+		return f.Truncate(ctx, gen, size, time.Now().UnixNano())
+	})
+	if err == nil && shrunk {
+		err = m.save(ctx, l, false)
+	}
+	return err
+}

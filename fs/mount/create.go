@@ -1,0 +1,189 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// born is what a new inode gets from its directory.
+type born struct {
+	syncer.New
+	acl     acl // access ACL, if it is more than the mode
+	inherit []byte
+}
+
+// newborn settles owner, group, mode and ACLs of a new inode: group and sgid from a sgid directory; the umask,
+// or instead of it the default ACL of the directory.
+func (m *Mount) newborn(dir syncer.Ino, h *fuse.InHeader, kind model.Kind, mode, umask uint32) (b born, err error) {
+	b.New = syncer.New{Kind: kind, Mode: mode & 0o7777, UID: h.Uid, GID: h.Gid}
+	parent, err := m.folder.Attr(dir)
+	if err != nil {
+		return b, err
+	}
+	if parent.Mode&modeSgid != 0 {
+		b.GID = parent.GID
+		if kind == model.Dir {
+			b.Mode |= modeSgid
+		}
+	}
+	if kind == model.Symlink {
+		b.Mode = 0o777
+		return b, nil
+	}
+	raw, err := m.folder.Getxattr(dir, aclDefault)
+	if errors.Is(err, syncer.ErrNoAttr) {
+		b.Mode &^= umask & 0o777
+		return b, nil
+	}
+	if err != nil {
+		return b, err
+	}
+	def, err := parseACL(raw)
+	if err != nil {
+		b.Mode &^= umask & 0o777
+		return b, nil
+	}
+	more := false
+	b.acl, b.Mode, more = def.inherit(b.Mode)
+	if !more {
+		b.acl = nil
+	}
+	if kind == model.Dir {
+		b.inherit = raw
+	}
+	return b, nil
+}
+
+// make makes an inode with a name and answers with it.
+func (m *Mount) make(ctx context.Context, dir syncer.Ino, name string, b born, out *fuse.EntryOut) (syncer.Attr, error) {
+	a, err := m.folder.Create(dir, name, b.New)
+	if err != nil {
+		return a, err
+	}
+	if err := m.setACLs(a.Ino, b); err != nil {
+		return a, err
+	}
+	return a, m.enter(ctx, a, out)
+}
+
+func (m *Mount) setACLs(ino syncer.Ino, b born) error {
+	if b.acl != nil {
+		if err := m.folder.Setxattr(ino, aclAccess, b.acl.bytes(), 0); err != nil {
+			return err
+		}
+	}
+	if b.inherit != nil {
+		return m.folder.Setxattr(ino, aclDefault, b.inherit, 0)
+	}
+	return nil
+}
+
+// Mknod implements fuse.RawFileSystem.
+func (m *Mount) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
+	dir := syncer.Ino(in.NodeId)
+	kind, ok := kindOf(in.Mode)
+	if in.Mode&syscall.S_IFMT == 0 {
+		kind, ok = model.File, true
+	}
+	if !ok || kind == model.Dir || kind == model.Symlink {
+		return fuse.EINVAL
+	}
+	err := m.mayChange(dir, name)
+	if err == nil {
+		var b born
+		if b, err = m.newborn(dir, &in.InHeader, kind, in.Mode, in.Umask); err == nil {
+			b.Rdev = in.Rdev
+			_, err = m.make(ctxOf(cancel, &in.InHeader), dir, name, b, out)
+		}
+	}
+	return m.status("mknod", dir, err)
+}
+
+// Mkdir implements fuse.RawFileSystem.
+func (m *Mount) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
+	dir := syncer.Ino(in.NodeId)
+	err := m.mayChange(dir, name)
+	if err == nil {
+		var b born
+		if b, err = m.newborn(dir, &in.InHeader, model.Dir, in.Mode, in.Umask); err == nil {
+			_, err = m.make(ctxOf(cancel, &in.InHeader), dir, name, b, out)
+		}
+	}
+	return m.status("mkdir", dir, err)
+}
+
+// Symlink implements fuse.RawFileSystem.
+func (m *Mount) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
+	dir := syncer.Ino(h.NodeId)
+	err := m.mayChange(dir, name)
+	if err == nil {
+		var b born
+		if b, err = m.newborn(dir, h, model.Symlink, 0o777, 0); err == nil {
+			b.Target = target
+			_, err = m.make(ctxOf(cancel, h), dir, name, b, out)
+		}
+	}
+	return m.status("symlink", dir, err)
+}
+
+// Create implements fuse.RawFileSystem.
+func (m *Mount) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	dir, ctx := syncer.Ino(in.NodeId), ctxOf(cancel, &in.InHeader)
+	err := m.mayChange(dir, name)
+	if err == nil {
+		err = m.create(ctx, in, name, out)
+	}
+	if errors.Is(err, syncer.ErrExist) && in.Flags&syscall.O_EXCL == 0 {
+		// It came from elsewhere after the kernel looked.
+		if err = m.lookup(ctx, dir, name, &out.EntryOut); err == nil {
+			open := fuse.OpenIn{InHeader: in.InHeader, Flags: in.Flags, Mode: in.OpenFlags}
+			if err = m.openFile(ctx, syncer.Ino(out.NodeId), &open, &out.OpenOut); err != nil {
+				m.Forget(out.NodeId, 1)
+			}
+		}
+	}
+	return m.status("create", dir, err)
+}
+
+func (m *Mount) create(ctx context.Context, in *fuse.CreateIn, name string, out *fuse.CreateOut) error {
+	b, err := m.newborn(syncer.Ino(in.NodeId), &in.InHeader, model.File, in.Mode, in.Umask)
+	if err != nil {
+		return err
+	}
+	a, err := m.make(ctx, syncer.Ino(in.NodeId), name, b, &out.EntryOut)
+	if err != nil {
+		return err
+	}
+	m.openNew(a, in.Flags, &out.OpenOut)
+	return nil
+}
+
+// Tmpfile implements fuse.RawFileSystem: a file without a name, which LINK may give it.
+func (m *Mount) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	dir := syncer.Ino(in.NodeId)
+	if m.closing.Load() {
+		return m.status("tmpfile", dir, errClosing)
+	}
+	b, err := m.newborn(dir, &in.InHeader, model.File, in.Mode, in.Umask)
+	if err != nil {
+		return m.status("tmpfile", dir, err)
+	}
+	a, err := m.folder.Tmpfile(b.New)
+	if err == nil {
+		err = m.setACLs(a.Ino, b)
+	}
+	if err == nil {
+		err = m.enter(ctxOf(cancel, &in.InHeader), a, &out.EntryOut)
+	}
+	if err != nil {
+		return m.status("tmpfile", dir, err)
+	}
+	m.openNew(a, in.Flags, &out.OpenOut)
+	return fuse.OK
+}

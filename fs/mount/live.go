@@ -1,0 +1,220 @@
+package mount
+
+import (
+	"context"
+	"errors"
+
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/fs/staging"
+	"github.com/clachanfs/clachan/syncer"
+)
+
+// errClosing says that the mount is going away and takes no more writes.
+var errClosing = errors.New("unmounting")
+
+// committed is content in the store, or at a peer.
+type committed struct {
+	*content.Reader
+	st content.Getter
+	c  content.Content
+}
+
+func (c committed) Alloc(ctx context.Context) (int64, error) { return content.Alloc(ctx, c.st, c.c) }
+
+// source makes a version the base of a staged file.
+func (m *Mount) source(v syncer.Version) staging.Source {
+	s := staging.Source{Size: v.Content.Size, Alloc: -1, Mtime: v.Mtime, Ctime: v.Mtime}
+	if s.Size > 0 {
+		st := m.folder.Blocks()
+		s.Base = committed{content.NewReader(st, v.Content), st, v.Content}
+	}
+	return s
+}
+
+// load reads what the file has, once.
+func (m *Mount) load(l *live) (*staging.File, error) {
+	if f := l.file.Load(); f != nil {
+		return f, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f := l.file.Load(); f != nil {
+		return f, nil
+	}
+	v, err := m.folder.Content(l.ino)
+	if err != nil {
+		return nil, err
+	}
+	src := m.source(v)
+	m.rowTimes(l.ino, &src)
+	f := m.stage.New(uint64(l.ino), src)
+	l.base.Store(&v)
+	l.file.Store(f)
+	return f, nil
+}
+
+// rowTimes takes from the row what a version does not say.
+func (m *Mount) rowTimes(ino syncer.Ino, src *staging.Source) {
+	a, err := m.folder.Attr(ino)
+	if err != nil {
+		return
+	}
+	src.Mtime, src.Ctime = a.Mtime, a.Ctime
+	if a.Size == src.Size {
+		src.Alloc = a.Alloc
+	}
+}
+
+// fresh is load for a file that was just made and is empty.
+func (m *Mount) fresh(l *live, a syncer.Attr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file.Load() == nil {
+		l.base.Store(&syncer.Version{Mtime: a.Mtime})
+		l.file.Store(m.stage.New(uint64(l.ino), staging.Source{Mtime: a.Mtime, Ctime: a.Ctime}))
+		l.noCaps.Store(true)
+	}
+}
+
+// reload gives a clean file the content that the Folder shows now.
+func (m *Mount) reload(ino syncer.Ino) {
+	l := m.table.peek(ino)
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := l.file.Load()
+	if f == nil || f.Dirty() {
+		return
+	}
+	v, err := m.folder.Content(ino)
+	if err != nil {
+		return // gone: what is open goes on with what it has
+	}
+	if old := l.base.Load(); old != nil && old.Orig == v.Orig && old.Content.Encode() == v.Content.Encode() {
+		return
+	}
+	src := m.source(v)
+	m.rowTimes(ino, &src)
+	if f.Reset(src) {
+		l.base.Store(&v)
+	}
+}
+
+// begin opens a generation for writing, after the Folder knows of it.
+func (m *Mount) begin(ctx context.Context, l *live, f *staging.File) (uint64, error) {
+	if m.closing.Load() {
+		return 0, errClosing
+	}
+	if g := f.Gen(); g != 0 && g == l.rowGen.Load() {
+		return g, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	under := f.Dirty() && f.Gen() == 0
+	st, _ := f.Begin()
+	if st.Gen == l.rowGen.Load() {
+		return st.Gen, nil
+	}
+	m.table.settle(l.ino, l)
+	if under {
+		// The row replaces one that may hold the bytes of layers that are being cut: it must hold them too.
+		gen := st.Gen
+		var err error
+		if st, err = f.Persist(ctx, l.synced); err != nil {
+			f.Cancel(gen)
+			return 0, err
+		}
+		if st.Gen != gen {
+			return 0, staging.ErrFrozen
+		}
+	}
+	if err := m.folder.Dirty(l.ino, m.dirtyState(l, st)); err != nil {
+		f.Cancel(st.Gen)
+		m.table.settle(l.ino, l)
+		return 0, err
+	}
+	l.rowGen.Store(st.Gen)
+	return st.Gen, nil
+}
+
+// dirtyState is what the Folder remembers of a staged file.
+func (m *Mount) dirtyState(l *live, st staging.State) syncer.DirtyState {
+	d := syncer.DirtyState{
+		Gen: st.Gen, Open: m.table.writers(l.ino) > 0, Size: st.Size, Alloc: st.Alloc, Mtime: st.Mtime, Ctime: st.Ctime,
+		Zero: st.Zero, Data: st.Data, Whole: st.Whole,
+	}
+	if v := l.base.Load(); v != nil {
+		d.Base = v.Orig
+	}
+	if a, err := m.folder.Attr(l.ino); err == nil {
+		d.Ctime = max(d.Ctime, a.Ctime) // of a link or chmod since the last write
+	}
+	if st.Under {
+		// What is frozen may be cut by now, though Rebase is still to come: then that is what lies below. Nobody
+		// else changes what a dirty file shows.
+		if v, err := m.folder.Content(l.ino); err == nil {
+			d.Base = v.Orig
+		}
+	}
+	return d
+}
+
+// change runs a write of some sort, in a generation that the Folder knows.
+func (m *Mount) change(ctx context.Context, l *live, fn func(f *staging.File, gen uint64) error) error {
+	f, err := m.load(l)
+	if err != nil {
+		return err
+	}
+	for {
+		gen, err := m.begin(ctx, l, f)
+		if err == nil {
+			err = fn(f, gen)
+		}
+		if !errors.Is(err, staging.ErrFrozen) {
+			return err
+		}
+	}
+}
+
+// save makes the staged state known to the Folder: with durable so that it survives a power cut once the Folder
+// is synced.
+func (m *Mount) save(ctx context.Context, l *live, durable bool) error {
+	f := l.file.Load()
+	if f == nil {
+		return nil
+	}
+	l.saving.Lock()
+	defer l.saving.Unlock()
+	for {
+		if i := f.Info(); !i.Dirty || i.Seq == l.rowSeq && (l.synced || !durable) {
+			return nil
+		}
+		st, err := f.Persist(ctx, durable)
+		if err != nil || st.Gen == 0 {
+			return err
+		}
+		if done, err := m.saveRow(l, f, st, durable); done || err != nil {
+			return err
+		}
+	}
+}
+
+// saveRow gives the Folder a state, unless it has a newer one already.
+func (m *Mount) saveRow(l *live, f *staging.File, st staging.State, durable bool) (done bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if st.Gen < l.rowGen.Load() {
+		return false, nil
+	}
+	if err := m.folder.Dirty(l.ino, m.dirtyState(l, st)); err != nil {
+		return false, err
+	}
+	l.rowGen.Store(st.Gen)
+	l.rowSeq, l.synced = st.Seq, durable
+	if !f.Dirty() {
+		m.folder.Closed(l.ino) // cut meanwhile: the row is not needed, let the Cutter see that
+	}
+	return true, nil
+}

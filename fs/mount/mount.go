@@ -1,0 +1,254 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/clachanfs/clachan/fs/staging"
+	"github.com/clachanfs/clachan/syncer"
+)
+
+const (
+	cacheTime   = time.Hour        // how long the kernel believes what it was told
+	saveEvery   = 5 * time.Second  // how often files open for writing become durable
+	unmountWait = 10 * time.Second // how long users of the mount may hold up the end
+	drainWait   = 2 * time.Second  // how long after that the last requests may take
+)
+
+// ErrUnmounted says that somebody else unmounted.
+var ErrUnmounted = errors.New("unmounted from outside")
+
+// Mount is a folder shown as a filesystem.
+type Mount struct {
+	fuse.RawFileSystem // answers ENOSYS to what is not here
+
+	folder  *syncer.Folder
+	stage   *staging.Dir
+	dir     string
+	opts    Options
+	log     *slog.Logger
+	table   table
+	note    *notifier
+	server  *fuse.Server // set by Run before the first request
+	ready   chan struct{}
+	closing atomic.Bool // no more writes
+	closed  atomic.Bool // no more staging
+}
+
+// New prepares a mount of folder at dir: stale mounts are cleared, and files that were not cut when the last mount
+// ended are found again. Nothing is mounted until Run, but the Mount is a Surface at once.
+func New(folder *syncer.Folder, dir string, o Options) (*Mount, error) {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if err := ClearStale(dir); err != nil {
+		return nil, err
+	}
+	dir, err := clean(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkDir(dir); err != nil {
+		return nil, err
+	}
+	stage, err := staging.Open(o.Staging, staging.Options{Room: folder.Room})
+	if err != nil {
+		return nil, err
+	}
+	m := &Mount{
+		RawFileSystem: fuse.NewDefaultRawFileSystem(),
+		folder:        folder, stage: stage, dir: dir, opts: o, log: o.Log,
+		note: newNotifier(), ready: make(chan struct{}),
+	}
+	m.table.init()
+	if err := m.recover(); err != nil {
+		stage.Close()
+		return nil, fmt.Errorf("recover staged files: %w", err)
+	}
+	folder.SetSurface(m)
+	return m, nil
+}
+
+// Ready is closed when the folder is mounted.
+func (m *Mount) Ready() <-chan struct{} { return m.ready }
+
+// Dir is the mountpoint.
+func (m *Mount) Dir() string { return m.dir }
+
+// String implements fuse.RawFileSystem.
+func (m *Mount) String() string { return "clachan" }
+
+// Run mounts and serves until ctx ends or somebody unmounts. It returns when no request is left and what was
+// written is safe.
+func (m *Mount) Run(ctx context.Context) error {
+	server, err := fuse.NewServer(m, m.dir, m.opts.fuse(m))
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", m.dir, err)
+	}
+	m.server = server
+	var dev string
+	if e, err := mountAt(m.dir); err == nil && e != nil {
+		dev = e.dev
+	}
+	m.readAhead(dev)
+
+	var g errgroup.Group
+	work, stop := context.WithCancel(context.Background())
+	served := make(chan struct{})
+	g.Go(func() error {
+		defer close(served)
+		server.Serve()
+		return nil
+	})
+	g.Go(func() error { return m.notifyLoop(work) })
+	g.Go(func() error { return m.saveLoop(work) })
+	for _, l := range m.table.dirty() {
+		m.folder.Closed(l.ino) // recovered: nobody has them open
+	}
+	close(m.ready)
+
+	select {
+	case <-served:
+		err = ErrUnmounted
+	case <-ctx.Done():
+		m.closing.Store(true)
+		err = m.unmount(served, dev)
+	}
+	stop()
+	if errors.Is(err, errStuck) {
+		// Serving goroutines are waiting for the kernel; the end of the process ends them.
+		return errors.Join(err, m.finish())
+	}
+	return errors.Join(err, g.Wait(), m.finish())
+}
+
+// finish makes what is staged durable and lets the inodes go. What is dirty stays, to be cut.
+func (m *Mount) finish() error {
+	m.closing.Store(true)
+	err := m.saveAll()
+	for _, ino := range m.table.unhold() {
+		m.folder.Release(ino)
+	}
+	return err
+}
+
+// Close ends the Surface. It comes after the Folder's Run, which cuts what is staged when it ends.
+func (m *Mount) Close() error {
+	m.closed.Store(true)
+	return m.stage.Close()
+}
+
+// errStuck says that requests did not end after the unmount.
+var errStuck = errors.New("requests are still being served")
+
+// unmount ends the mount: politely first, then without those who use it.
+func (m *Mount) unmount(served <-chan struct{}, dev string) error {
+	err := m.saveAll()
+	deadline := time.NewTimer(unmountWait)
+	defer deadline.Stop()
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
+		uerr := unmount(m.dir)
+		if uerr == nil {
+			break
+		}
+		select {
+		case <-served:
+			return err
+		case <-time.After(wait):
+			continue
+		case <-deadline.C:
+		}
+		m.log.Warn("mount is in use: unmounting lazily", slog.String("dir", m.dir), slog.Any("err", uerr))
+		if derr := detach(m.dir); derr != nil {
+			return errors.Join(err, fmt.Errorf("unmount %s: %w", m.dir, derr))
+		}
+		m.abort(dev)
+		break
+	}
+	select {
+	case <-served:
+		return err
+	case <-time.After(drainWait):
+	}
+	m.abort(dev)
+	select {
+	case <-served:
+		return err
+	case <-time.After(drainWait):
+		return errors.Join(err, errStuck)
+	}
+}
+
+// abort cuts the connection, so that programs with open files get errors instead of hanging.
+func (m *Mount) abort(dev string) {
+	_, minor, ok := strings.Cut(dev, ":")
+	if !ok {
+		return
+	}
+	name := filepath.Join("/sys/fs/fuse/connections", minor, "abort")
+	if err := os.WriteFile(name, []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		m.log.Debug("connection not aborted", slog.Any("err", err))
+	}
+}
+
+// readAhead asks for requests of a full megabyte; only root may.
+func (m *Mount) readAhead(dev string) {
+	if os.Geteuid() != 0 || dev == "" {
+		return
+	}
+	name := filepath.Join("/sys/class/bdi", dev, "read_ahead_kb")
+	if err := os.WriteFile(name, fmt.Appendln(nil, readAheadKiB), 0); err != nil {
+		m.log.Debug("read-ahead not set", slog.Any("err", err))
+	}
+}
+
+// saveLoop makes files that are open for writing durable every few seconds.
+func (m *Mount) saveLoop(ctx context.Context) error {
+	tick := time.NewTicker(saveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for _, l := range m.table.dirty() {
+			if err := m.save(ctx, l, true); err != nil && ctx.Err() == nil {
+				m.log.Error("staged file not saved", slog.Uint64("inode", uint64(l.ino)), slog.Any("err", err))
+			}
+		}
+	}
+}
+
+// saveAll makes everything staged durable.
+func (m *Mount) saveAll() error {
+	ctx, cancel := context.WithTimeout(context.Background(), unmountWait)
+	defer cancel()
+	var err error
+	for _, l := range m.table.dirty() {
+		if e := m.save(ctx, l, true); e != nil && !errors.Is(e, syncer.ErrStale) {
+			err = errors.Join(err, fmt.Errorf("save inode %d: %w", l.ino, e))
+		}
+	}
+	return errors.Join(err, m.folder.Sync())
+}
+
+// panicked keeps the mount alive when a handler fails: the caller gets EIO.
+func (m *Mount) panicked(v any) fuse.Status {
+	m.log.Error("bug in a filesystem operation", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+	return fuse.EIO
+}

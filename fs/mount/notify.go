@@ -1,0 +1,164 @@
+package mount
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/clachanfs/clachan/syncer"
+)
+
+// notesMax bounds the keys that wait. What is beyond is told as "anything in this directory".
+const notesMax = 1 << 18
+
+// A note is one thing that the kernel must look at anew.
+type note struct {
+	dir   syncer.Ino // of the name; 0: about an inode
+	name  string
+	ino   syncer.Ino // the inode, or what the name showed
+	gone  bool       // the name is gone
+	attrs bool       // only the attributes of the inode
+}
+
+// notifier is the queue to the one goroutine that notifies the kernel.
+type notifier struct {
+	wake chan struct{} // holds one token
+
+	mu    sync.Mutex // guards the rest
+	notes []note
+	seen  map[note]bool
+	dirs  map[syncer.Ino]bool // overflowed: all their names
+}
+
+func newNotifier() *notifier {
+	return &notifier{wake: make(chan struct{}, 1), seen: map[note]bool{}, dirs: map[syncer.Ino]bool{}}
+}
+
+// flip queues what a change of the tree means to the kernel.
+func (q *notifier) flip(f syncer.Flip) {
+	if f.Content != 0 {
+		q.add(note{ino: f.Content})
+	}
+	if f.Dir == 0 {
+		return
+	}
+	q.add(note{dir: f.Dir, name: f.Name, ino: f.Old, gone: f.Old != 0 && f.New == 0})
+	for _, ino := range []syncer.Ino{f.Old, f.New} {
+		if ino != 0 && ino != f.Content {
+			q.add(note{ino: ino, attrs: true})
+		}
+	}
+}
+
+// attrs queues that the attributes of an inode changed.
+func (q *notifier) attrs(ino syncer.Ino) { q.add(note{ino: ino, attrs: true}) }
+
+func (q *notifier) add(n note) {
+	q.mu.Lock()
+	switch {
+	case q.seen[n]:
+	case len(q.notes) < notesMax || n.dir == 0 || n.dir == syncer.RootIno:
+		q.seen[n] = true
+		q.notes = append(q.notes, n)
+	default:
+		q.dirs[n.dir] = true
+	}
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take empties the queue.
+func (q *notifier) take() ([]note, map[syncer.Ino]bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	notes, dirs := q.notes, q.dirs
+	q.notes, q.seen, q.dirs = nil, map[note]bool{}, map[syncer.Ino]bool{}
+	return notes, dirs
+}
+
+// notifyLoop is the notifier goroutine.
+func (m *Mount) notifyLoop(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-m.note.wake:
+		}
+		notes, dirs := m.note.take()
+		changed := map[syncer.Ino]bool{}
+		for _, n := range notes {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if n.dir != 0 {
+				m.notifyName(n)
+				changed[n.dir] = true
+			} else {
+				m.notifyInode(ctx, n)
+			}
+		}
+		for dir := range dirs {
+			m.notifyTree(dir)
+			changed[dir] = true
+		}
+		// Times and links of the directories, and their cached listings.
+		for dir := range changed {
+			m.notifyInode(ctx, note{ino: dir})
+		}
+	}
+}
+
+// notifyName drops a name of a directory.
+func (m *Mount) notifyName(n note) {
+	if n.dir != syncer.RootIno && !m.table.known(n.dir) {
+		return
+	}
+	if n.gone {
+		if m.server.DeleteNotify(uint64(n.dir), uint64(n.ino), n.name).Ok() {
+			return
+		}
+	}
+	m.server.EntryNotify(uint64(n.dir), n.name)
+}
+
+// notifyInode drops pages and attributes of an inode. The kernel may not know it yet though the table does, while
+// a reply that names it is on its way with attributes of before: then it is told again.
+func (m *Mount) notifyInode(ctx context.Context, n note) {
+	off := int64(0)
+	if n.attrs {
+		off = -1
+	} else {
+		m.reload(n.ino)
+	}
+	for wait := time.Millisecond; n.ino == syncer.RootIno || m.table.known(n.ino); wait *= 4 {
+		if st := m.server.InodeNotify(uint64(n.ino), off, 0); st != fuse.ENOENT || wait > time.Second {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// notifyTree drops all names below a directory that had too many changes to list: by dropping its own name, which
+// takes the kernel's whole subtree with it.
+func (m *Mount) notifyTree(dir syncer.Ino) {
+	parent := m.folder.Parent(dir)
+	var name string
+	err := m.folder.List(parent, 0, func(e syncer.Entry) bool {
+		if e.Attr.Ino == dir {
+			name = e.Name
+		}
+		return name == ""
+	})
+	if err == nil && name != "" {
+		m.server.EntryNotify(uint64(parent), name)
+	}
+}

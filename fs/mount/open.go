@@ -1,0 +1,96 @@
+package mount
+
+import (
+	"context"
+	"log/slog"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/clachanfs/clachan/syncer"
+)
+
+// openFlags: pages stay valid, since every change of others is notified; and closing has nothing to flush.
+const openFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
+
+func writes(flags uint32) bool { return flags&syscall.O_ACCMODE != syscall.O_RDONLY }
+
+// Open implements fuse.RawFileSystem.
+func (m *Mount) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	ino := syncer.Ino(in.NodeId)
+	return m.status("open", ino, m.openFile(ctxOf(cancel, &in.InHeader), ino, in, out))
+}
+
+// openFile registers an open file. What it holds is read when it is needed: from now on it stays.
+func (m *Mount) openFile(ctx context.Context, ino syncer.Ino, in *fuse.OpenIn, out *fuse.OpenOut) error {
+	w := writes(in.Flags)
+	if w && m.closing.Load() {
+		return errClosing
+	}
+	if w && (m.folder.ReadOnly() || m.opts.ReadOnly) {
+		return syncer.ErrReadOnly
+	}
+	l := m.table.open(ino, w)
+	if in.Flags&syscall.O_TRUNC != 0 {
+		if err := m.openTrunc(ctx, ino, in.Mode); err != nil {
+			m.closeFile(ino, w)
+			return err
+		}
+	}
+	if w {
+		l.noCaps.Store(false)
+	}
+	out.OpenFlags = openFlags
+	return nil
+}
+
+// openTrunc is the O_TRUNC of an open.
+func (m *Mount) openTrunc(ctx context.Context, ino syncer.Ino, mode uint32) error {
+	if mode&fuse.OPEN_KILL_SUIDGID != 0 {
+		if err := m.killPriv(ino); err != nil {
+			return err
+		}
+	}
+	return m.truncate(ctx, ino, 0)
+}
+
+// openNew opens a file that was just made.
+func (m *Mount) openNew(a syncer.Attr, flags uint32, out *fuse.OpenOut) {
+	m.fresh(m.table.open(a.Ino, writes(flags)), a)
+	out.OpenFlags = openFlags
+}
+
+// Release implements fuse.RawFileSystem.
+func (m *Mount) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	m.closeFile(syncer.Ino(in.NodeId), writes(in.Flags))
+}
+
+// closeFile undoes an open. When nobody may write to a dirty file any more, it can be cut; its row says by then what
+// was written, also to who reads it after a crash.
+func (m *Mount) closeFile(ino syncer.Ino, w bool) {
+	if l := m.table.peek(ino); w && l != nil {
+		if err := m.save(context.Background(), l, false); err != nil && !gone(err) {
+			m.log.Error("staged file not saved", slog.Uint64("inode", uint64(ino)), slog.Any("err", err))
+		}
+	}
+	if m.table.release(ino, w) {
+		m.folder.Closed(ino)
+	}
+}
+
+// Flush implements fuse.RawFileSystem.
+func (m *Mount) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
+
+// Fsync implements fuse.RawFileSystem.
+func (m *Mount) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	ino := syncer.Ino(in.NodeId)
+	var err error
+	if l := m.table.peek(ino); l != nil {
+		// Not interrupted: after fsync a program may count on what it was told.
+		err = m.save(context.WithoutCancel(ctxOf(cancel, &in.InHeader)), l, true)
+	}
+	if err == nil {
+		err = m.folder.Sync()
+	}
+	return m.status("fsync", ino, err)
+}

@@ -1,0 +1,220 @@
+package mount
+
+import (
+	"context"
+	"io"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/clachanfs/clachan/fs/staging"
+	"github.com/clachanfs/clachan/syncer"
+)
+
+// opened returns what an open file holds.
+func (m *Mount) opened(ino syncer.Ino) (*live, *staging.File, error) {
+	l := m.table.peek(ino)
+	if l == nil {
+		return nil, nil, syscall.EBADF
+	}
+	f, err := m.load(l)
+	return l, f, err
+}
+
+// Read implements fuse.RawFileSystem.
+func (m *Mount) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	ino := syncer.Ino(in.NodeId)
+	l, f, err := m.opened(ino)
+	if err != nil {
+		return nil, m.status("read", ino, err)
+	}
+	n, err := f.ReadAt(ctxOf(cancel, &in.InHeader), buf[:min(int(in.Size), len(buf))], int64(in.Offset))
+	if err != nil && err != io.EOF {
+		return nil, m.status("read", ino, err)
+	}
+	if !l.read.Load() {
+		m.touch(l)
+	}
+	return fuse.ReadResultData(buf[:n]), fuse.OK
+}
+
+// touch moves atime the way relatime does, once per opening, and in memory only.
+func (m *Mount) touch(l *live) {
+	l.read.Store(true)
+	if m.opts.NoAtime || m.opts.ReadOnly {
+		return
+	}
+	a, err := m.folder.Attr(l.ino)
+	now := time.Now().UnixNano()
+	if err == nil && (a.Atime <= a.Mtime || a.Atime <= a.Ctime || now-a.Atime > int64(24*time.Hour)) {
+		m.table.setAtime(l.ino, now)
+	}
+}
+
+// Write implements fuse.RawFileSystem.
+func (m *Mount) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	ino := syncer.Ino(in.NodeId)
+	l := m.table.peek(ino)
+	if l == nil {
+		return 0, fuse.EBADF
+	}
+	err := m.writeCosts(l, in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
+	if err != nil {
+		return 0, m.status("write", ino, err)
+	}
+	n, ctx := 0, ctxOf(cancel, &in.InHeader)
+	err = m.change(ctx, l, func(f *staging.File, gen uint64) (err error) {
+		n, err = f.Write(ctx, gen, data, int64(in.Offset), time.Now().UnixNano())
+		return err
+	})
+	if err != nil && n == 0 {
+		return 0, m.status("write", ino, err)
+	}
+	return uint32(n), fuse.OK
+}
+
+// writeCosts takes away what any write does: file capabilities, and suid and sgid from the unprivileged.
+func (m *Mount) writeCosts(l *live, priv bool) error {
+	if err := m.killCaps(l); err != nil {
+		return err
+	}
+	if !priv || l.noPriv.Load() {
+		return nil
+	}
+	if err := m.killPriv(l.ino); err != nil {
+		return err
+	}
+	l.noPriv.Store(true)
+	return nil
+}
+
+// Lseek implements fuse.RawFileSystem: the kernel asks only for data and holes.
+func (m *Mount) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
+	const seekData, seekHole = 3, 4
+	ino := syncer.Ino(in.NodeId)
+	if in.Whence != seekData && in.Whence != seekHole {
+		return fuse.EINVAL
+	}
+	_, f, err := m.opened(ino)
+	if err != nil {
+		return m.status("lseek", ino, err)
+	}
+	off, err := f.Seek(ctxOf(cancel, &in.InHeader), int64(in.Offset), in.Whence == seekHole)
+	if err == io.EOF {
+		return fuse.Status(syscall.ENXIO)
+	}
+	out.Offset = uint64(off)
+	return m.status("lseek", ino, err)
+}
+
+// Modes of fallocate.
+const (
+	fallocKeep  = 0x01
+	fallocPunch = 0x02
+	fallocZero  = 0x10
+)
+
+// Fallocate implements fuse.RawFileSystem.
+func (m *Mount) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
+	ino, ctx := syncer.Ino(in.NodeId), ctxOf(cancel, &in.InHeader)
+	off, n, now := int64(in.Offset), int64(in.Length), time.Now().UnixNano()
+	keep := in.Mode&fallocKeep != 0
+	zero := false
+	switch in.Mode {
+	case 0, fallocKeep:
+	case fallocPunch | fallocKeep, fallocZero, fallocZero | fallocKeep:
+		zero = true
+	default:
+		return fuse.Status(syscall.EOPNOTSUPP)
+	}
+	if off < 0 || n <= 0 {
+		return fuse.EINVAL
+	}
+	l := m.table.peek(ino)
+	if l == nil {
+		return fuse.EBADF
+	}
+	err := m.writeCosts(l, in.Uid != 0)
+	if err == nil {
+		err = m.change(ctx, l, func(f *staging.File, gen uint64) error {
+			if zero {
+				return f.Zero(ctx, gen, off, n, keep, now)
+			}
+			return f.Allocate(ctx, gen, off, n, keep, now)
+		})
+	}
+	if err == nil && zero {
+		err = m.save(ctx, l, false)
+	}
+	return m.status("fallocate", ino, err)
+}
+
+// copyMax is how much one copy_file_range does: the kernel comes again for the rest.
+const copyMax = 16 << 20
+
+// CopyFileRange implements fuse.RawFileSystem. Holes stay holes; equal blocks are shared when the copy is cut.
+func (m *Mount) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
+	src, dst, ctx := syncer.Ino(in.NodeId), syncer.Ino(in.NodeIdOut), ctxOf(cancel, &in.InHeader)
+	_, from, err := m.opened(src)
+	to := m.table.peek(dst)
+	if to == nil {
+		return 0, fuse.EBADF
+	}
+	if err == nil {
+		err = m.writeCosts(to, in.Uid != 0)
+	}
+	if err != nil {
+		return 0, m.status("copy_file_range", src, err)
+	}
+	done, err := m.copyRange(ctx, from, to, int64(in.OffIn), int64(in.OffOut), int64(min(in.Len, copyMax)))
+	if done > 0 {
+		return uint32(done), fuse.OK
+	}
+	return 0, m.status("copy_file_range", dst, err)
+}
+
+func (m *Mount) copyRange(ctx context.Context, from *staging.File, to *live, in, out, n int64) (done int64, err error) {
+	n = min(n, from.Info().Size-in)
+	buf := make([]byte, max(0, min(n, maxWrite)))
+	for done < n {
+		data, err := from.Seek(ctx, in+done, false)
+		if err == io.EOF {
+			data = in + n
+		} else if err != nil {
+			return done, err
+		}
+		now := time.Now().UnixNano()
+		if hole := min(data, in+n) - (in + done); hole > 0 {
+			err := m.change(ctx, to, func(f *staging.File, gen uint64) error {
+				return f.Zero(ctx, gen, out+done, hole, false, now)
+			})
+			if err != nil {
+				return done, err
+			}
+			done += hole
+			continue
+		}
+		k, err := from.ReadAt(ctx, buf[:min(int64(len(buf)), n-done)], in+done)
+		if err != nil && err != io.EOF {
+			return done, err
+		}
+		if k == 0 {
+			return done, nil // cut short meanwhile
+		}
+		err = m.change(ctx, to, func(f *staging.File, gen uint64) error {
+			_, err := f.Write(ctx, gen, buf[:k], out+done, now)
+			return err
+		})
+		if err != nil {
+			return done, err
+		}
+		done += int64(k)
+	}
+	return done, nil
+}
+
+// Ioctl implements fuse.RawFileSystem: nothing is passed on to the disk below.
+func (m *Mount) Ioctl(<-chan struct{}, *fuse.IoctlIn, []byte, *fuse.IoctlOut, []byte) fuse.Status {
+	return fuse.Status(syscall.ENOTTY)
+}

@@ -1,0 +1,62 @@
+package mount
+
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/clachanfs/clachan/syncer"
+)
+
+// Flags of renameat2.
+const (
+	renameNoReplace = 1
+	renameExchange  = 2
+)
+
+// Rename implements fuse.RawFileSystem.
+func (m *Mount) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
+	from, to := syncer.Ino(in.NodeId), syncer.Ino(in.Newdir)
+	if in.Flags&^(renameNoReplace|renameExchange) != 0 || in.Flags == renameNoReplace|renameExchange {
+		return fuse.EINVAL
+	}
+	err := m.mayChange(from, oldName)
+	if err == nil {
+		err = checkName(to, newName)
+	}
+	if err == nil {
+		err = m.folder.Rename(from, oldName, to, newName, in.Flags)
+	}
+	return m.status("rename", from, err)
+}
+
+// Link implements fuse.RawFileSystem.
+func (m *Mount) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
+	dir := syncer.Ino(in.NodeId)
+	err := m.mayChange(dir, name)
+	if err == nil {
+		var a syncer.Attr
+		if a, err = m.folder.Link(syncer.Ino(in.Oldnodeid), dir, name); err == nil {
+			err = m.enter(ctxOf(cancel, &in.InHeader), a, out)
+		}
+	}
+	return m.status("link", dir, err)
+}
+
+// Unlink implements fuse.RawFileSystem.
+func (m *Mount) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+	dir := syncer.Ino(h.NodeId)
+	err := m.mayChange(dir, name)
+	if err == nil {
+		err = m.folder.Unlink(dir, name)
+	}
+	return m.status("unlink", dir, err)
+}
+
+// Rmdir implements fuse.RawFileSystem.
+func (m *Mount) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+	dir := syncer.Ino(h.NodeId)
+	err := m.mayChange(dir, name)
+	if err == nil {
+		err = m.folder.Rmdir(dir, name)
+	}
+	return m.status("rmdir", dir, err)
+}

@@ -1,0 +1,354 @@
+package mount_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/clachanfs/clachan/blocks"
+	"github.com/clachanfs/clachan/fs/mount"
+	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// A process must not use a filesystem that it serves itself: the tests run this binary again as the server, with
+// the directory to work in as its environment.
+const (
+	serverEnv  = "CLACHAN_TEST_MOUNT_DIR"
+	peersEnv   = "CLACHAN_TEST_MOUNT_PEERS"
+	optionsEnv = "CLACHAN_TEST_MOUNT_OPTIONS"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(serverEnv); dir != "" {
+		if err := serve(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "server:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// peerSrv is one member of a folder in the server process.
+type peerSrv struct {
+	name   string
+	disk   *blocks.Disk
+	folder *syncer.Folder
+	mount  *mount.Mount
+	net    *netSrv
+}
+
+// netSrv joins the members by calls.
+type netSrv struct {
+	peers []*peerSrv
+	apart atomic.Bool
+	kick  chan struct{}
+}
+
+// remoteSrv is the other members, as one of them sees them.
+type remoteSrv struct{ p *peerSrv }
+
+func (r remoteSrv) Announce(model.VV) {
+	select {
+	case r.p.net.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (r remoteSrv) Fetch(ctx context.Context, id blocks.ID, _ int64, _ syncer.Class) error {
+	for _, q := range r.p.net.peers {
+		if q == r.p || r.p.net.apart.Load() {
+			continue
+		}
+		if b, err := q.folder.Store().Get(ctx, id, nil); err == nil {
+			return r.p.folder.Store().PutVerified(ctx, id, b)
+		}
+	}
+	return syncer.ErrOffline
+}
+
+func startPeer(n *netSrv, dir, name string, number int) (*peerSrv, error) {
+	p := &peerSrv{name: name, net: n}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("peer", name)
+	var err error
+	if p.disk, err = blocks.OpenDisk(vfs.Default, filepath.Join(dir, name, "data"), blocks.DiskOptions{Log: log}); err != nil {
+		return nil, err
+	}
+	key := sha256.Sum256([]byte(name))
+	o := syncer.Options{
+		Disk: p.disk, Number: 1, ID: sha256.Sum256([]byte("folder")), Name: "test", Key: blocks.Key(sha256.Sum256([]byte("key"))),
+		Device: ed25519.NewKeyFromSeed(key[:]), Label: model.Label{Author: "user" + name, Device: "device" + name},
+		Allowed: func(ed25519.PublicKey) error { return nil }, Remote: remoteSrv{p}, Log: log,
+	}
+	if p.folder, err = syncer.Open(o); err != nil {
+		return nil, err
+	}
+	mo := mount.Defaults()
+	mo.Name, mo.Staging, mo.Log = "test", filepath.Join(dir, name, "staging"), log
+	if err := mo.Parse(os.Getenv(optionsEnv)); err != nil {
+		return nil, err
+	}
+	if number == 0 {
+		p.mount, err = mount.New(p.folder, filepath.Join(dir, "mnt"), mo)
+	} else {
+		p.mount, err = mount.New(p.folder, filepath.Join(dir, "mnt"+strconv.Itoa(number)), mo)
+	}
+	return p, err
+}
+
+// run serves one member. The folder outlives the mount: it cuts what the mount leaves.
+func (p *peerSrv) run(ctx context.Context) error {
+	folderCtx, stopFolder := context.WithCancel(context.WithoutCancel(ctx))
+	diskCtx, stopDisk := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopDisk()
+	defer stopFolder()
+	var g, d errgroup.Group
+	d.Go(func() error { return p.disk.Run(diskCtx) })
+	g.Go(func() error { return p.folder.Run(folderCtx) })
+	err := p.mount.Run(ctx)
+	stopFolder()
+	err = errors.Join(err, g.Wait(), p.mount.Close())
+	stopDisk()
+	return errors.Join(err, d.Wait(), p.disk.Close())
+}
+
+func serve(dir string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	n := &netSrv{kick: make(chan struct{}, 1)}
+	count, _ := strconv.Atoi(os.Getenv(peersEnv))
+	for i := range max(count, 1) {
+		p, err := startPeer(n, dir, string(rune('a'+i)), i)
+		if err != nil {
+			return err
+		}
+		n.peers = append(n.peers, p)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, p := range n.peers {
+		g.Go(func() error { return p.run(ctx) })
+	}
+	for _, p := range n.peers {
+		select {
+		case <-p.mount.Ready():
+		case <-ctx.Done():
+			return g.Wait()
+		}
+	}
+	fmt.Println("ready")
+	go n.commands(ctx)
+	if len(n.peers) > 1 {
+		g.Go(func() error { return n.gossip(ctx) })
+	}
+	return g.Wait()
+}
+
+// commands answers the test on standard input.
+func (n *netSrv) commands(ctx context.Context) {
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		var err error
+		switch in.Text() {
+		case "part":
+			n.apart.Store(true)
+		case "join":
+			n.apart.Store(false)
+		case "cut":
+			for _, p := range n.peers {
+				err = errors.Join(err, p.folder.Cut(ctx))
+			}
+		}
+		fmt.Println("done", err)
+	}
+}
+
+// gossip carries what is announced.
+func (n *netSrv) gossip(ctx context.Context) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.kick:
+		case <-tick.C:
+		}
+		for _, p := range n.peers {
+			for _, q := range n.peers {
+				if p == q || n.apart.Load() || p.folder.Knowledge().LE(q.folder.Knowledge()) {
+					continue
+				}
+				if err := send(ctx, p, q); err != nil && ctx.Err() == nil {
+					return fmt.Errorf("%s to %s: %w", p.name, q.name, err)
+				}
+			}
+		}
+	}
+}
+
+func send(ctx context.Context, p, q *peerSrv) error {
+	k := p.folder.Knowledge()
+	for b, err := range p.folder.Since(ctx, q.folder.Knowledge()) {
+		if err == nil {
+			err = q.folder.Receive(ctx, p.name, b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := q.folder.CaughtUp(ctx, p.name, k); err != nil {
+		return err
+	}
+	return q.folder.Sync()
+}
+
+// server is the process under test, as the test sees it.
+type server struct {
+	t    testing.TB
+	dir  string
+	env  []string
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *bufio.Scanner
+	mu   sync.Mutex // guards errs
+	errs strings.Builder
+}
+
+func (s *server) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.errs.Write(p)
+}
+
+func (s *server) logs() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.errs.String()
+}
+
+// needFuse skips where there is no FUSE, and fails where there should be.
+func needFuse(t testing.TB) {
+	t.Helper()
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err == nil {
+		f.Close()
+		if os.Geteuid() == 0 {
+			return
+		}
+		err = errors.New("not root")
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("mount tests need FUSE and root: %v", err)
+	}
+	t.Skipf("mount tests need FUSE and root: %v", err)
+}
+
+// newServer mounts a new folder with so many members; each has its mountpoint.
+func newServer(t testing.TB, peers int, options string) *server {
+	t.Helper()
+	needFuse(t)
+	dir := t.TempDir()
+	s := &server{t: t, dir: dir, env: []string{
+		serverEnv + "=" + dir, peersEnv + "=" + strconv.Itoa(peers), optionsEnv + "=" + options,
+	}}
+	for i := range peers {
+		if err := os.Mkdir(s.mnt(i), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start()
+	t.Cleanup(func() {
+		if s.cmd != nil {
+			s.stop()
+		}
+		for i := range peers {
+			mount.ClearStale(s.mnt(i))
+		}
+		if t.Failed() {
+			t.Log(s.logs())
+		}
+	})
+	return s
+}
+
+// mnt is the mountpoint of a member.
+func (s *server) mnt(i int) string {
+	if i == 0 {
+		return filepath.Join(s.dir, "mnt")
+	}
+	return filepath.Join(s.dir, "mnt"+strconv.Itoa(i))
+}
+
+// path is a path below the mountpoint of the first member.
+func (s *server) path(elem ...string) string {
+	return filepath.Join(append([]string{s.mnt(0)}, elem...)...)
+}
+
+func (s *server) start() {
+	s.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.cmd = exec.Command(exe)
+	s.cmd.Env = append(os.Environ(), s.env...)
+	s.cmd.Stderr = s
+	s.in, _ = s.cmd.StdinPipe()
+	out, _ := s.cmd.StdoutPipe()
+	s.out = bufio.NewScanner(out)
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	if !s.out.Scan() || s.out.Text() != "ready" {
+		s.cmd.Wait()
+		s.cmd = nil
+		s.t.Fatalf("server did not start: %s", s.logs())
+	}
+}
+
+// tell gives the server a command and waits until it is done.
+func (s *server) tell(cmd string) {
+	s.t.Helper()
+	fmt.Fprintln(s.in, cmd)
+	if !s.out.Scan() || s.out.Text() != "done <nil>" {
+		s.t.Fatalf("%s: %s", cmd, s.out.Text())
+	}
+}
+
+// stop ends the server the way the daemon is ended.
+func (s *server) stop() {
+	s.t.Helper()
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	if err := s.cmd.Wait(); err != nil {
+		s.t.Errorf("server: %v", err)
+	}
+	s.cmd = nil
+}
+
+// kill ends the server without giving it a chance.
+func (s *server) kill() {
+	s.t.Helper()
+	s.cmd.Process.Kill()
+	s.cmd.Wait()
+	s.cmd = nil
+}

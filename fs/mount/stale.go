@@ -1,0 +1,145 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	// ErrNotEmptyDir says that a mount would hide files.
+	ErrNotEmptyDir = errors.New("mountpoint is not empty")
+	// ErrMounted says that a filesystem is mounted there already.
+	ErrMounted = errors.New("already a mountpoint")
+)
+
+const fsType = "fuse.clachan"
+
+// entry is a line of /proc/self/mountinfo.
+type entry struct{ dev, dir, fsType, source string }
+
+// mountAt returns the topmost mount at dir, or nil.
+func mountAt(dir string) (*entry, error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("read mounts: %w", err)
+	}
+	var found *entry
+	for line := range strings.Lines(string(b)) {
+		head, tail, ok := strings.Cut(line, " - ")
+		f, g := strings.Fields(head), strings.Fields(tail)
+		if !ok || len(f) < 5 || len(g) < 2 {
+			continue
+		}
+		if unescape(f[4]) == dir {
+			found = &entry{dev: f[2], dir: dir, fsType: g[0], source: unescape(g[1])}
+		}
+	}
+	return found, nil
+}
+
+// unescape turns the octal escapes of mountinfo back.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+// ClearStale removes the mount that a killed daemon left at dir.
+func ClearStale(dir string) error {
+	dir, err := clean(dir)
+	if err != nil {
+		return err
+	}
+	for {
+		e, err := mountAt(dir)
+		if err != nil || e == nil || e.fsType != fsType {
+			return err
+		}
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); !errors.Is(err, syscall.ENOTCONN) {
+			return nil
+		}
+		if err := detach(dir); err != nil {
+			return fmt.Errorf("clear stale mount: %w", err)
+		}
+	}
+}
+
+// clean returns the path as mountinfo has it. The last element may be a dead mount, so only its parent is resolved.
+func clean(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("mountpoint: %w", err)
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
+	if err != nil {
+		return "", fmt.Errorf("mountpoint: %w", err)
+	}
+	dir = filepath.Join(parent, filepath.Base(dir))
+	if to, err := os.Readlink(dir); err == nil {
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(parent, to)
+		}
+		return clean(to)
+	}
+	return dir, nil
+}
+
+// detach unmounts lazily: those who still have files open keep them.
+func detach(dir string) error {
+	if os.Geteuid() == 0 {
+		return unix.Unmount(dir, unix.MNT_DETACH)
+	}
+	return fusermount("-uz", dir)
+}
+
+// unmount unmounts if nobody uses the mount.
+func unmount(dir string) error {
+	if os.Geteuid() == 0 {
+		return unix.Unmount(dir, 0)
+	}
+	return fusermount("-u", dir)
+}
+
+func fusermount(arg, dir string) error {
+	bin, err := exec.LookPath("fusermount3")
+	if err != nil {
+		if bin, err = exec.LookPath("fusermount"); err != nil {
+			return err
+		}
+	}
+	if out, err := exec.Command(bin, arg, "--", dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w", strings.TrimSpace(string(out)), err)
+	}
+	return nil
+}
+
+// checkDir says why dir cannot be mounted on.
+func checkDir(dir string) error {
+	e, err := mountAt(dir)
+	if err != nil {
+		return err
+	}
+	if e != nil && (e.fsType == fsType || strings.HasPrefix(e.source, "clachan:")) {
+		return fmt.Errorf("%w: %s (%s)", ErrMounted, dir, e.source)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("mountpoint: %w", err)
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(1)
+	if err != nil && err != io.EOF {
+		return fmt.Errorf("mountpoint: %w", err)
+	}
+	if len(names) > 0 {
+		return fmt.Errorf("%w: %s has %q", ErrNotEmptyDir, dir, names[0])
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/fs/staging"
+	"github.com/clachanfs/clachan/syncer"
+)
+
+var _ syncer.Surface = (*Mount)(nil)
+
+// layer is a frozen file as the Cutter wants it.
+type layer struct {
+	*staging.Layer
+	base syncer.Version
+}
+
+// ReadAt implements io.ReaderAt. A layer is dropped under its reader only when the file is deleted.
+func (l layer) ReadAt(p []byte, off int64) (int, error) {
+	n, err := l.Layer.ReadAt(p, off)
+	if errors.Is(err, staging.ErrDropped) {
+		err = fmt.Errorf("%w (%w)", syncer.ErrNotExist, err)
+	}
+	return n, err
+}
+
+func (l layer) Base() syncer.Version   { return l.base }
+func (l layer) Dirty() []content.Range { return l.Layer.Dirty() }
+func (l layer) Holes() []content.Range { return l.Layer.Holes() }
+
+// Freeze implements syncer.Surface.
+func (m *Mount) Freeze(ctx context.Context, ino syncer.Ino) (syncer.Layer, error) {
+	if m.closed.Load() {
+		return nil, syncer.ErrClosed // nothing here would read as nothing dirty
+	}
+	l := m.table.peek(ino)
+	if l == nil {
+		return nil, nil
+	}
+	f := l.file.Load()
+	if f == nil {
+		return nil, nil
+	}
+	v := f.Freeze(ctx)
+	if v == nil {
+		return nil, nil
+	}
+	out := layer{Layer: v}
+	if base := l.base.Load(); base != nil {
+		out.base = *base
+	}
+	return out, nil
+}
+
+// Rebase implements syncer.Surface.
+func (m *Mount) Rebase(ino syncer.Ino, gen uint64, v syncer.Version) {
+	l := m.table.peek(ino)
+	if l == nil {
+		return
+	}
+	f := l.file.Load()
+	if f == nil {
+		return
+	}
+	// Before the layers go: whoever begins a layer after that names this version as its base.
+	l.base.Store(&v)
+	if err := f.Rebase(gen, m.source(v)); err != nil {
+		m.log.Warn("staging file not removed", slog.Uint64("inode", uint64(ino)), slog.Any("err", err))
+	}
+	m.table.settle(ino, l)
+	m.note.attrs(ino)
+}
+
+// Busy implements syncer.Surface.
+func (m *Mount) Busy(ino syncer.Ino) bool { return m.table.busy(ino) }
+
+// Writing implements syncer.Surface.
+func (m *Mount) Writing(ino syncer.Ino) bool { return m.table.writers(ino) > 0 }
+
+// Shown implements syncer.Surface.
+func (m *Mount) Shown(flips []syncer.Flip) {
+	for _, f := range flips {
+		m.note.flip(f)
+	}
+}
+
+// recover finds the files again that were dirty when the mount ended, and deletes staging files of others.
+func (m *Mount) recover() error {
+	known := map[uint64]bool{}
+	var failed error
+	err := m.folder.Staged(func(ino syncer.Ino, d syncer.DirtyState) bool {
+		if failed = m.recoverFile(ino, d); failed != nil {
+			failed = fmt.Errorf("inode %d: %w", ino, failed)
+			return false
+		}
+		known[uint64(ino)] = true
+		return true
+	})
+	if err := errors.Join(err, failed); err != nil {
+		return err
+	}
+	return m.stage.Sweep(func(ino uint64) bool { return known[ino] })
+}
+
+func (m *Mount) recoverFile(ino syncer.Ino, d syncer.DirtyState) error {
+	v, err := m.folder.Content(ino)
+	if err != nil {
+		return err
+	}
+	st := staging.State{
+		Gen: d.Gen, Size: d.Size, Alloc: d.Alloc, Mtime: d.Mtime, Ctime: d.Ctime, Zero: d.Zero, Data: d.Data, Whole: d.Whole,
+	}
+	f, err := m.stage.Recover(uint64(ino), st, m.source(v))
+	if err != nil {
+		return err
+	}
+	l := &live{ino: ino}
+	l.file.Store(f)
+	l.base.Store(&v)
+	l.rowGen.Store(f.Gen())
+	m.table.adopt(ino, l)
+	return nil
+}

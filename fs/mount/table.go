@@ -1,0 +1,277 @@
+package mount
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/clachanfs/clachan/fs/staging"
+	"github.com/clachanfs/clachan/syncer"
+)
+
+const shards = 64
+
+// table holds the inodes that the kernel knows, has open, or that are dirty. Each shard has its lock, the last in
+// the order: it is taken under the Folder's.
+type table struct {
+	shards [shards]shard
+}
+
+type shard struct {
+	mu    sync.Mutex // guards the rest, and what is in the nodes but not what live points to
+	nodes map[syncer.Ino]*node
+	dirty int // how many nodes are
+}
+
+// node is one inode.
+type node struct {
+	lookups uint64 // references of the kernel
+	opens   int32  // open files, and operations that need the file to stay as it is
+	writers int32  // of them, those that may write
+	held    bool   // the Folder keeps the inode for us
+	dirty   bool   // as live.file says
+	atime   int64  // of the last read, 0 if not read; lost when the kernel forgets
+	live    *live  // while opens > 0 or dirty
+}
+
+// live is the part of a node that has bytes.
+type live struct {
+	ino    syncer.Ino
+	file   atomic.Pointer[staging.File] // nil until loaded
+	base   atomic.Pointer[syncer.Version]
+	rowGen atomic.Uint64 // generation that the Folder knows
+	noCaps atomic.Bool   // security.capability is known to be absent
+	noPriv atomic.Bool   // suid and sgid are known to be off
+	read   atomic.Bool   // atime was looked at
+
+	saving sync.Mutex // one save at a time; before mu
+	rowSeq uint64     // staging.State.Seq of the last save; guarded by saving
+
+	mu     sync.Mutex // makes load, begin and the row of a save happen one at a time; guards synced
+	synced bool       // the last save was durable
+}
+
+func (t *table) shard(ino syncer.Ino) *shard { return &t.shards[uint64(ino)%shards] }
+
+func (t *table) init() {
+	for i := range t.shards {
+		t.shards[i].nodes = map[syncer.Ino]*node{}
+	}
+}
+
+// get returns the node, making it.
+func (s *shard) get(ino syncer.Ino) *node {
+	n := s.nodes[ino]
+	if n == nil {
+		n = &node{}
+		s.nodes[ino] = n
+	}
+	return n
+}
+
+// lookup counts a reference of the kernel, and says whether the caller must Hold the inode.
+func (t *table) lookup(ino syncer.Ino) (first bool) {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.get(ino)
+	n.lookups++
+	first, n.held = !n.held, true
+	return first
+}
+
+// forget takes references of the kernel back. If they were the last, it says whether the inode was held and
+// returns what is still staged for it.
+func (t *table) forget(ino syncer.Ino, count uint64) (held bool, l *live) {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.nodes[ino]
+	if n == nil {
+		return false, nil
+	}
+	n.lookups -= min(count, n.lookups)
+	if n.lookups > 0 || n.opens > 0 {
+		return false, nil
+	}
+	held, n.held = n.held, false
+	l = n.live
+	s.trim(ino, n)
+	return held, l
+}
+
+// trim drops what is not needed any more.
+func (s *shard) trim(ino syncer.Ino, n *node) {
+	if n.opens == 0 && !n.dirty {
+		n.live = nil
+	}
+	if n.opens == 0 && !n.dirty && n.lookups == 0 && !n.held {
+		delete(s.nodes, ino)
+	}
+}
+
+// open registers an open file, before anything about its content is read.
+func (t *table) open(ino syncer.Ino, writes bool) *live {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.get(ino)
+	n.opens++
+	if writes {
+		n.writers++
+	}
+	if n.live == nil {
+		n.live = &live{ino: ino}
+	}
+	return n.live
+}
+
+// release undoes open. It says whether the last writer of a dirty file is gone.
+func (t *table) release(ino syncer.Ino, writes bool) (closed bool) {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.nodes[ino]
+	if n == nil || n.opens == 0 {
+		return false
+	}
+	n.opens--
+	if writes {
+		n.writers--
+	}
+	closed = writes && n.writers == 0 && n.dirty
+	s.trim(ino, n)
+	return closed
+}
+
+// peek returns the live part of an inode, if it has one.
+func (t *table) peek(ino syncer.Ino) *live {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[ino]; n != nil {
+		return n.live
+	}
+	return nil
+}
+
+// known says whether the kernel may know the inode.
+func (t *table) known(ino syncer.Ino) bool {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.nodes[ino]
+	return n != nil && n.lookups > 0
+}
+
+func (t *table) busy(ino syncer.Ino) bool {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.nodes[ino]
+	return n != nil && (n.opens > 0 || n.dirty)
+}
+
+func (t *table) writers(ino syncer.Ino) int32 {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[ino]; n != nil {
+		return n.writers
+	}
+	return 0
+}
+
+// settle takes over from l whether it is dirty.
+func (t *table) settle(ino syncer.Ino, l *live) {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.nodes[ino]
+	if n == nil || n.live != l {
+		return
+	}
+	f := l.file.Load()
+	s.setDirty(n, f != nil && f.Dirty())
+	s.trim(ino, n)
+}
+
+// adopt puts a recovered file into the table.
+func (t *table) adopt(ino syncer.Ino, l *live) {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.get(ino)
+	n.live = l
+	s.setDirty(n, true)
+}
+
+func (s *shard) setDirty(n *node, dirty bool) {
+	if n.dirty != dirty {
+		if n.dirty = dirty; dirty {
+			s.dirty++
+		} else {
+			s.dirty--
+		}
+	}
+}
+
+// dirty lists the dirty files.
+func (t *table) dirty() []*live {
+	var out []*live
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		if s.dirty > 0 {
+			for _, n := range s.nodes {
+				if n.dirty && n.live != nil {
+					out = append(out, n.live)
+				}
+			}
+		}
+		s.mu.Unlock()
+	}
+	return out
+}
+
+// unhold forgets what the kernel knew, and lists the inodes that were held.
+func (t *table) unhold() []syncer.Ino {
+	var held []syncer.Ino
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for ino, n := range s.nodes {
+			if n.held {
+				held = append(held, ino)
+			}
+			n.held, n.lookups, n.opens, n.writers = false, 0, 0, 0
+			s.trim(ino, n)
+		}
+		s.mu.Unlock()
+	}
+	return held
+}
+
+// setAtime remembers when an inode was read.
+func (t *table) setAtime(ino syncer.Ino, at int64) {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[ino]; n != nil {
+		n.atime = at
+	}
+}
+
+// shown returns what the table knows better than the row: a file's staged state, and its atime.
+func (t *table) shown(ino syncer.Ino) (f *staging.File, atime int64) {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.nodes[ino]
+	if n == nil {
+		return nil, 0
+	}
+	if n.live != nil {
+		f = n.live.file.Load()
+	}
+	return f, n.atime
+}

@@ -1,0 +1,174 @@
+package staging
+
+import (
+	"context"
+	"io"
+)
+
+// frozenMax is how many frozen layers a file may have before Freeze gives out the last one again.
+// More than one means that cuts failed; they will succeed or fail alike on what is frozen already.
+const frozenMax = 8
+
+// Layer is a view of a whole file as it was at a Freeze. Its reads use the context of the Freeze.
+type Layer struct {
+	f      *File
+	ctx    context.Context
+	layers []*layer
+	src    Source
+	last   *layer
+}
+
+// Freeze closes what was written so far to further writes, and returns a view of it, or nil if nothing is staged.
+func (f *File) Freeze(ctx context.Context) *Layer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := len(f.layers)
+	if n == 0 {
+		return nil
+	}
+	if t := f.top(); t != nil {
+		if n > frozenMax && !f.layers[n-1-frozenMax].part {
+			n--
+		} else {
+			t.frozen, t.size, t.mtime, t.ctime = true, f.size, f.mtime, f.ctime
+			f.seq++
+		}
+	}
+	return &Layer{f: f, ctx: ctx, layers: append([]*layer(nil), f.layers[:n]...), src: f.src, last: f.layers[n-1]}
+}
+
+// Gen is the generation: what Rebase wants to know.
+func (v *Layer) Gen() uint64 { return v.last.gen }
+
+// Size is the size of the file when it was frozen.
+func (v *Layer) Size() int64 { return v.last.size }
+
+// Mtime is the mtime of the file when it was frozen.
+func (v *Layer) Mtime() int64 { return v.last.mtime }
+
+// ReadAt reads the file as frozen.
+func (v *Layer) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off >= v.last.size {
+		return 0, io.EOF
+	}
+	n := int(min(int64(len(p)), v.last.size-off))
+	f := v.f
+	f.mu.RLock()
+	if !v.alive() {
+		f.mu.RUnlock()
+		return 0, ErrDropped
+	}
+	gaps, err := f.local(v.layers, p[:n], off)
+	f.mu.RUnlock()
+	if err != nil {
+		return 0, err
+	}
+	if err := fill(v.ctx, v.src.Base, gaps); err != nil {
+		return 0, err
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// alive says whether the layers of the view are still those of the file; f.mu is held.
+func (v *Layer) alive() bool {
+	return len(v.f.layers) >= len(v.layers) && v.f.layers[0] == v.layers[0]
+}
+
+// Dirty lists the ranges in which the file may differ from its base, in order, within the size of the file.
+// What the file has grown by is among them.
+func (v *Layer) Dirty() []Range {
+	v.f.mu.RLock()
+	defer v.f.mu.RUnlock()
+	var s spans
+	for _, l := range v.layers {
+		l.data.runs(func(a, b int64) { s = s.add(a*blockSize, b*blockSize) })
+		for _, z := range l.zero {
+			s = s.add(z.a, z.b)
+		}
+	}
+	s = s.add(v.src.Size, v.last.size)
+	return s.ranges(v.last.size)
+}
+
+// Holes lists the ranges of the file that are zero and were never written, in order.
+func (v *Layer) Holes() []Range {
+	v.f.mu.RLock()
+	defer v.f.mu.RUnlock()
+	var s spans
+	for off := int64(0); off < v.last.size; {
+		who, end := locate(v.layers, off, v.last.size)
+		if who == inZero {
+			s = s.add(off, end)
+		} else if who == inBase && end > v.src.Size {
+			s = s.add(max(off, v.src.Size), end)
+		}
+		off = end
+	}
+	return s.ranges(v.last.size)
+}
+
+// Whole says that nothing of the base shows through.
+func (v *Layer) Whole() bool {
+	v.f.mu.RLock()
+	defer v.f.mu.RUnlock()
+	for off := int64(0); off < min(v.last.size, v.src.Size); {
+		who, end := locate(v.layers, off, v.last.size)
+		if who == inBase {
+			return false
+		}
+		off = end
+	}
+	return true
+}
+
+// Rebase drops the layers up to gen: src is the content that was cut from them.
+func (f *File) Rebase(gen uint64, src Source) error {
+	f.mu.Lock()
+	n := 0
+	for n < len(f.layers) && f.layers[n].frozen && f.layers[n].gen <= gen {
+		n++
+	}
+	if n == 0 {
+		f.mu.Unlock()
+		return nil
+	}
+	dropped := f.layers[:n]
+	f.layers = append([]*layer(nil), f.layers[n:]...)
+	f.src, f.base = src, nil
+	f.epoch++
+	f.seq++
+	if len(f.layers) == 0 {
+		f.size, f.alloc = src.Size, allocOf(src)
+	} else {
+		f.alloc = -1
+	}
+	err := f.drop(dropped)
+	f.mu.Unlock()
+	return err
+}
+
+// Reset gives a file that has nothing staged another base, and says whether it could.
+func (f *File) Reset(src Source) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.layers) > 0 {
+		return false
+	}
+	f.src, f.base, f.size, f.alloc, f.mtime, f.ctime = src, nil, src.Size, allocOf(src), src.Mtime, src.Ctime
+	f.epoch++
+	f.seq++
+	return true
+}
+
+// Discard drops everything staged: the inode is gone.
+func (f *File) Discard() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	dropped := f.layers
+	f.layers, f.size, f.alloc, f.base = nil, f.src.Size, allocOf(f.src), nil
+	f.seq++
+	return f.drop(dropped)
+}
