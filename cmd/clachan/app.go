@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"unicode/utf8"
+
+	"github.com/clachanfs/clachan/cmd/internal/config"
+	"github.com/clachanfs/clachan/cmd/internal/control"
+	"golang.org/x/term"
+)
+
+// app is what the verbs share: global flags and where to write.
+type app struct {
+	flags   config.Flags
+	json    bool
+	quiet   bool
+	verbose bool
+
+	env            config.Env
+	stdin          *os.File
+	stdout, stderr *os.File
+	parent         int  // the process that started this one
+	started        bool // a verb runs: flags and arguments were right
+}
+
+func newApp() *app {
+	return &app{env: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, parent: os.Getppid()}
+}
+
+// client finds the daemon.
+func (a *app) client(ctx context.Context) (*control.Client, error) {
+	sockets, err := config.Sockets(a.flags, a.env)
+	if err != nil {
+		return nil, err
+	}
+	return control.Dial(ctx, sockets)
+}
+
+// ask sends one operation to the daemon.
+func ask[In, Out any](ctx context.Context, a *app, op control.Op[In, Out], in In) (Out, error) {
+	c, err := a.client(ctx)
+	if err != nil {
+		var none Out
+		return none, err
+	}
+	return op.Call(ctx, c, in)
+}
+
+// print writes a result to stdout: v with --json, else what text writes, its
+// tabs turned into columns.
+func (a *app) print(v any, text func(w io.Writer)) error {
+	if a.json {
+		enc := json.NewEncoder(a.stdout)
+		enc.SetEscapeHTML(false)
+		return enc.Encode(v)
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 3, ' ', 0)
+	text(w)
+	return w.Flush()
+}
+
+// say writes a message to stderr.
+func (a *app) say(format string, args ...any) {
+	if !a.quiet {
+		fmt.Fprintf(a.stderr, format+"\n", args...)
+	}
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// absolute makes a directory of the command line one the daemon understands:
+// it works in another directory. Empty stays empty.
+func absolute(dir string) (string, error) {
+	if dir == "" {
+		return "", nil
+	}
+	if !utf8.ValidString(dir) {
+		return "", control.Errorf(control.Usage, "the directory %q is not valid UTF-8", dir)
+	}
+	return filepath.Abs(dir)
+}
+
+// arg is the i-th argument, or nothing.
+func arg(args []string, i int) string {
+	if i < len(args) {
+		return args[i]
+	}
+	return ""
+}

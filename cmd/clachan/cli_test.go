@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/clachanfs/clachan/blocks"
+	"github.com/clachanfs/clachan/cmd/internal/config"
+	"github.com/clachanfs/clachan/cmd/internal/control"
+	"github.com/clachanfs/clachan/peers/trust"
+	"github.com/spf13/cobra"
+)
+
+// testApp is an app whose output is kept, and which finds no daemon.
+func testApp(t *testing.T) (a *app, output func() (stdout, stderr string)) {
+	t.Helper()
+	dir := t.TempDir()
+	file := func(name string) *os.File {
+		f, err := os.Create(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	a = newApp()
+	a.env = func(k string) string { return map[string]string{"CLACHAN_HOME": dir}[k] }
+	a.stdin, a.stdout, a.stderr = file("in"), file("out"), file("err")
+	return a, func() (string, string) {
+		out, err := os.ReadFile(a.stdout.Name())
+		errText, err2 := os.ReadFile(a.stderr.Name())
+		if err = errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		return string(out), string(errText)
+	}
+}
+
+func TestCommandLines(t *testing.T) {
+	tests := []struct {
+		line string
+		code control.Code
+		says string // on stderr
+	}{
+		{"stauts", control.Usage, `did you mean "status"?`},
+		{"ini", control.Usage, `did you mean "init"?`},
+		{"unmuont x", control.Usage, `did you mean "umount"?`},
+		{"qqqqqqqq", control.Usage, "clachan --help"},
+		{"db", control.Usage, "db what?"},
+		{"db chek", control.Usage, `did you mean "check"?`},
+		{"list extra", control.Usage, ""},
+		{"init", control.Usage, ""},
+		{"mount a b c", control.Usage, ""},
+		{"umount", control.Usage, ""},
+		{"umount --stale x", control.Usage, ""},
+		{"wait --timeout never", control.Usage, "never"},
+		{"wait --timeout -1s", control.Usage, ""},
+		{"invite a --role king", control.Usage, "king"},
+		{"invite a --uses 0", control.Usage, "one use"},
+		{"invite a --expires 0s", control.Usage, ""},
+		{"join ticket", control.Usage, "ticket"},
+		{"up x --join ticket", control.Usage, "ticket"},
+		{"list --nonsense", control.Usage, "nonsense"},
+		{"--home x --system daemon", control.State, "exclude"},
+		{"daemon --listen example.org:1", control.Usage, "not an IP address"},
+		{"list", control.NoDaemon, "clachan: no daemon is running (start it with: clachan up DIR, or systemctl --user start clachan)\n"},
+		{"init a --at x", control.NoDaemon, ""},
+		{"status --json", control.NoDaemon, ""},
+		{"db check", control.NoDaemon, ""},
+		{"version", control.OK, ""},
+		{"help", control.OK, ""},
+		{"", control.OK, ""},
+		{"completion fish", control.OK, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.line, func(t *testing.T) {
+			a, output := testApp(t)
+			root := newRoot(a)
+			root.SetArgs(strings.Fields(tt.line))
+			root.SetOut(io.Discard)
+			code := a.exitCode(t.Context(), root.ExecuteContext(t.Context()))
+			stdout, stderr := output()
+			if code != int(tt.code) || !strings.Contains(stderr, tt.says) {
+				t.Errorf("exit code %d, want %d; stderr %q", code, tt.code, stderr)
+			}
+			if tt.code != control.OK && stdout != "" {
+				t.Errorf("a failure wrote to stdout: %q", stdout)
+			}
+			if tt.code != control.OK && strings.Count(stderr, "\n") != 1 {
+				t.Errorf("a failure is not one line: %q", stderr)
+			}
+		})
+	}
+}
+
+func TestEveryVerbHasHelpAndAnExample(t *testing.T) {
+	var visit func(c *cobra.Command)
+	a, _ := testApp(t)
+	root := newRoot(a)
+	visit = func(c *cobra.Command) {
+		if c.Short == "" {
+			t.Errorf("%s: no short help", c.CommandPath())
+		}
+		if c.Example == "" && !c.HasSubCommands() {
+			t.Errorf("%s: no example", c.CommandPath())
+		}
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(root)
+}
+
+func TestExitCodes(t *testing.T) {
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	tests := []struct {
+		ctx  context.Context
+		err  error
+		code int
+	}{
+		{t.Context(), nil, 0},
+		{t.Context(), errors.New("any"), 1},
+		{t.Context(), fmt.Errorf("join: %w", trust.ErrTicket), 2},
+		{t.Context(), &config.Error{Source: "f", Line: 1, Text: "bad"}, 3},
+		{t.Context(), fmt.Errorf("open: %w", trust.ErrIdentity), 3},
+		{t.Context(), fmt.Errorf("open: %w", blocks.ErrLocked), 3},
+		{t.Context(), &control.Error{Code: control.NoDaemon, Message: "none"}, 4},
+		{t.Context(), trust.ErrNoFolder, 5},
+		{t.Context(), trust.ErrTicketUsed, 6},
+		{t.Context(), trust.ErrTicketExpired, 6},
+		{t.Context(), trust.ErrTicketRevoked, 6},
+		{t.Context(), trust.ErrRole, 6},
+		{t.Context(), &control.Error{Code: control.Attention}, 7},
+		{t.Context(), control.Errorf(control.Offline, "nobody"), 8},
+		{t.Context(), fmt.Errorf("wait: %w", context.DeadlineExceeded), 9},
+		{t.Context(), fmt.Errorf("open: %w", blocks.ErrNewerFormat), 10},
+		{t.Context(), fmt.Errorf("read: %w", blocks.ErrDamaged), 11},
+		{cancelled, context.Canceled, 130},
+	}
+	for _, tt := range tests {
+		a, output := testApp(t)
+		a.started = true
+		if got := a.exitCode(tt.ctx, tt.err); got != tt.code {
+			_, stderr := output()
+			t.Errorf("%v: exit code %d, want %d (%s)", tt.err, got, tt.code, stderr)
+		}
+	}
+}
+
+func TestDistance(t *testing.T) {
+	tests := []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"a", "", 1}, {"", "ab", 2}, {"list", "list", 0}, {"lsit", "list", 1}, {"inti", "init", 1}, {"mount", "umount", 1}, {"abc", "xyz", 3}}
+	for _, tt := range tests {
+		if got := distance(tt.a, tt.b); got != tt.want {
+			t.Errorf("%q to %q: %d, want %d", tt.a, tt.b, got, tt.want)
+		}
+	}
+}
+
+func TestStatusInWords(t *testing.T) {
+	path, transport, rtt := "lan", "tcp", 1.25
+	now := time.Date(2026, 11, 22, 18, 0, 0, 0, time.UTC)
+	seen := now.Add(-3 * time.Hour)
+	st := control.Status{
+		Folders: []control.FolderStatus{
+			{Name: "photos", Dir: "/p", State: control.StateSynced, Mounted: true, Files: 18402, Bytes: 3 << 30, Copies: control.Copies{Want: 2, Min: 3}},
+			{Name: "notes", Dir: "/n", State: control.StateSyncing, Mounted: true, Bytes: 100 << 20, NeedBytes: 25 << 20, Copies: control.Copies{Want: 2, Min: 1}},
+			{Name: "team", Dir: "/t", State: control.StateConflict, Conflicts: 2},
+			{Name: "bad", Dir: "/b", State: control.StateError, Error: "mount: no"},
+			{Name: "mine", Dir: "/m", State: control.StateOnlyHere, OnlyHere: 1},
+			{Name: "off", Dir: "/o", State: control.StateSynced},
+		},
+		Peers: []control.PeerStatus{
+			{ID: "12D3a", Name: "nas", Online: true, Path: &path, Transport: &transport, RTT: &rtt, SentBytes: 2048},
+			{ID: "12D3b", Name: "mia", LastSeen: &seen},
+		},
+	}
+	text := statusText(st, now)
+	for _, want := range []string{
+		"photos   /p   up to date", "18,402 files", "3.0 GiB", "copies 3/2 ok", "▕████████████░░░░▏ 75 %  25 MiB to come", "copies 1/2\n",
+		"2 conflicts", "error: mount: no", "1 file on this machine only", "up to date, not mounted",
+		"online lan tcp 1.25 ms", "2.0 KiB sent", "offline, last seen 3 hours ago",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	if !needsAttention(st) || needsAttention(control.Status{Folders: st.Folders[:2]}) {
+		t.Error("attention is needed for conflicts and errors, and for nothing else")
+	}
+}
+
+func TestDetachedDaemonIsTheSameInstance(t *testing.T) {
+	a, _ := testApp(t)
+	a.flags = config.Flags{Home: "rel", Config: "/c", Socket: "/s"}
+	a.verbose = true
+	got := strings.Join(a.daemonArgs(daemonFlags{listen: []string{":1", ":2"}, noDiscovery: true}), " ")
+	rel, err := filepath.Abs("rel")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "daemon --home " + rel + " --config /c --socket /s --listen :1 --listen :2 --verbose --no-discovery"
+	if got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestOnlyDeadMountsOfOursAreStale(t *testing.T) {
+	info := `36 35 98:0 / / rw - ext4 /dev/sda rw
+40 36 0:50 / /home/ana/Shared rw,nosuid - fuse.clachan clachan:Shared rw,user_id=0
+41 36 0:51 / /home/ana/my\040files rw,nosuid - fuse.clachan clachan:x rw,user_id=0
+42 36 0:52 / /alive rw,nosuid - fuse.clachan clachan:y rw,user_id=0
+43 36 0:53 / /others rw,nosuid - fuse.sshfs host:/ rw,user_id=0
+`
+	got := deadMounts(info, func(dir string) error {
+		if dir == "/alive" {
+			return nil
+		}
+		return syscall.ENOTCONN
+	})
+	if want := []string{"/home/ana/Shared", "/home/ana/my files"}; !slices.Equal(got, want) {
+		t.Errorf("stale: %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/clachanfs/clachan/cmd/internal/control"
+	"github.com/spf13/cobra"
+)
+
+// mountFlags adds the flag for mount options to a verb that mounts.
+func mountFlags(c *cobra.Command, options *[]string) {
+	c.Flags().StringSliceVarP(options, "options", "o", nil,
+		"mount options: allow_other, default_permissions, ro, noatime, noexec, suid, dev, uid=N, gid=N")
+}
+
+// folder prints where a folder is.
+func (a *app) folder(f control.Folder) error {
+	f.Schema = control.Schema
+	return a.print(f, func(w io.Writer) { fmt.Fprintf(w, "%s\t%s\n", f.Name, f.Dir) })
+}
+
+func newInit(a *app) *cobra.Command {
+	var in control.InitRequest
+	c := &cobra.Command{
+		Use:   "init NAME",
+		Short: "Make a folder and mount it",
+		Long: `Make a folder called NAME and mount it. The directory is made if it is
+missing, and must be empty if it is there. Where the name is taken on this
+device, the folder is called NAME-2.`,
+		Example: `  clachan init Photos --at ~/Photos
+  clachan init team --at /srv/team -o allow_other,default_permissions`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			in.Name = args[0]
+			if in.Dir, err = absolute(in.Dir); err != nil {
+				return err
+			}
+			f, err := ask(c.Context(), a, control.InitFolder, in)
+			if err != nil {
+				return err
+			}
+			return a.folder(f)
+		},
+	}
+	c.Flags().StringVar(&in.Dir, "at", "", "mount it at `DIR` (default: below ~/Clachan)")
+	mountFlags(c, &in.Options)
+	return c
+}

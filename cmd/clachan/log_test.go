@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/clachanfs/clachan/cmd/internal/config"
+)
+
+// logged is what a logger with these settings writes.
+func logged(t *testing.T, conf config.Log, env map[string]string, use func(*slog.Logger)) string {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if env["JOURNAL_STREAM"] == "this" {
+		st, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sys := st.Sys().(*syscall.Stat_t)
+		env["JOURNAL_STREAM"] = fmt.Sprintf("%d:%d", sys.Dev, sys.Ino)
+	}
+	use(newLogger(f, conf, slog.LevelDebug, false, func(k string) string { return env[k] }))
+	text, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestFileNamesStayOutOfTheLog(t *testing.T) {
+	use := func(l *slog.Logger) {
+		l.Info("pulled", "folder", "notes", "path", "secret.txt")
+		l.With("path", "secret.txt").Warn("slow")
+		l.Debug("looked at", "path", "plain.txt")
+	}
+	got := logged(t, config.Log{Level: "debug", Format: "auto"}, nil, use)
+	if strings.Contains(got, "secret") || !strings.Contains(got, "folder=notes") || !strings.Contains(got, "path=plain.txt") {
+		t.Errorf("log:\n%s", got)
+	}
+	got = logged(t, config.Log{Level: "info", Format: "auto", Names: true}, nil, use)
+	if strings.Count(got, "secret.txt") != 2 || strings.Contains(got, "plain") {
+		t.Errorf("log with names:\n%s", got)
+	}
+}
+
+func TestJournalGetsLevelsAndNoTimes(t *testing.T) {
+	env := map[string]string{"JOURNAL_STREAM": "this"}
+	got := logged(t, config.Log{Level: "debug", Format: "auto"}, env, func(l *slog.Logger) {
+		l.Error("a")
+		l.Warn("b", "k", 1)
+		l.With("x", "y").Info("c")
+		l.Debug("d")
+	})
+	if want := "<3>a\n<4>b k=1\n<6>c x=y\n<7>d\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestJSONLog(t *testing.T) {
+	got := logged(t, config.Log{Level: "info", Format: "json"}, nil, func(l *slog.Logger) { l.Info("hello", "n", 1) })
+	if !strings.HasPrefix(got, "{") || !strings.Contains(got, `"msg":"hello","n":1`) {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestRepeatsAreBounded(t *testing.T) {
+	var b bytes.Buffer
+	now := time.Unix(0, 0)
+	seen := &repeats{now: func() time.Time { return now }, lines: map[string]*repeat{}}
+	l := slog.New(&filter{next: newLines(&b, slog.LevelInfo, journalPrefix), seen: seen})
+	for range 3 * repeatBurst {
+		l.Warn("again")
+	}
+	l.Warn("other")
+	if n := strings.Count(b.String(), "again"); n != repeatBurst {
+		t.Errorf("%d lines, want %d", n, repeatBurst)
+	}
+	now = now.Add(repeatSpan)
+	b.Reset()
+	l.Warn("again")
+	if want := fmt.Sprintf("<4>again left_out=%d\n", 2*repeatBurst); b.String() != want {
+		t.Errorf("afterwards %q, want %q", b.String(), want)
+	}
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/clachanfs/clachan/cmd/internal/control"
+	"github.com/spf13/cobra"
+)
+
+// version is the release; the linker sets it for packages.
+var version = "0.1.0"
+
+// buildVersion is version with the commit it was built from, if that is known.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return version + "+" + s.Value[:12]
+		}
+	}
+	return version
+}
+
+// The versions of what outlives a process: what is on disk, what is on the wire.
+const (
+	storeFormat  = 1
+	wireProtocol = 1
+)
+
+func newVersion(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version of this program",
+		Example: "  clachan version --json",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			v := control.Version{
+				Schema: control.Schema, Version: buildVersion(), Go: runtime.Version(),
+				Format: storeFormat, Protocol: wireProtocol,
+			}
+			return a.print(v, func(w io.Writer) { fmt.Fprintf(w, "clachan %s\n", v.Version) })
+		},
+	}
+}

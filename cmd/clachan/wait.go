@@ -1,0 +1,37 @@
+package main
+
+import (
+	"time"
+
+	"github.com/clachanfs/clachan/cmd/internal/control"
+	"github.com/spf13/cobra"
+)
+
+func newWait(a *app) *cobra.Command {
+	var in control.WaitRequest
+	c := &cobra.Command{
+		Use:   "wait [NAME]",
+		Short: "Wait until what was written is safe",
+		Long: `Wait until everything that was written and closed before is durable here and
+announced, and no block is missing here. With --on, wait also until that
+member, or all of them, hold every block of every current version. Files that
+are still open for writing do not count.
+
+Exit codes: 9 when the time ran out, 5 for an unknown folder or member.`,
+		Example: `  clachan wait Photos --on nas
+  clachan wait --on all --timeout 10m`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.folderNames,
+		RunE: func(c *cobra.Command, args []string) error {
+			in.Folder = arg(args, 0)
+			if in.Timeout <= 0 {
+				return control.Errorf(control.Usage, "the time-out must be longer than nothing")
+			}
+			_, err := ask(c.Context(), a, control.Wait, in)
+			return err
+		},
+	}
+	c.Flags().StringVar(&in.On, "on", "", "a `PEER` by name or id, or all")
+	c.Flags().DurationVar(&in.Timeout, "timeout", time.Minute, "give up after this time")
+	return c
+}

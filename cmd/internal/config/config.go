@@ -1,0 +1,268 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// maxFile bounds the configuration file: it is written by hand.
+const maxFile = 1 << 20
+
+// Config holds the settings of a daemon.
+type Config struct {
+	Listen    []string `toml:"listen"`    // HOST:PORT, TCP and QUIC; empty: port 22170 on all addresses, or a free one
+	Discovery bool     `toml:"discovery"` // find members on the local network
+	Device    string   `toml:"device"`    // the name others see; the host name unless set
+	Mounts    string   `toml:"mounts"`    // where folders are mounted that name no directory
+	Log       Log      `toml:"log"`
+}
+
+// Log holds the settings of the daemon's log.
+type Log struct {
+	Level  string `toml:"level"`  // debug, info, warn or error
+	Format string `toml:"format"` // auto, text or json
+	Names  bool   `toml:"names"`  // let file names appear above debug
+}
+
+// Error is a mistake in the settings. Line is 0 when it is not in the file.
+type Error struct {
+	Source string // the file, or the environment variable
+	Line   int
+	Text   string
+}
+
+func (e *Error) Error() string {
+	if e.Line > 0 {
+		return fmt.Sprintf("%s:%d: %s", e.Source, e.Line, e.Text)
+	}
+	return fmt.Sprintf("%s: %s", e.Source, e.Text)
+}
+
+// Load reads the settings of the instance at p: defaults, file, environment.
+// Flags are applied by the caller, who then calls [Config.Validate] again.
+func Load(p Places, env Env) (Config, error) {
+	c := Config{Discovery: true, Mounts: p.Mounts, Log: Log{Level: "info", Format: "auto"}}
+	if err := c.readFile(p.Config); err != nil {
+		return Config{}, err
+	}
+	if err := c.readEnv(env); err != nil {
+		return Config{}, err
+	}
+	if c.Device == "" {
+		c.Device = hostname()
+	}
+	return c, nil
+}
+
+func (c *Config) readFile(path string) error {
+	st, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && st.Size() > maxFile {
+		err = fmt.Errorf("larger than %d bytes", maxFile)
+	}
+	var text []byte
+	if err == nil {
+		text, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return &Error{Source: path, Text: err.Error()}
+	}
+	return c.parse(path, string(text))
+}
+
+// typeMistake takes apart what the parser says of a value of a wrong type.
+var typeMistake = regexp.MustCompile(`^toml: line (\d+) \(last key "(.*)"\): (.*)$`)
+
+// parse reads the text of a configuration file into c.
+func (c *Config) parse(path, text string) error {
+	meta, err := toml.Decode(text, c)
+	if perr, ok := errors.AsType[toml.ParseError](err); ok {
+		return &Error{Source: path, Line: perr.Position.Line, Text: perr.Message}
+	}
+	if err != nil { // a wrong type, whose line is only in the text of the error
+		bad := &Error{Source: path, Text: strings.TrimPrefix(err.Error(), "toml: ")}
+		if m := typeMistake.FindStringSubmatch(err.Error()); m != nil {
+			bad.Line, _ = strconv.Atoi(m[1])
+			bad.Text = m[2] + ": " + m[3]
+		}
+		return bad
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		key := unknown[0]
+		return &Error{Source: path, Line: lineOf(text, key), Text: fmt.Sprintf("unknown key %q", key)}
+	}
+	if bad := c.check(); bad != nil {
+		return &Error{Source: path, Line: lineOf(text, bad.key), Text: bad.text}
+	}
+	return nil
+}
+
+// readEnv applies the variables CLACHAN_SECTION_KEY to c.
+func (c *Config) readEnv(env Env) error {
+	vars := []struct {
+		name string
+		set  func(string) error
+	}{
+		{"CLACHAN_LISTEN", func(s string) error {
+			c.Listen = strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+			return nil
+		}},
+		{"CLACHAN_DISCOVERY", setBool(&c.Discovery)},
+		{"CLACHAN_DEVICE", setString(&c.Device)},
+		{"CLACHAN_MOUNTS", setString(&c.Mounts)},
+		{"CLACHAN_LOG", setString(&c.Log.Level)},
+		{"CLACHAN_LOG_LEVEL", setString(&c.Log.Level)},
+		{"CLACHAN_LOG_FORMAT", setString(&c.Log.Format)},
+		{"CLACHAN_LOG_NAMES", setBool(&c.Log.Names)},
+	}
+	for _, v := range vars {
+		value := env(v.name)
+		if value == "" {
+			continue
+		}
+		err := v.set(value)
+		if err == nil {
+			if bad := c.check(); bad != nil { // the rest is known to be right: it is this one
+				err = errors.New(bad.text)
+			}
+		}
+		if err != nil {
+			return &Error{Source: v.name, Text: err.Error()}
+		}
+	}
+	return nil
+}
+
+func setString(p *string) func(string) error {
+	return func(s string) error { *p = s; return nil }
+}
+
+func setBool(p *bool) func(string) error {
+	return func(s string) (err error) {
+		if *p, err = strconv.ParseBool(s); err != nil {
+			return fmt.Errorf("want true or false, not %q", s)
+		}
+		return nil
+	}
+}
+
+// mistake is a value that has the right type and is wrong all the same.
+type mistake struct {
+	key  toml.Key
+	text string
+}
+
+func (c *Config) check() *mistake {
+	for _, l := range c.Listen {
+		if err := CheckListen(l); err != nil {
+			return &mistake{toml.Key{"listen"}, err.Error()}
+		}
+	}
+	if c.Device != "" {
+		if err := checkDevice(c.Device); err != nil {
+			return &mistake{toml.Key{"device"}, err.Error()}
+		}
+	}
+	if !filepath.IsAbs(c.Mounts) {
+		return &mistake{toml.Key{"mounts"}, fmt.Sprintf("mounts must be an absolute path, not %q", c.Mounts)}
+	}
+	if _, err := c.Log.Threshold(); err != nil {
+		return &mistake{toml.Key{"log", "level"}, err.Error()}
+	}
+	if formats := []string{"auto", "text", "json"}; !slices.Contains(formats, c.Log.Format) {
+		return &mistake{toml.Key{"log", "format"}, fmt.Sprintf("log format must be one of %s, not %q", strings.Join(formats, ", "), c.Log.Format)}
+	}
+	return nil
+}
+
+// Validate reports the first wrong value, wherever it came from.
+func (c *Config) Validate() error {
+	if bad := c.check(); bad != nil {
+		return errors.New(bad.text)
+	}
+	return nil
+}
+
+// Threshold is the level from which on lines are logged.
+func (l Log) Threshold() (slog.Level, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		return 0, fmt.Errorf("log level must be debug, info, warn or error, not %q", l.Level)
+	}
+	return level, nil
+}
+
+// CheckListen reports whether s is an address to listen on: a literal address,
+// or none for all of them, and a port, 0 for a free one.
+func CheckListen(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return fmt.Errorf("want HOST:PORT, not %q", s)
+	}
+	if host != "" {
+		if _, err := netip.ParseAddr(host); err != nil {
+			return fmt.Errorf("the host of %q is not an IP address", s)
+		}
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("the port of %q is not a number from 0 to 65535", s)
+	}
+	return nil
+}
+
+// checkDevice holds the rules for a name that is shown to others.
+func checkDevice(s string) error {
+	if len(s) > 64 || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '/' || r == ':' }) {
+		return fmt.Errorf("the device name %q must have at most 64 bytes and no '/', ':' or control characters", s)
+	}
+	return nil
+}
+
+func hostname() string {
+	name, err := os.Hostname()
+	if name, _, _ = strings.Cut(name, "."); err != nil || name == "" || checkDevice(name) != nil {
+		return "device"
+	}
+	return name
+}
+
+// lineOf finds the line of the text that sets key. TOML allows spellings that
+// this does not see; the result is then 0 and the message names only the key.
+func lineOf(text string, key toml.Key) int {
+	var table string
+	for i, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "[") {
+			table = strings.Trim(line, "[] \t")
+			if table == key.String() {
+				return i + 1
+			}
+			continue
+		}
+		name, _, ok := strings.Cut(line, "=")
+		if !ok {
+			continue
+		}
+		if name = strings.TrimSpace(name); table != "" {
+			name = table + "." + name
+		}
+		if name == key.String() {
+			return i + 1
+		}
+	}
+	return 0
+}

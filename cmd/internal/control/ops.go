@@ -1,0 +1,23 @@
+package control
+
+// The operations of the API. Adding one here gives it to client and server.
+var (
+	InitFolder   = Op[InitRequest, Folder]{"init"}
+	JoinFolder   = Op[JoinRequest, Folder]{"join"}
+	UpFolder     = Op[UpRequest, Folder]{"up"}
+	Invite       = Op[InviteRequest, Invitation]{"invite"}
+	ListFolders  = Op[None, FolderList]{"list"}
+	MountFolder  = Op[MountRequest, Folder]{"mount"}
+	UmountFolder = Op[UmountRequest, Unmounted]{"umount"}
+	LeaveFolder  = Op[LeaveRequest, None]{"leave"}
+	GetStatus    = Op[StatusRequest, Status]{"status"}
+	ListPeers    = Op[None, PeerList]{"peers"}
+	GetID        = Op[None, Identity]{"id"}
+	Wait         = Op[WaitRequest, None]{"wait"}
+	CheckStore   = Op[None, CheckReport]{"check"}
+)
+
+// Op is one operation: its name and the types of its request and its answer.
+type Op[In, Out any] struct{ name string }
+
+func (o Op[In, Out]) path() string { return "/v1/" + o.name }

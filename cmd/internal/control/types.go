@@ -1,0 +1,197 @@
+package control
+
+import "time"
+
+// Schema is the version of the JSON that verbs print with --json.
+const Schema = 1
+
+// None is the request of an operation that needs no arguments.
+type None struct{}
+
+// InitRequest asks for a new folder, mounted at Dir.
+type InitRequest struct {
+	Name    string   `json:"name"`
+	Dir     string   `json:"dir"`     // absolute; empty: below the mounts of the configuration
+	Options []string `json:"options"` // of the mount, each a word or word=value
+}
+
+// JoinRequest asks to become a member of the folder a ticket invites to.
+type JoinRequest struct {
+	Ticket  string   `json:"ticket"`
+	Dir     string   `json:"dir"`
+	Name    string   `json:"name"` // empty: as the others call it
+	Options []string `json:"options"`
+}
+
+// Folder is one folder of this device.
+type Folder struct {
+	Schema  int      `json:"schema,omitempty"` // where it is the whole answer
+	ID      string   `json:"id"`
+	Name    string   `json:"name"`
+	Dir     string   `json:"dir"`
+	Mounted bool     `json:"mounted"`
+	Options []string `json:"options"`
+	Role    string   `json:"role"`
+	Error   string   `json:"error,omitempty"` // why it is not mounted although it should be
+}
+
+// FolderList holds the folders of this device, by name.
+type FolderList struct {
+	Schema  int      `json:"schema"`
+	Folders []Folder `json:"folders"`
+}
+
+// UpRequest asks for a folder that is there and mounted, whatever that takes.
+type UpRequest struct {
+	Dir     string   `json:"dir"`
+	Name    string   `json:"name"`
+	Ticket  string   `json:"ticket"` // join instead of making a folder
+	Options []string `json:"options"`
+}
+
+// InviteRequest asks for a ticket.
+type InviteRequest struct {
+	Folder  string        `json:"folder"`
+	Role    string        `json:"role"`
+	Expires time.Duration `json:"expires"` // nanoseconds
+	Uses    int           `json:"uses"`
+}
+
+// Invitation is a ticket and what it is good for.
+type Invitation struct {
+	Schema  int       `json:"schema"`
+	Ticket  string    `json:"ticket"`
+	Folder  string    `json:"folder"`
+	Role    string    `json:"role"`
+	Expires time.Time `json:"expires"`
+	Uses    int       `json:"uses"`
+}
+
+// MountRequest asks for a folder to be mounted, at Dir from now on if given,
+// with Options from now on unless nil.
+type MountRequest struct {
+	Folder  string   `json:"folder"`
+	Dir     string   `json:"dir"`
+	Options []string `json:"options"`
+}
+
+// UmountRequest asks for a folder to be unmounted and to stay so.
+type UmountRequest struct {
+	Folder string `json:"folder"`
+	Lazy   bool   `json:"lazy"` // even while programs use it
+}
+
+// Unmounted tells what leaving the mount off means.
+type Unmounted struct {
+	OnlyHere uint64 `json:"only_here"` // files no other member has in full yet
+}
+
+// LeaveRequest asks to forget a folder and everything of it on this device.
+type LeaveRequest struct {
+	Folder string `json:"folder"`
+}
+
+// StatusRequest asks for the status of one folder, or of all.
+type StatusRequest struct {
+	Folder string `json:"folder"`
+}
+
+// Status is the state of the whole device.
+type Status struct {
+	Schema  int            `json:"schema"`
+	Device  string         `json:"device"`
+	PeerID  string         `json:"peer_id"`
+	Addrs   []string       `json:"addrs"`
+	Folders []FolderStatus `json:"folders"`
+	Peers   []PeerStatus   `json:"peers"`
+}
+
+// The states of a folder, the first that holds.
+const (
+	StateError    = "error"     // it is not mounted although it should be, or it stopped
+	StateConflict = "conflict"  // two versions of a file stand side by side
+	StateOffline  = "offline"   // it has other members, and none is connected
+	StateOnlyHere = "only-here" // a file is here only
+	StateSyncing  = "syncing"   // blocks are missing here
+	StatePending  = "pending"   // changes are not cut yet
+	StateSynced   = "synced"
+)
+
+// FolderStatus is the state of one folder. Sizes are in bytes.
+type FolderStatus struct {
+	ID         string `json:"id"`
+	Name       string `json:"name"`
+	Dir        string `json:"dir"`
+	Mode       string `json:"mode"` // full, on-demand, plain or blind
+	Role       string `json:"role"`
+	State      string `json:"state"`
+	Files      uint64 `json:"files"`
+	Bytes      uint64 `json:"bytes"`
+	LocalBytes uint64 `json:"local_bytes"`
+	NeedBlocks uint64 `json:"need_blocks"`
+	NeedBytes  uint64 `json:"need_bytes"`
+	OnlyHere   uint64 `json:"only_here"`
+	Conflicts  uint64 `json:"conflicts"`
+	Copies     Copies `json:"copies"`
+	Mounted    bool   `json:"mounted"`
+	Error      string `json:"error,omitempty"`
+}
+
+// Copies tells how many members should hold, and how many are known to hold,
+// every current version: Min is that of the version with the fewest.
+type Copies struct {
+	Want int `json:"want"`
+	Min  int `json:"min"`
+}
+
+// PeerStatus is another member of one of our folders. Path, Transport and RTT
+// are null while it is offline.
+type PeerStatus struct {
+	ID            string     `json:"id"`
+	Name          string     `json:"name"`
+	Online        bool       `json:"online"`
+	Path          *string    `json:"path"`      // lan, direct or relay
+	Transport     *string    `json:"transport"` // tcp or quic
+	RTT           *float64   `json:"rtt_ms"`
+	SentBytes     uint64     `json:"sent_bytes"` // since the daemon started
+	ReceivedBytes uint64     `json:"received_bytes"`
+	Folders       []string   `json:"folders"`
+	LastSeen      *time.Time `json:"last_seen,omitempty"`
+}
+
+// PeerList holds the members of our folders, by name.
+type PeerList struct {
+	Schema int          `json:"schema"`
+	Peers  []PeerStatus `json:"peers"`
+}
+
+// Identity is who this device is to others.
+type Identity struct {
+	Schema int      `json:"schema"`
+	Device string   `json:"device"`
+	PeerID string   `json:"peer_id"`
+	Addrs  []string `json:"addrs"`
+}
+
+// WaitRequest asks to be told when what was written so far is safe.
+type WaitRequest struct {
+	Folder  string        `json:"folder"`  // empty: every folder
+	On      string        `json:"on"`      // a member, or "all"; empty: here is enough
+	Timeout time.Duration `json:"timeout"` // nanoseconds
+}
+
+// CheckReport is what a check of the store found.
+type CheckReport struct {
+	Schema   int      `json:"schema"`
+	Folders  int      `json:"folders"`
+	Problems []string `json:"problems"`
+}
+
+// Version tells what runs. The daemon's may differ from the client's.
+type Version struct {
+	Schema   int    `json:"schema"`
+	Version  string `json:"version"`
+	Go       string `json:"go"`
+	Format   int    `json:"format"`   // of the store
+	Protocol int    `json:"protocol"` // between peers
+}

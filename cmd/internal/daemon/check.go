@@ -1,0 +1,38 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/clachanfs/clachan/blocks"
+	"github.com/clachanfs/clachan/cmd/internal/control"
+)
+
+// maxProblems bounds a report: what is that broken needs no longer list.
+const maxProblems = 1000
+
+// check looks at every row and every block of every folder.
+func (d *Daemon) check(ctx context.Context, _ control.None) (control.CheckReport, error) {
+	rep := control.CheckReport{Schema: control.Schema, Problems: []string{}}
+	for _, f := range d.all() {
+		v := d.view(f)
+		if v.core() == nil {
+			rep.Problems = append(rep.Problems, fmt.Sprintf("%s: not open: %v", v.rec.Name, v.err))
+			continue
+		}
+		rep.Folders++
+		found := func(err error) {
+			if len(rep.Problems) < maxProblems {
+				rep.Problems = append(rep.Problems, fmt.Sprintf("%s: %v", v.rec.Name, err))
+			}
+		}
+		if err := v.core().Check(ctx, found); err != nil {
+			return rep, fmt.Errorf("check %s: %w", v.rec.Name, err)
+		}
+		err := v.core().Store().Check(ctx, func(id blocks.ID, err error) { found(fmt.Errorf("block %s: %w", id, err)) })
+		if err != nil {
+			return rep, fmt.Errorf("check %s: %w", v.rec.Name, err)
+		}
+	}
+	return rep, nil
+}

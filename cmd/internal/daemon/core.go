@@ -1,0 +1,93 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/user"
+
+	"github.com/clachanfs/clachan/blocks"
+	"github.com/clachanfs/clachan/blocks/chunker"
+	"github.com/clachanfs/clachan/fs/mount"
+	"github.com/clachanfs/clachan/peers"
+	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
+	"golang.org/x/sys/unix"
+)
+
+// openCore opens the tree of a folder.
+func (d *Daemon) openCore(f *folder) (*syncer.Folder, error) {
+	o, err := mountOptions(f.rec.Options)
+	if err != nil {
+		return nil, err
+	}
+	uid, gid := owner(f.rec.Dir)
+	if o.UID != nil {
+		uid = *o.UID
+	}
+	if o.GID != nil {
+		gid = *o.GID
+	}
+	pub := d.id.Public()
+	return syncer.Open(syncer.Options{
+		Disk: d.disk, Number: f.rec.Num, ID: f.grant.ID, Name: f.rec.Name,
+		Key: blocks.Key(f.grant.IDKey), Seed: chunker.Seed(f.grant.ChunkSeed),
+		Device: d.id.Key(), Label: model.Label{Author: username(), Device: d.o.Config.Device},
+		Allowed: f.grant.Log.MayAuthor, Remote: remote{d.node.Remote(f.grant.ID)},
+		UID: uid, GID: gid, ReadOnly: !f.grant.Log.CanWrite(pub), Log: d.log,
+	})
+}
+
+// owner is who owns a mountpoint, and with it what others make in the folder.
+func owner(dir string) (uid, gid uint32) {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return uint32(os.Geteuid()), uint32(os.Getegid())
+	}
+	return st.Uid, st.Gid
+}
+
+// username names the author of what is done here, for conflict copies.
+func username() string {
+	u, err := user.Current()
+	if err != nil || u.Username == "" {
+		return "user"
+	}
+	return u.Username
+}
+
+// A remote shows peers to a folder in the folder's own words.
+type remote struct{ *peers.Remote }
+
+func (r remote) Fetch(ctx context.Context, id blocks.ID, size int64, class syncer.Class) error {
+	err := r.Remote.Fetch(ctx, id, size, peers.Class(class))
+	if errors.Is(err, peers.ErrOffline) {
+		err = syncer.ErrOffline
+	}
+	return err
+}
+
+// mountOptions are the options of a mount, from the words of -o.
+func mountOptions(words []string) (mount.Options, error) {
+	o := mount.Defaults()
+	return o, o.Parse(words...)
+}
+
+// openMount mounts a folder where its record says.
+func (d *Daemon) openMount(f *folder, core *syncer.Folder) (*mount.Mount, error) {
+	o, err := mountOptions(f.rec.Options)
+	if err != nil {
+		return nil, err
+	}
+	o.Name, o.Staging, o.Log = f.rec.Name, d.stagingDir(f.rec), d.log.With("folder", f.rec.Name)
+	return mount.New(core, f.rec.Dir, o)
+}
+
+// dropRows deletes all rows and blocks of a folder that is not open.
+func (d *Daemon) dropRows(num uint32) error {
+	if err := d.disk.Drop(num); err != nil {
+		return err
+	}
+	return index.Delete(d.disk.Meta(), num)
+}

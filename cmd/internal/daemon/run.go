@@ -1,0 +1,166 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/clachanfs/clachan/fs/mount"
+	"github.com/clachanfs/clachan/peers"
+	"github.com/clachanfs/clachan/syncer"
+	"golang.org/x/sync/errgroup"
+)
+
+// A run is a folder at work, from start to stop.
+type run struct {
+	core   *syncer.Folder
+	mount  *mount.Mount // nil: not mounted
+	cancel context.CancelFunc
+	done   chan struct{} // closed when it has ended
+	err    error         // how, after done
+}
+
+// start opens f, mounts it if its record says so, and lets peers at it. When
+// only the mount fails, the folder runs without, f.err says why, and so does
+// the error. The caller holds ops.
+func (d *Daemon) start(f *folder) error {
+	var failed error
+	if f.rec.Mounted {
+		r, err := d.open(f, true)
+		if err == nil {
+			d.set(f, r, nil)
+			return nil
+		}
+		failed = fmt.Errorf("mount %s: %w", f.rec.Dir, err)
+	}
+	r, err := d.open(f, false)
+	if err != nil {
+		err = errors.Join(failed, fmt.Errorf("open folder: %w", err))
+		d.set(f, nil, err)
+		return err
+	}
+	d.set(f, r, failed)
+	return failed
+}
+
+// open makes a run of f and sees it begin.
+func (d *Daemon) open(f *folder, mounted bool) (*run, error) {
+	core, err := d.openCore(f)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{core: core, done: make(chan struct{})}
+	if mounted {
+		if r.mount, err = d.openMount(f, core); err != nil {
+			return nil, err
+		}
+		core.SetSurface(r.mount)
+	} else {
+		s, err := newResting(core)
+		if err != nil {
+			return nil, err
+		}
+		core.SetSurface(s)
+	}
+	var ctx context.Context
+	ctx, r.cancel = context.WithCancel(d.workCtx)
+	d.work.Go(func() error {
+		d.keep(ctx, f, r)
+		return nil
+	})
+	if mounted {
+		select {
+		case <-r.mount.Ready():
+		case <-r.done:
+			return nil, r.err
+		}
+	}
+	err = d.node.AddFolder(peers.Share{ID: f.grant.ID, Folder: core, Store: core.Store(), Mode: peers.Full})
+	if err != nil {
+		r.cancel()
+		<-r.done
+		return nil, err
+	}
+	return r, nil
+}
+
+// keep runs r until ctx ends or it fails.
+func (d *Daemon) keep(ctx context.Context, f *folder, r *run) {
+	r.err = r.serve(ctx)
+	close(r.done)
+	if r.err != nil {
+		d.log.Debug("folder ended", "folder", f.grant.ID, "err", r.err)
+	}
+	if ctx.Err() == nil {
+		d.work.Go(func() error {
+			d.lost(f, r)
+			return nil
+		})
+	}
+}
+
+// serve runs a folder and its mount. The mount ends first: what was written to
+// the last is cut then.
+func (r *run) serve(ctx context.Context) error {
+	if r.mount == nil {
+		return r.core.Run(ctx)
+	}
+	coreCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var g errgroup.Group
+	g.Go(func() error { return r.core.Run(coreCtx) })
+	err := r.mount.Run(ctx)
+	stop()
+	return errors.Join(err, g.Wait())
+}
+
+// lost follows the end of a run that nobody here asked for: somebody unmounted
+// the folder, which is as good as asking us to, or it failed.
+func (d *Daemon) lost(f *folder, r *run) {
+	d.ops.Lock()
+	defer d.ops.Unlock()
+	if d.view(f).run != r || d.workCtx.Err() != nil {
+		return
+	}
+	err := d.stop(f, true)
+	if errors.Is(r.err, mount.ErrUnmounted) {
+		d.log.Info("unmounted from outside", "folder", f.rec.Name)
+		err = errors.Join(err, d.update(f, func(rec *record) { rec.Mounted = false }), d.start(f))
+		if err != nil {
+			d.log.Error("folder not started again", "folder", f.rec.Name, "err", err)
+		}
+		return
+	}
+	d.log.Error("folder failed", "folder", f.rec.Name, "err", errors.Join(r.err, err))
+	d.set(f, nil, r.err)
+}
+
+// stop ends the run of f. With force the mount goes even where programs keep
+// it busy; without it that is an error, and all stays as it was. The caller
+// holds ops.
+func (d *Daemon) stop(f *folder, force bool) error {
+	r := d.view(f).run
+	if r == nil {
+		return nil
+	}
+	if r.mount != nil && !force {
+		if err := unmount(r.mount.Dir()); err != nil {
+			return err
+		}
+	}
+	r.cancel()
+	<-r.done // all that is closed is cut now, and members were told
+	d.node.RemoveFolder(f.grant.ID)
+	d.set(f, nil, nil)
+	if errors.Is(r.err, mount.ErrUnmounted) {
+		return nil
+	}
+	return r.err
+}
+
+// set changes what f is doing.
+func (d *Daemon) set(f *folder, r *run, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f.run, f.err = r, err
+}

@@ -1,0 +1,196 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/clachanfs/clachan/cmd/internal/control"
+	"github.com/clachanfs/clachan/peers"
+	"github.com/clachanfs/clachan/peers/trust"
+	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// wantCopies is how many members should hold every current version.
+const wantCopies = 2
+
+// status shows the device, one folder or all, and the members of those.
+func (d *Daemon) status(_ context.Context, in control.StatusRequest) (control.Status, error) {
+	folders := d.all()
+	if in.Folder != "" {
+		f, err := d.find(in.Folder)
+		if err != nil {
+			return control.Status{}, err
+		}
+		folders = []*folder{f}
+	}
+	st := control.Status{
+		Schema: control.Schema, Device: d.o.Config.Device, PeerID: d.node.ID(), Addrs: d.addrs(),
+		Folders: []control.FolderStatus{}, Peers: []control.PeerStatus{},
+	}
+	shown := map[trust.FolderID]bool{}
+	for _, f := range folders {
+		fs, err := d.folderStatus(f)
+		if err != nil {
+			return control.Status{}, err
+		}
+		st.Folders = append(st.Folders, fs)
+		shown[f.grant.ID] = true
+	}
+	for _, p := range d.node.Peers() {
+		if in.Folder == "" || slices.ContainsFunc(p.Folders, func(id trust.FolderID) bool { return shown[id] }) {
+			st.Peers = append(st.Peers, peerStatus(p))
+		}
+	}
+	sortPeers(st.Peers)
+	return st, nil
+}
+
+func (d *Daemon) listPeers(context.Context, control.None) (control.PeerList, error) {
+	list := control.PeerList{Schema: control.Schema, Peers: []control.PeerStatus{}}
+	for _, p := range d.node.Peers() {
+		list.Peers = append(list.Peers, peerStatus(p))
+	}
+	sortPeers(list.Peers)
+	return list, nil
+}
+
+func sortPeers(peers []control.PeerStatus) {
+	slices.SortFunc(peers, func(a, b control.PeerStatus) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+}
+
+func peerStatus(p peers.PeerState) control.PeerStatus {
+	out := control.PeerStatus{
+		ID: p.ID, Name: p.Name, Online: p.Online,
+		SentBytes: p.Sent, ReceivedBytes: p.Received, Folders: []string{},
+	}
+	for _, id := range p.Folders {
+		out.Folders = append(out.Folders, id.String())
+	}
+	if !p.LastSeen.IsZero() {
+		t := p.LastSeen.UTC().Truncate(time.Second)
+		out.LastSeen = &t
+	}
+	if !p.Online {
+		return out
+	}
+	if p.Path != "" {
+		out.Path = &p.Path
+	}
+	if p.Transport != "" {
+		out.Transport = &p.Transport
+	}
+	if p.RTT > 0 {
+		ms := float64(p.RTT) / float64(time.Millisecond)
+		out.RTT = &ms
+	}
+	return out
+}
+
+// folderStatus shows one folder.
+func (d *Daemon) folderStatus(f *folder) (control.FolderStatus, error) {
+	v := d.view(f)
+	st := control.FolderStatus{
+		ID: v.grant.ID.String(), Name: v.rec.Name, Dir: v.rec.Dir, Mode: "full", Role: d.role(v).String(),
+		Mounted: v.mounted(), Copies: control.Copies{Want: wantCopies},
+	}
+	if v.err != nil {
+		st.Error = v.err.Error()
+	}
+	s := share{err: v.err}
+	for _, m := range d.others(v) {
+		s.others = append(s.others, m.ID)
+	}
+	s.online = d.node.Remote(v.grant.ID).Online()
+	if v.core() != nil {
+		stats, err := v.core().Stats()
+		if err != nil {
+			return st, err
+		}
+		st.Files, st.Bytes, st.Conflicts = stats.Files, stats.Bytes, stats.Conflicts
+		blocks, bytes := v.core().Missing()
+		st.NeedBlocks, st.NeedBytes = uint64(max(0, blocks)), uint64(max(0, bytes))
+		st.LocalBytes = st.Bytes - min(st.Bytes, st.NeedBytes)
+		s.pending, s.missing, s.conflicts = stats.Pending, st.NeedBlocks, stats.Conflicts
+		s.known, s.acks = v.core().Knowledge(), v.core().Acks()
+		s.only = min(s.onlyHere(v.core().Replica()), st.Files)
+		st.OnlyHere = s.only
+	}
+	st.Copies.Min = s.copies()
+	st.State = s.state()
+	return st, nil
+}
+
+// A share is what decides how a folder is doing.
+type share struct {
+	err                               error
+	others                            []string // members but us
+	online                            int      // of these
+	known                             model.VV
+	acks                              map[string]syncer.Ack
+	conflicts, missing, pending, only uint64
+}
+
+// holds reports whether a member told that it has all we know of, and all
+// blocks of it.
+func (s *share) holds(id string) bool {
+	a, ok := s.acks[id]
+	return ok && a.Missing == 0 && s.known.LE(a.K)
+}
+
+// onlyHere counts the changes made here that no other member holds in full, as
+// far as they told: for each, those it does not know and the blocks it lacks
+// of what it knows. What others made, they hold.
+func (s *share) onlyHere(own model.Replica) uint64 {
+	if len(s.others) == 0 {
+		return 0
+	}
+	made := s.known.Get(own)
+	least := made
+	for _, id := range s.others {
+		if a, ok := s.acks[id]; ok {
+			told := min(a.K.Get(own), made)
+			least = min(least, made-told+min(a.Missing, told))
+		}
+	}
+	return least
+}
+
+// copies counts the members that hold every current version.
+func (s *share) copies() int {
+	n := 0
+	if s.missing == 0 {
+		n++
+	}
+	for _, id := range s.others {
+		if s.holds(id) {
+			n++
+		}
+	}
+	return n
+}
+
+// state is the first of the states that holds.
+func (s *share) state() string {
+	switch {
+	case s.err != nil:
+		return control.StateError
+	case s.conflicts > 0:
+		return control.StateConflict
+	case len(s.others) == 0:
+		return control.StateSynced
+	case s.online == 0:
+		return control.StateOffline
+	case s.only > 0:
+		return control.StateOnlyHere
+	case s.missing > 0:
+		return control.StateSyncing
+	case s.pending > 0:
+		return control.StatePending
+	}
+	return control.StateSynced
+}
