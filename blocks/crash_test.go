@@ -125,7 +125,7 @@ func verifyCrash(ctx context.Context, fs vfs.FS, dir string, synced map[uint32]u
 }
 
 func TestARowNeverSurvivesItsBlocks(t *testing.T) {
-	crashes := 8
+	crashes := 5
 	if testing.Short() {
 		crashes = 4
 	}

@@ -69,11 +69,11 @@ func TestADamagedPackLosesOneBlockAndHeals(t *testing.T) {
 	d := open(t, fs)
 	s := d.Store(1, testKey)
 	var ids []ID
-	for i := range 10 {
-		ids = append(ids, mustPut(t, s, random(uint64(i), 200_000)))
+	for i := range 40 {
+		ids = append(ids, mustPut(t, s, random(uint64(i), 40_000)))
 	}
 	check(t, d.Close())
-	bad := random(4, 200_000)
+	bad := random(4, 40_000)
 	flip(t, fs, "disk/blocks", bad)
 	d = open(t, fs)
 	s = d.Store(1, testKey)
@@ -89,7 +89,7 @@ func TestADamagedPackLosesOneBlockAndHeals(t *testing.T) {
 	}
 	for i, id := range ids {
 		if i != 4 {
-			mustHave(t, s, id, random(uint64(i), 200_000))
+			mustHave(t, s, id, random(uint64(i), 40_000))
 		}
 	}
 	mustHeal(t, fs, d, ids[4], bad)

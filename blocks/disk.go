@@ -163,7 +163,7 @@ func (d *Disk) tend(ctx context.Context, now time.Time) {
 
 func (d *Disk) report(ctx context.Context, err error) {
 	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrClosed) {
-		d.log.Warn("background work on blocks", "err", err)
+		d.log.Warn("background work on blocks", "err", err.Error())
 	}
 }
 

@@ -101,11 +101,11 @@ func listener(log *slog.Logger, db string, stalled func(error)) *pebble.EventLis
 		BackgroundError: func(err error) {
 			stalled(err)
 			if seldom.ok() { // a failing flush is tried a hundred times a second
-				log.Error("background work failed", "err", err)
+				log.Error("background work failed", "err", err.Error()) // else slog prints its stack
 			}
 		},
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
-			log.Error("damaged file", "path", i.Path, "err", i.Details)
+			log.Error("damaged file", "path", i.Path, "err", i.Details.Error())
 		},
 		DiskSlow: func(i pebble.DiskSlowInfo) {
 			if seldom.ok() {

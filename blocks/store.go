@@ -296,7 +296,7 @@ func (s *Store) failed(id ID, loc location, err error) error {
 	default:
 		return err
 	}
-	s.d.log.Error("damaged block", "folder", s.folder, "block", id, "pack", loc.pack, "err", err)
+	s.d.log.Error("damaged block", "folder", s.folder, "block", id, "pack", loc.pack, "err", err.Error())
 	bad := loc
 	bad.flags |= flagDamaged
 	return errors.Join(err, s.replace(id, loc, &bad))

@@ -57,7 +57,7 @@ type link struct {
 	queueK  model.VV      // if not nil: all up to here is sent when the queue is
 	hold    hold
 	caught  model.VV // of the last CatchUp
-	caughts bool          // one was sent
+	caughts bool     // one was sent
 }
 
 // A hold keeps what came from others for a moment: the peer may be about to say
@@ -241,14 +241,14 @@ func (s *session) sendAck(l *link) error {
 	has := at.hasNow(k)
 	release()
 	s.mu.Lock()
-	received := l.received
+	received, of := l.received, l.theirs.epoch
 	s.mu.Unlock()
 	counted := missing != l.ack.missing && (missing == 0 || l.ack.missing == 0 || time.Since(l.ack.at) >= ackPause)
 	if !l.told || received == l.ack.received && k.Equal(l.ack.k) && has.Equal(l.ack.has) && !counted {
 		return nil
 	}
 	l.ack = ackState{k, has, missing, received, time.Now()}
-	m := &wire.Ack{Folder: l.r.id[:], Knowledge: k.Encode(), Missing: missing, Received: received, Epoch: l.epoch}
+	m := &wire.Ack{Folder: l.r.id[:], Knowledge: k.Encode(), Missing: missing, Received: received, Epoch: l.epoch, Of: of}
 	if !has.Equal(k) {
 		m.Has = has.Encode()
 	}
@@ -374,7 +374,9 @@ func (s *session) holds(l *link, at *attachment, k, sentK model.VV) bool {
 		l.hold = hold{}
 		return false
 	}
-	l.r.kickIn(l.hold.until.Sub(now))
+	if s.alarm.IsZero() || l.hold.until.Before(s.alarm) {
+		s.alarm = l.hold.until
+	}
 	return true
 }
 

@@ -323,6 +323,7 @@ func (n *Node) servePair(ctx context.Context, raw network.Stream) {
 	}
 	p := s.Conn().RemotePeer()
 	answer, ops := n.answer(p, k)
+	defer n.reconcile()
 	if err := wire.Write(s, answer); err != nil {
 		return
 	}
@@ -371,7 +372,7 @@ func (n *Node) answer(p peer.ID, k *wire.Knock) (*wire.Answer, [][][]byte) {
 	}
 	if log.Len() != before {
 		n.log.Info("member let in", "peer", p, "folder", r.id, "name", k.Label)
-		n.membersChanged(r)
+		r.kick() // the others hear of it; p itself is called when it has the answer
 	}
 	return n.welcome(p, r)
 }

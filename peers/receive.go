@@ -78,8 +78,8 @@ func (s *session) receiveState(m *wire.FolderState) error {
 	heads := parseHashes(m.Heads)
 	unknown := !l.r.log().Knows(heads)
 	s.mu.Lock()
-	if l.theirs.epoch != m.Epoch { // what was sent to an opening before is lost
-		l.sentK, l.flight, l.sent, l.acked, l.reset = nil, nil, 0, 0, true
+	if l.theirs.epoch != m.Epoch { // an opening anew: what was sent to the one before is lost
+		l.sentK, l.flight, l.sent, l.acked, l.received, l.reset = nil, nil, 0, 0, 0, true
 	}
 	l.theirs = theirs{here: true, epoch: m.Epoch, heads: heads, k: k, missing: m.Missing, mode: Mode(m.Mode)}
 	l.sentK = l.sentK.Join(k)
@@ -196,12 +196,14 @@ func (s *session) receiveAck(m *wire.Ack) error {
 		s.mu.Unlock()
 		return nil
 	}
-	if m.Received < l.acked || m.Received > l.sent {
-		s.mu.Unlock()
-		return fmt.Errorf("%w: acks %d batches of %d", errRefused, m.Received, l.sent)
+	if m.Of == l.epoch { // else it counts what an opening before sent
+		if m.Received < l.acked || m.Received > l.sent {
+			defer s.mu.Unlock()
+			return fmt.Errorf("%w: acks %d batches of %d", errRefused, m.Received, l.sent)
+		}
+		l.flight = l.flight[m.Received-l.acked:]
+		l.acked = m.Received
 	}
-	l.flight = l.flight[m.Received-l.acked:]
-	l.acked = m.Received
 	l.theirs.k, l.theirs.missing = k, m.Missing
 	l.sentK = l.sentK.Join(k).Join(has)
 	s.mu.Unlock()

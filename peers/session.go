@@ -37,12 +37,13 @@ var (
 // A session is one control stream with a member, and the block streams beside
 // it. Its writer goroutine sends, its reader goroutine calls the folders.
 type session struct {
-	n   *Node
-	k   *keeper
-	p   peer.ID
-	pub ed25519.PublicKey
-	st  counted
-	w   *bufio.Writer // the writer's
+	n     *Node
+	k     *keeper
+	p     peer.ID
+	pub   ed25519.PublicKey
+	st    counted
+	w     *bufio.Writer // the writer's
+	alarm time.Time     // the writer's: when to look again, zero never
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -181,6 +182,7 @@ func (s *session) write() error {
 		select {
 		case <-s.ctx.Done():
 		case <-s.kick:
+		case <-s.due():
 		case <-idle.C:
 			s.mu.Lock()
 			s.ping.due = true
@@ -188,6 +190,16 @@ func (s *session) write() error {
 		}
 	}
 	return s.goodbye()
+}
+
+// due returns a channel for the alarm, which it clears.
+func (s *session) due() <-chan time.Time {
+	if s.alarm.IsZero() {
+		return nil
+	}
+	wait := time.Until(s.alarm)
+	s.alarm = time.Time{}
+	return time.After(wait)
 }
 
 // goodbye tells the peer why the session ends, as far as it is its business.

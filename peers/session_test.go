@@ -122,7 +122,7 @@ func TestFoldersShareOneSession(t *testing.T) {
 	g1, f1 := a.create("one")
 	g2, f2 := a.create("two")
 	_, r1 := b.join(a.invite(g1.ID, trust.Writer, 1))
-	b.awaitOnline(g1.ID, 1)
+	a.awaitOnline(g1.ID, 1)
 	s := a.node.sessions()[0]
 	_, r2 := b.join(a.invite(g2.ID, trust.Writer, 1))
 	b.awaitOnline(g2.ID, 1)
@@ -141,8 +141,8 @@ func TestFolderComesAndGoesOnALiveSession(t *testing.T) {
 	g2, f2 := a.create("two")
 	b.join(a.invite(g1.ID, trust.Writer, 1))
 	_, r2 := b.join(a.invite(g2.ID, trust.Writer, 1))
-	b.awaitOnline(g2.ID, 1)
-	b.awaitOnline(g1.ID, 1)
+	a.awaitOnline(g2.ID, 1)
+	a.awaitOnline(g1.ID, 1)
 	s := a.node.sessions()[0]
 	for i := range 5 {
 		b.node.RemoveFolder(g2.ID)

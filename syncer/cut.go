@@ -92,7 +92,7 @@ func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) error {
 			return nil
 		}
 		again = s.more
-		ready, err := f.freeze(ctx, s.frozen())
+		ready, err := f.freeze(ctx, s.dirty)
 		if err != nil {
 			return err
 		}
@@ -122,10 +122,10 @@ type frozen struct {
 }
 
 // freeze holds the bytes of the inodes still and stores them.
-func (f *Folder) freeze(ctx context.Context, inos []Ino) (map[Ino]*frozen, error) {
+func (f *Folder) freeze(ctx context.Context, inos map[Ino]string) (map[Ino]*frozen, error) {
 	out := map[Ino]*frozen{}
-	for _, ino := range inos {
-		x, err := f.freezeOne(ctx, ino)
+	for ino, name := range inos {
+		x, err := f.freezeOne(ctx, ino, name)
 		if err != nil {
 			if errors.Is(err, ErrNotExist) {
 				continue
@@ -142,7 +142,7 @@ func (f *Folder) freeze(ctx context.Context, inos []Ino) (map[Ino]*frozen, error
 	return out, nil
 }
 
-func (f *Folder) freezeOne(ctx context.Context, ino Ino) (*frozen, error) {
+func (f *Folder) freezeOne(ctx context.Context, ino Ino, name string) (*frozen, error) {
 	l, err := f.surf.Freeze(ctx, ino)
 	if err != nil {
 		return nil, err
@@ -154,7 +154,7 @@ func (f *Folder) freezeOne(ctx context.Context, ino Ino) (*frozen, error) {
 	var c content.Content
 	var st content.Stat
 	if base.Size == 0 {
-		c, st, err = content.Write(ctx, f.blockStore(), f.o.Seed, f.cutMode(ino), l, l.Size(), l.Holes())
+		c, st, err = content.Write(ctx, f.blockStore(), f.o.Seed, cutMode(base, name), l, l.Size(), l.Holes())
 	} else {
 		c, st, err = content.Edit(ctx, f.blockStore(), f.o.Seed, base, l.Dirty(), l, l.Size())
 	}
@@ -166,43 +166,26 @@ func (f *Folder) freezeOne(ctx context.Context, ino Ino) (*frozen, error) {
 	return x, nil
 }
 
-// cutMode chooses how a file is cut at its first cut.
-func (f *Folder) cutMode(ino Ino) content.Cut {
-	name := ""
-	f.apply.Lock()
-	f.ix.Names(func(dir Ino, n string, y index.Drift) {
-		if e, err := f.ix.Lookup(dir, n); name == "" && y.Ours && err == nil && e.Ino == ino {
-			name = n
-		}
-	})
-	f.apply.Unlock()
+// cutMode chooses how a file is cut, at its first cut and for good.
+func cutMode(base content.Content, name string) content.Cut {
 	switch strings.ToLower(path.Ext(name)) {
 	case ".db", ".sqlite", ".sqlite3", ".qcow2", ".img", ".vdi", ".vmdk", ".raw":
 		return content.Fixed
 	}
-	return content.Chunked
+	return base.Cut
 }
 
 // selection is what one cut is about.
 type selection struct {
 	names map[nameAt]index.Drift
-	inos  map[Ino]bool // with bytes or attributes to cut
-	dirty map[Ino]bool // of them, those with bytes
+	inos  map[Ino]bool   // with bytes or attributes to cut
+	dirty map[Ino]string // of them, those with bytes: a name, if that is new
 	more  bool
 }
 
 type nameAt struct {
 	dir  Ino
 	name string
-}
-
-func (s selection) frozen() []Ino {
-	var out []Ino
-	for ino := range s.dirty {
-		out = append(out, ino)
-	}
-	slices.Sort(out)
-	return out
 }
 
 // applyCut compares tree and view and logs the difference.
@@ -394,6 +377,9 @@ func (c *cutting) finish(s selection) {
 		}
 		if want := t.Wanted(ino); r.Kind == model.File && want.Dot != (model.Dot{}) && (want.Content == th.Content || th.Edited) {
 			c.shown(ino, r, x, want)
+			if ok && !w.Ours { // a new file without bytes of its own
+				t.SetBytes(ino, nil)
+			}
 		}
 		if ok && w.Ours {
 			later := w.Written && (x == nil || !x.stale && w.Gen > x.gen)

@@ -38,11 +38,13 @@ type memLayer struct {
 	mtime int64
 }
 
-func (l *memLayer) Gen() uint64            { return l.gen }
-func (l *memLayer) Base() Version          { return l.base }
-func (l *memLayer) Mtime() int64           { return l.mtime }
-func (l *memLayer) Size() int64            { return l.Reader.Size() }
-func (l *memLayer) Dirty() []content.Range { return []content.Range{{Len: max(l.Size(), l.base.Content.Size)}} }
+func (l *memLayer) Gen() uint64   { return l.gen }
+func (l *memLayer) Base() Version { return l.base }
+func (l *memLayer) Mtime() int64  { return l.mtime }
+func (l *memLayer) Size() int64   { return l.Reader.Size() }
+func (l *memLayer) Dirty() []content.Range {
+	return []content.Range{{Len: max(l.Size(), l.base.Content.Size)}}
+}
 func (l *memLayer) Holes() []content.Range { return nil }
 
 func (s *memSurface) Freeze(_ context.Context, ino Ino) (Layer, error) {
@@ -503,5 +505,18 @@ func TestNamedCases(t *testing.T) {
 				t.Fatalf("want\n%s\ngot\n%s", tt.want, got)
 			}
 		})
+	}
+}
+
+func TestRebornDirectoryKeepsWhatItsTombstonesSay(t *testing.T) {
+	w := newWorld(t, 2)
+	a := w.peers[0]
+	for range 3 {
+		a.mkdir("/d")
+		a.mkdir("/d/e")
+		a.write("/d/e/f", "F")
+		w.same()
+		a.rm("/d")
+		w.same()
 	}
 }

@@ -199,8 +199,9 @@ func (f *Folder) publishInline(t *index.Tx) {
 
 // complete tells whether no bytes are wanted.
 func (f *Folder) complete() bool {
-	n, _ := f.Missing()
-	return n == 0
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	return !f.ix.Wanting()
 }
 
 // Missing is how many blocks of current versions, and bytes, are not here. It

@@ -127,7 +127,7 @@ func (f *file) holes() []Range {
 }
 
 func TestEditGivesTheRootOfAWholeWrite(t *testing.T) {
-	rounds := 60
+	rounds := 40
 	if testing.Short() {
 		rounds = 15
 	}
@@ -183,7 +183,7 @@ func TestEditsAtTheEdgesOfHolesGiveTheRootOfAWholeWrite(t *testing.T) {
 		seed  = 3
 		unit  = 21_000
 		units = 11
-		pairs = 400
+		pairs = 300
 	)
 	r := rand.New(rand.NewPCG(seed, 3))
 	data := chacha(seed, unit*units)
@@ -282,7 +282,7 @@ func TestEditsOfDeepTreesGiveTheRootOfAWholeWrite(t *testing.T) {
 			if base.Depth < 2 {
 				t.Fatalf("depth %d: not deep enough to tell", base.Depth)
 			}
-			for round := range 16 {
+			for round := range 8 {
 				var dirty []Range
 				n := len(c.versions)
 				switch r.IntN(4) {

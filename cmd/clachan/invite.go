@@ -32,8 +32,8 @@ can let its bearer in, until it expires or is used up.`,
 			switch {
 			case !slices.Contains(roles, in.Role):
 				return control.Errorf(control.Usage, "the role must be one of %s, not %q", strings.Join(roles, ", "), in.Role)
-			case in.Expires <= 0:
-				return control.Errorf(control.Usage, "a ticket must expire later than now")
+			case in.Expires < time.Second:
+				return control.Errorf(control.Usage, "a ticket must be good for a second at least")
 			case in.Uses < 1:
 				return control.Errorf(control.Usage, "a ticket must be good for one use at least")
 			}

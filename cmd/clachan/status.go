@@ -67,8 +67,8 @@ func writeStatus(w io.Writer, st control.Status, now time.Time) {
 		fmt.Fprintln(w, "no folders yet (make one with: clachan init NAME --at DIR)")
 	}
 	for _, f := range st.Folders {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s files\t%s\t%s\n", f.Name, f.Dir, stateWords(f),
-			humanize.Comma(int64(f.Files)), humanize.IBytes(f.Bytes), copiesWords(f.Copies))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Name, f.Dir, stateWords(f),
+			count(f.Files, "file", "files"), humanize.IBytes(f.Bytes), copiesWords(f.Copies))
 	}
 	if len(st.Peers) > 0 {
 		fmt.Fprintln(w)

@@ -101,10 +101,10 @@ func (u *up) asDaemon(ctx context.Context) error {
 			return err
 		}
 		err = u.asClient(ctx, client)
-		cancel()
 		if ctx.Err() != nil { // told to stop, perhaps amid a request
 			return nil
 		}
+		cancel()
 		return err
 	})
 }

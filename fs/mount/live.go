@@ -130,6 +130,7 @@ func (m *Mount) begin(ctx context.Context, l *live, f *staging.File) (uint64, er
 			return 0, staging.ErrFrozen
 		}
 	}
+	l.rows.Add(1)
 	if err := m.folder.Dirty(l.ino, m.dirtyState(l, st)); err != nil {
 		f.Cancel(st.Gen)
 		m.table.settle(l.ino, l)
@@ -205,16 +206,20 @@ func (m *Mount) save(ctx context.Context, l *live, durable bool) error {
 func (m *Mount) saveRow(l *live, f *staging.File, st staging.State, durable bool) (done bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if st.Gen < l.rowGen.Load() {
+	switch {
+	case st.Gen < l.rowGen.Load():
 		return false, nil
+	case !f.Dirty():
+		return true, nil
 	}
+	l.rows.Add(1)
 	if err := m.folder.Dirty(l.ino, m.dirtyState(l, st)); err != nil {
 		return false, err
 	}
 	l.rowGen.Store(st.Gen)
 	l.rowSeq, l.synced = st.Seq, durable
 	if !f.Dirty() {
-		m.folder.Closed(l.ino) // cut meanwhile: the row is not needed, let the Cutter see that
+		return true, m.folder.Clean(l.ino) // cut meanwhile: the row came too late
 	}
 	return true, nil
 }

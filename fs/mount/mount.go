@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -176,7 +175,7 @@ func (m *Mount) unmount(served <-chan struct{}, dev string) error {
 		if derr := detach(m.dir); derr != nil {
 			return errors.Join(err, fmt.Errorf("unmount %s: %w", m.dir, derr))
 		}
-		m.abort(dev)
+		abort(dev, m.log)
 		break
 	}
 	select {
@@ -184,24 +183,12 @@ func (m *Mount) unmount(served <-chan struct{}, dev string) error {
 		return err
 	case <-time.After(drainWait):
 	}
-	m.abort(dev)
+	abort(dev, m.log)
 	select {
 	case <-served:
 		return err
 	case <-time.After(drainWait):
 		return errors.Join(err, errStuck)
-	}
-}
-
-// abort cuts the connection, so that programs with open files get errors instead of hanging.
-func (m *Mount) abort(dev string) {
-	_, minor, ok := strings.Cut(dev, ":")
-	if !ok {
-		return
-	}
-	name := filepath.Join("/sys/fs/fuse/connections", minor, "abort")
-	if err := os.WriteFile(name, []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
-		m.log.Debug("connection not aborted", slog.Any("err", err))
 	}
 }
 

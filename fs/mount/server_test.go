@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,10 +41,17 @@ const (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(serverEnv); dir != "" {
+		if name := os.Getenv("CLACHAN_TEST_PROFILE"); name != "" {
+			if f, err := os.Create(name); err == nil {
+				pprof.StartCPUProfile(f)
+			}
+		}
 		if err := serve(dir); err != nil {
 			fmt.Fprintln(os.Stderr, "server:", err)
+			pprof.StopCPUProfile()
 			os.Exit(1)
 		}
+		pprof.StopCPUProfile()
 		os.Exit(0)
 	}
 	os.Exit(m.Run())

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -118,6 +119,38 @@ func fusermount(arg, dir string) error {
 		return fmt.Errorf("%s: %w", strings.TrimSpace(string(out)), err)
 	}
 	return nil
+}
+
+// connections is where the kernel lets a connection be cut.
+const connections = "/sys/fs/fuse/connections"
+
+// abort cuts the connection of a device number, so that programs with open files get errors instead of hanging.
+func abort(dev string, log *slog.Logger) {
+	_, minor, ok := strings.Cut(dev, ":")
+	if !ok {
+		return
+	}
+	err := os.WriteFile(filepath.Join(connections, minor, "abort"), []byte("1"), 0)
+	if errors.Is(err, os.ErrNotExist) && os.Geteuid() == 0 {
+		err = abortUnmounted(minor)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		log.Warn("connection not cut", slog.Any("err", err))
+	}
+}
+
+// abortUnmounted is abort where nobody has mounted the control filesystem.
+func abortUnmounted(minor string) (err error) {
+	dir, err := os.MkdirTemp("", "fusectl.")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(dir)) }()
+	if err := unix.Mount("none", dir, "fusectl", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount fusectl: %w", err)
+	}
+	err = os.WriteFile(filepath.Join(dir, minor, "abort"), []byte("1"), 0)
+	return errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH))
 }
 
 // checkDir says why dir cannot be mounted on.

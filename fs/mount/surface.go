@@ -45,6 +45,7 @@ func (m *Mount) Freeze(ctx context.Context, ino syncer.Ino) (syncer.Layer, error
 	if f == nil {
 		return nil, nil
 	}
+	l.frozen.Store(l.rows.Load())
 	v := f.Freeze(ctx)
 	if v == nil {
 		return nil, nil
@@ -71,8 +72,23 @@ func (m *Mount) Rebase(ino syncer.Ino, gen uint64, v syncer.Version) {
 	if err := f.Rebase(gen, m.source(v)); err != nil {
 		m.log.Warn("staging file not removed", slog.Uint64("inode", uint64(ino)), slog.Any("err", err))
 	}
+	if l.rows.Load() != l.frozen.Load() {
+		m.dropRow(l, f)
+	}
 	m.table.settle(ino, l)
 	m.note.attrs(ino)
+}
+
+// dropRow takes back a row that was written while the file was being cut, perhaps after the commit that dropped it.
+func (m *Mount) dropRow(l *live, f *staging.File) {
+	l.mu.Lock() // nobody begins to write meanwhile
+	defer l.mu.Unlock()
+	if f.Dirty() {
+		return
+	}
+	if err := m.folder.Clean(l.ino); err != nil && !gone(err) {
+		m.log.Warn("row of a clean file stays", slog.Uint64("inode", uint64(l.ino)), slog.Any("err", err))
+	}
 }
 
 // Busy implements syncer.Surface.

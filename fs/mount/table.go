@@ -39,6 +39,8 @@ type live struct {
 	file   atomic.Pointer[staging.File] // nil until loaded
 	base   atomic.Pointer[syncer.Version]
 	rowGen atomic.Uint64 // generation that the Folder knows
+	rows   atomic.Uint64 // rows given to the Folder
+	frozen atomic.Uint64 // what rows was at the last Freeze
 	noCaps atomic.Bool   // security.capability is known to be absent
 	noPriv atomic.Bool   // suid and sgid are known to be off
 	read   atomic.Bool   // atime was looked at

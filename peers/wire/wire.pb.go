@@ -340,6 +340,7 @@ type Ack struct {
 	Missing       uint64                 `protobuf:"varint,3,opt,name=missing,proto3" json:"missing,omitempty"`    // blocks of current versions not here
 	Received      uint64                 `protobuf:"varint,4,opt,name=received,proto3" json:"received,omitempty"`  // batches taken in since this opening
 	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`        // of the sender
+	Of            uint64                 `protobuf:"varint,7,opt,name=of,proto3" json:"of,omitempty"`              // the receiver's opening that received counts for
 	Has           []byte                 `protobuf:"bytes,6,opt,name=has,proto3" json:"has,omitempty"`             // version vector of what need not be sent: taken in, not durable yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -406,6 +407,13 @@ func (x *Ack) GetReceived() uint64 {
 func (x *Ack) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Ack) GetOf() uint64 {
+	if x != nil {
+		return x.Of
 	}
 	return 0
 }
@@ -957,13 +965,14 @@ const file_wire_proto_rawDesc = "" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"?\n" +
 	"\aCatchUp\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x1c\n" +
-	"\tknowledge\x18\x02 \x01(\fR\tknowledge\"\x99\x01\n" +
+	"\tknowledge\x18\x02 \x01(\fR\tknowledge\"\xa9\x01\n" +
 	"\x03Ack\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x1c\n" +
 	"\tknowledge\x18\x02 \x01(\fR\tknowledge\x12\x18\n" +
 	"\amissing\x18\x03 \x01(\x04R\amissing\x12\x1a\n" +
 	"\breceived\x18\x04 \x01(\x04R\breceived\x12\x14\n" +
-	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x10\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x0e\n" +
+	"\x02of\x18\a \x01(\x04R\x02of\x12\x10\n" +
 	"\x03has\x18\x06 \x01(\fR\x03has\"5\n" +
 	"\tMemberOps\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x10\n" +

@@ -35,7 +35,10 @@ func (t *Tx) Show(dir Ino, name string, id model.ID) {
 // Fresh returns the files whose bytes are wanted since this Tx.
 func (t *Tx) Fresh() []Ino {
 	t.settle()
-	return t.fresh
+	return slices.DeleteFunc(t.fresh, func(ino Ino) bool {
+		w, ok := t.Bytes(ino)
+		return !ok || w.Ours
+	})
 }
 
 // Wanted is the version a file would show if all bytes were here. The zero

@@ -74,13 +74,13 @@ func (ix *Index) openMeta() error {
 	if err != nil {
 		return err
 	}
-	if len(v) != 57 || v[0] != rowVersion {
+	if len(v) != 41 || v[0] != rowVersion {
 		return errRow
 	}
-	copy(ix.keys.hash[:], v[1:33])
-	ix.replica = model.Replica(binary.BigEndian.Uint64(v[33:]))
-	ix.nextIno = Ino(binary.BigEndian.Uint64(v[41:]))
-	ix.lamport = binary.BigEndian.Uint64(v[49:])
+	copy(ix.keys.hash[:], v[1:17])
+	ix.replica = model.Replica(binary.BigEndian.Uint64(v[17:]))
+	ix.nextIno = Ino(binary.BigEndian.Uint64(v[25:]))
+	ix.lamport = binary.BigEndian.Uint64(v[33:])
 	return nil
 }
 

@@ -98,7 +98,8 @@ func (c Cut) Bind(th *model.Thing, id model.ID) {
 	t.Changed(ino)
 }
 
-// strip leaves an inode what is local: it shows no node any more.
+// strip leaves an inode what is local: it shows no node any more. A directory's
+// number goes on to name it in the rows of what was in it.
 func (c Cut) strip(ino Ino, r *Row) {
 	t := c.Tx
 	if r.Shown == nil && r.Node != nil && r.Kind == model.File {
@@ -106,9 +107,14 @@ func (c Cut) strip(ino Ino, r *Row) {
 			r.Shown = &Shown{v.Orig, v.Content, v.Mtime}
 		}
 	}
-	r.ID, r.Node, r.Of, r.OfOrig = model.ID{}, nil, model.ID{}, model.Dot{}
+	r.Node, r.Of, r.OfOrig = nil, model.ID{}, model.Dot{}
 	t.Changed(ino)
-	if r.Kind == model.Dir || r.Nlink == 0 {
+	if r.Kind == model.Dir {
+		r.Kids, r.Crowd, r.Eff = 0, 0, 0
+		return
+	}
+	r.ID = model.ID{}
+	if r.Nlink == 0 {
 		t.Orphan(ino)
 	}
 }

@@ -3,7 +3,7 @@ package index
 import (
 	"encoding/binary"
 
-	"github.com/zeebo/blake3"
+	"github.com/dchest/siphash"
 
 	"github.com/clachanfs/clachan/syncer/model"
 )
@@ -34,7 +34,7 @@ const (
 // keys makes the keys of one folder.
 type keys struct {
 	folder uint32
-	hash   [32]byte // keys the hashes of names
+	hash   [16]byte // keys the hashes of names
 }
 
 func (k *keys) table(t byte) []byte {
@@ -74,16 +74,9 @@ func (k *keys) crowd(dir Ino, fold string) []byte {
 }
 
 // cookie is where a name stands in its directory: never below 3, which are the
-// places of "." and "..".
+// places of "." and "..". It is keyed, so that nobody can make names collide.
 func (k *keys) cookie(name string) uint64 {
-	h, err := blake3.NewKeyed(k.hash[:])
-	if err != nil {
-		panic(err) // the key has the one length there is
-	}
-	h.WriteString(name)
-	var sum [8]byte
-	h.Digest().Read(sum[:])
-	return max(binary.BigEndian.Uint64(sum[:])>>1, 3)
+	return max(siphash.Hash(binary.LittleEndian.Uint64(k.hash[:]), binary.LittleEndian.Uint64(k.hash[8:]), []byte(name))>>1, 3)
 }
 
 func (k *keys) log(t byte, ridx uint32, hi uint64) []byte {

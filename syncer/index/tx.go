@@ -382,6 +382,17 @@ func (ix *Index) Names(f func(dir Ino, name string, y Drift)) {
 	}
 }
 
+// Wanting tells whether bytes of others are wanted; the holder of the apply
+// lock may ask.
+func (ix *Index) Wanting() bool {
+	for _, w := range ix.bytes {
+		if !w.Ours {
+			return true
+		}
+	}
+	return false
+}
+
 // AllBytes calls f with each w row; the holder of the apply lock may.
 func (ix *Index) AllBytes(f func(ino Ino, w Bytes)) {
 	for ino, w := range ix.bytes {

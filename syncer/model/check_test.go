@@ -24,9 +24,9 @@ func (w *world) note(c Change, k VV) {
 // cut cuts all of p. If nothing came from others meanwhile, the view must show
 // exactly what the tree showed (I7).
 func (w *world) cut(p *peer) {
-	apart := len(p.others) > 0
+	apart := len(p.others) > 0 || p.halfway()
 	before := p.tree.list()
-	names := p.expect()
+	names := p.expect(all)
 	n := p.cut(all)
 	w.say(p, "cut: %d changes", n)
 	if got := list(p.m); !apart && got.String() != before.String() {
@@ -42,6 +42,22 @@ func (w *world) cut(p *peer) {
 	}
 }
 
+// cutSome cuts a part: its names must be in the view, and the tree stays.
+func (w *world) cutSome(p *peer, x int) {
+	apart := len(p.others) > 0 || p.halfway()
+	pick := p.some(x)
+	before, names := p.tree.list(), p.expect(pick)
+	n := p.cut(pick)
+	w.say(p, "cut of some: %d changes", n)
+	for _, x := range names {
+		x.check(p)
+	}
+	if got := p.tree.list(); !apart && got.String() != before.String() {
+		w.fail("I7", "tree was\n%stree is\n%s", before, got)
+	}
+	w.checkTree(p)
+}
+
 // expected is what a dirty name must show after the cut, though other names
 // were changed by others meanwhile.
 type expected struct {
@@ -51,7 +67,10 @@ type expected struct {
 	content string
 }
 
-func (p *peer) expect() (out []expected) {
+func (p *peer) expect(pick func(place) bool) (out []expected) {
+	if p.halfway() {
+		return nil
+	}
 	for _, pl := range p.tree.places() {
 		y := p.tree.drift[pl]
 		d := pl.dir.kids[pl.fold]
@@ -59,7 +78,7 @@ func (p *peer) expect() (out []expected) {
 		if e := p.m.At(pl.dir.id, y.name); e != nil {
 			now = e.Node()
 		}
-		if p.others[y.seen] || now != y.seen || p.tree.nameCount(pl.dir) == 0 && pl.dir != p.tree.root {
+		if !pick(pl) || p.others[y.seen] || now != y.seen || p.tree.nameCount(pl.dir) == 0 && pl.dir != p.tree.root {
 			continue
 		}
 		if d.to != nil && (p.others[d.to.id] || d.to.kind == Dir && p.moved) {

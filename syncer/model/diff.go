@@ -30,6 +30,9 @@ type Name struct {
 	Seen     ID // what was shown when its user first changed it; zero: nothing
 	SeenOrig Dot
 	Tree     *Thing // nil: nothing now
+	// Spared: the node seen is nowhere in the tree, but the names that its user
+	// left it others have removed since. So nobody saw its last name go.
+	Spared bool
 }
 
 // A Tree is told which number shows which node.
@@ -156,7 +159,7 @@ func (d *diff) identify() {
 	}
 	for _, n := range d.names {
 		t := n.Tree
-		if t == nil || t.Names != 1 || t.Kind != File && t.Kind != Symlink {
+		if t == nil || t.Names != 1 || n.Spared || t.Kind != File && t.Kind != Symlink {
 			continue
 		}
 		id := d.idOfPath(n)
@@ -329,7 +332,7 @@ func (d *diff) deletes() {
 		ns := d.lost[id]
 		k := min(gains[id], len(ns))
 		for _, n := range ns[k:] {
-			d.unlink(id, n, stays[id])
+			d.unlink(id, n, stays[id] || n.Spared)
 		}
 		d.lost[id] = ns[:k]
 	}
@@ -344,7 +347,9 @@ func (d *diff) unlink(id ID, n *Name, stays bool) {
 		return // somebody else moved or removed it
 	}
 	if d.nameCount(id) == 1 && !stays {
-		if x.Kind != Dir && e.Orig != n.SeenOrig && !d.Own(e.Orig) {
+		if x.Kind != Dir && !d.Own(e.Orig) && !slices.ContainsFunc(d.names, func(n *Name) bool {
+			return n.Seen == id && n.SeenOrig == e.Orig
+		}) {
 			return
 		}
 		d.say(x.ID, x.Kind, Change{Gone: x.allVV()})

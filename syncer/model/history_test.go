@@ -130,7 +130,11 @@ func (w *world) run(ss []step) (bad *failure) {
 		p := w.peers[s.p%len(w.peers)]
 		switch q := w.peers[s.q%len(w.peers)]; s.op {
 		case "cut":
-			w.cut(p)
+			if s.x[5]%4 == 0 {
+				w.cutSome(p, s.x[4])
+			} else {
+				w.cut(p)
+			}
 		case "pull":
 			if p == q {
 				continue

@@ -39,6 +39,7 @@ type joined struct {
 	raw Batch
 	Header
 	changes []Change
+	more    bool // the cut goes on in the replica's next batch
 }
 
 func newPeer(i int, fold Fold, rng *rand.Rand) *peer {
@@ -133,6 +134,9 @@ func (c *cutInput) name(pl place, y *drift) {
 		n.Name, n.Tree = d.name, c.thing(d.to)
 		c.add(n.Tree)
 	}
+	if i := c.t.byID[y.seen]; i != nil {
+		n.Spared = !i.unlinked && c.t.nameCount(i) == 0
+	}
 	c.names = append(c.names, n)
 	c.places = append(c.places, pl)
 }
@@ -190,6 +194,13 @@ func (p *peer) cut(pick func(place) bool) int {
 	for _, pl := range in.places {
 		delete(p.tree.drift, pl)
 	}
+	seen := map[ID]bool{}
+	for _, y := range p.tree.drift {
+		seen[y.seen] = true
+	}
+	for id, i := range p.tree.byID {
+		i.unlinked = i.unlinked && seen[id]
+	}
 	if *verbose {
 		for _, c := range a.Changes() {
 			fmt.Printf("    %q %q\n", fmt.Sprintf("%+v", c), fmt.Sprintf("%+v", c.Version))
@@ -201,6 +212,39 @@ func (p *peer) cut(pick func(place) bool) int {
 }
 
 func all(place) bool { return true }
+
+// some picks dirty names by x, and all that must be cut with them: the names of
+// the same thing or node, those of new directories they are in, those in removed
+// directories, and if one is a directory's that moved, all such.
+func (p *peer) some(x int) func(place) bool {
+	picked := map[place]bool{}
+	var all []place
+	for i, pl := range p.tree.places() {
+		all = append(all, pl)
+		picked[pl] = x>>(i%16)&1 == 0
+	}
+	moved := func(pl place) bool {
+		to, seen := pl.dir.kids[pl.fold].to, p.tree.byID[p.tree.drift[pl].seen]
+		return to != seen && (to != nil && to.kind == Dir && !to.id.IsZero() || seen != nil && seen.kind == Dir)
+	}
+	related := func(a, b place) bool {
+		ai, bi := a.dir.kids[a.fold].to, b.dir.kids[b.fold].to
+		as, bs := p.tree.drift[a].seen, p.tree.drift[b].seen
+		return ai != nil && ai == bi || !as.IsZero() && as == bs || ai != nil && !ai.id.IsZero() && ai.id == bs ||
+			bi != nil && !bi.id.IsZero() && bi.id == as || moved(a) && moved(b) || a.dir == bi && bi.id.IsZero() || b.dir.id == as && p.tree.nameCount(b.dir) == 0
+	}
+	for again := true; again; {
+		again = false
+		for _, a := range all {
+			for _, b := range all {
+				if picked[a] && !picked[b] && related(a, b) {
+					picked[b], again = true, true
+				}
+			}
+		}
+	}
+	return func(pl place) bool { return picked[pl] }
+}
 
 // clone copies the nodes.
 func (p *peer) clone() map[ID]*Node {
@@ -229,8 +273,10 @@ func (p *peer) commit(a *Author, before map[ID]*Node) {
 		b := testSeal.Sign(Header{Replica: p.r, Lo: lo, Hi: lo + uint64(n) - 1, Deps: p.k, Prev: p.prev,
 			UTC: a.Now, Author: p.by.Author, Device: p.by.Device}, raw, p.key)
 		p.prev = HeaderHash(b.Header)
-		p.apply(receive(b))
+		j := receive(b)
 		cs = cs[n:]
+		j.more = len(cs) > 0
+		p.apply(j)
 	}
 	for id, n := range made {
 		if !same(n, p.m.Nodes[id]) {
@@ -275,7 +321,21 @@ func receive(b Batch) *joined {
 			panic(failure{"wire", fmt.Sprintf("%+v: %v: %+v", c, err, again)})
 		}
 	}
-	return &joined{b, h, cs}
+	return &joined{raw: b, Header: h, changes: cs}
+}
+
+// halfway tells whether p has a part of somebody's cut only.
+func (p *peer) halfway() bool {
+	last := map[Replica]bool{}
+	for _, b := range p.log {
+		last[b.Replica] = b.more
+	}
+	for _, more := range last {
+		if more {
+			return true
+		}
+	}
+	return false
 }
 
 // apply joins a batch and logs it. The caller has checked its deps.

@@ -29,6 +29,7 @@ type inode struct {
 	orig            Dot // the version shown, if not edited
 	attrs           map[string]string
 	edited, touched bool
+	unlinked        bool            // the last name was removed here
 	base            Dot             // what edited began with
 	attred          map[string]bool // attributes set here
 	kids            map[string]dent // of a directory, by fold
@@ -117,6 +118,7 @@ func (t *tree) drop(dir *inode, name string) {
 	if t.nameCount(i) == 0 {
 		t.consume(i.content)
 		i.clean()
+		i.unlinked = true
 	}
 }
 

@@ -44,7 +44,7 @@ func Listen(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("api socket: %w", err)
 	}
 	l.SetUnlinkOnClose(false) // it knows the first name only
-	if err := os.Chmod(fresh, 0o600); err == nil {
+	if err = os.Chmod(fresh, 0o600); err == nil {
 		err = os.Rename(fresh, path)
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/clachanfs/clachan/fs/mount"
 	"github.com/clachanfs/clachan/peers"
@@ -45,6 +46,14 @@ func (d *Daemon) start(f *folder) error {
 
 // open makes a run of f and sees it begin.
 func (d *Daemon) open(f *folder, mounted bool) (*run, error) {
+	if mounted { // a crash may have left a dead mount, or somebody have tidied up
+		if err := clearStale(f.rec.Dir); err != nil {
+			return nil, err
+		}
+		if err := os.MkdirAll(f.rec.Dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
 	core, err := d.openCore(f)
 	if err != nil {
 		return nil, err

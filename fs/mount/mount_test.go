@@ -1,0 +1,307 @@
+package mount_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/clachanfs/clachan/fs/mount"
+)
+
+// within polls until ok, or fails. What it waits for comes from another process.
+func within(t testing.TB, d time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(d); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", d, what)
+		}
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t testing.TB, path, data string) {
+	t.Helper()
+	must(t, os.WriteFile(path, []byte(data), 0o644))
+}
+
+func read(t testing.TB, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	must(t, err)
+	return string(b)
+}
+
+func holds(path, want string) func() bool {
+	return func() bool {
+		b, err := os.ReadFile(path)
+		return err == nil && string(b) == want
+	}
+}
+
+func TestOptionsNameWhatTheyKnow(t *testing.T) {
+	for _, tt := range []struct {
+		words string
+		want  func(o mount.Options) bool
+		bad   bool
+	}{
+		{words: "ro,noatime,noexec", want: func(o mount.Options) bool { return o.ReadOnly && o.NoAtime && o.NoExec }},
+		{words: "suid,dev,uid=7,gid=8", want: func(o mount.Options) bool { return o.Suid && o.Dev && *o.UID == 7 && *o.GID == 8 }},
+		{words: "ro,rw", want: func(o mount.Options) bool { return !o.ReadOnly }},
+		{words: "defaults,_netdev,x-systemd.automount,,allow_other", want: func(o mount.Options) bool { return o.AllowOther }},
+		{words: "uid=-1", bad: true},
+		{words: "uid=4294967295", bad: true},
+		{words: "bogus", bad: true},
+	} {
+		var o mount.Options
+		err := o.Parse(tt.words)
+		if tt.bad {
+			if !errors.Is(err, mount.ErrOption) {
+				t.Errorf("%s: %v", tt.words, err)
+			}
+			continue
+		}
+		if err != nil || !tt.want(o) {
+			t.Errorf("%s: %+v, %v", tt.words, o, err)
+		}
+	}
+	var o mount.Options
+	if err := o.Parse("bogus"); !bytes.Contains([]byte(err.Error()), []byte("noatime")) {
+		t.Errorf("error does not list the options: %v", err)
+	}
+}
+
+func TestFilesSurviveAKilledDaemon(t *testing.T) {
+	s := newServer(t, 1, "")
+	big := bytes.Repeat([]byte("0123456789abcdef"), 20<<10)
+	must(t, os.WriteFile(s.path("big"), big, 0o644))
+	write(t, s.path("small"), "closed")
+	must(t, os.MkdirAll(s.path("d", "e"), 0o755))
+
+	f, err := os.Create(s.path("synced"))
+	must(t, err)
+	_, err = f.WriteString("fsynced, still open")
+	must(t, err)
+	must(t, f.Sync())
+	g, err := os.OpenFile(s.path("big"), os.O_RDWR, 0)
+	must(t, err)
+	_, err = g.WriteAt([]byte("patched"), 5000)
+	must(t, err)
+	must(t, g.Truncate(300<<10))
+	must(t, g.Sync())
+	copy(big[5000:], "patched")
+	s.kill()
+	f.Close()
+	g.Close()
+
+	s.start()
+	if got := read(t, s.path("synced")); got != "fsynced, still open" {
+		t.Errorf("synced file: %q", got)
+	}
+	if got := read(t, s.path("big")); got != string(big[:300<<10]) {
+		t.Errorf("patched file differs: %d bytes", len(got))
+	}
+	s.tell("cut")
+	s.stop()
+	s.start()
+	if got := read(t, s.path("big")); got != string(big[:300<<10]) {
+		t.Errorf("patched file differs after its cut: %d bytes", len(got))
+	}
+	if got := read(t, s.path("small")); got != "closed" {
+		t.Errorf("closed file: %q", got)
+	}
+	left, err := filepath.Glob(filepath.Join(s.dir, "a", "staging", "*.*"))
+	must(t, err)
+	if len(left) > 0 {
+		t.Errorf("staging files left: %v", left)
+	}
+}
+
+func TestInodeNumbersFollowPOSIX(t *testing.T) {
+	s := newServer(t, 1, "")
+	ino := func(name string) uint64 {
+		var st unix.Stat_t
+		must(t, unix.Lstat(s.path(name), &st))
+		return st.Ino
+	}
+	write(t, s.path("old"), "old")
+	s.tell("cut")
+	write(t, s.path("new"), "new")
+	n := ino("new")
+	must(t, os.Rename(s.path("new"), s.path("old")))
+	if got := ino("old"); got != n {
+		t.Errorf("after the rename: inode %d, want %d", got, n)
+	}
+	s.tell("cut")
+	if got := ino("old"); got != n {
+		t.Errorf("after the cut: inode %d, want %d", got, n)
+	}
+	s.stop()
+	s.start()
+	if got := ino("old"); got != n {
+		t.Errorf("after a remount: inode %d, want %d", got, n)
+	}
+	if got := read(t, s.path("old")); got != "new" {
+		t.Errorf("content %q", got)
+	}
+}
+
+func TestRemoteChangesAppearAtOnce(t *testing.T) {
+	s := newServer(t, 2, "")
+	a, b := s.mnt(0), s.mnt(1)
+	// Missing names are cached too.
+	if _, err := os.Stat(filepath.Join(b, "f")); !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(a, "f"), "one")
+	within(t, 10*time.Second, "new file on the other side", holds(filepath.Join(b, "f"), "one"))
+
+	write(t, filepath.Join(a, "f"), "two, longer")
+	within(t, 10*time.Second, "new content", holds(filepath.Join(b, "f"), "two, longer"))
+	must(t, os.Chmod(filepath.Join(a, "f"), 0o600))
+	within(t, 10*time.Second, "new mode", func() bool {
+		fi, err := os.Stat(filepath.Join(b, "f"))
+		return err == nil && fi.Mode().Perm() == 0o600
+	})
+
+	must(t, os.Mkdir(filepath.Join(a, "d"), 0o755))
+	must(t, os.Rename(filepath.Join(a, "f"), filepath.Join(a, "d", "g")))
+	within(t, 10*time.Second, "moved file", holds(filepath.Join(b, "d", "g"), "two, longer"))
+	within(t, 10*time.Second, "old name gone", func() bool {
+		_, err := os.Stat(filepath.Join(b, "f"))
+		return os.IsNotExist(err)
+	})
+	must(t, os.Symlink("g", filepath.Join(a, "d", "l")))
+	within(t, 10*time.Second, "listing with the link", func() bool {
+		es, err := os.ReadDir(filepath.Join(b, "d"))
+		return err == nil && len(es) == 2
+	})
+	must(t, os.RemoveAll(filepath.Join(a, "d")))
+	within(t, 10*time.Second, "removed directory", func() bool {
+		es, err := os.ReadDir(b)
+		return err == nil && len(es) == 0
+	})
+}
+
+func TestOpenFileKeepsItsBytes(t *testing.T) {
+	s := newServer(t, 2, "")
+	a, b := filepath.Join(s.mnt(0), "f"), filepath.Join(s.mnt(1), "f")
+	old := bytes.Repeat([]byte("old"), 100<<10)
+	must(t, os.WriteFile(a, old, 0o644))
+	within(t, 10*time.Second, "file on the other side", holds(b, string(old)))
+	f, err := os.Open(b)
+	must(t, err)
+	defer f.Close()
+	write(t, a, "new")
+	within(t, 10*time.Second, "new content by name", holds(b, "new"))
+	got := make([]byte, len(old)+1)
+	n, _ := f.ReadAt(got, 0)
+	if !bytes.Equal(got[:n], old) {
+		t.Errorf("open file has %d other bytes", n)
+	}
+	var st unix.Stat_t
+	must(t, unix.Fstat(int(f.Fd()), &st))
+	if st.Size != int64(len(old)) || st.Nlink != 0 {
+		t.Errorf("open file: size %d, %d links", st.Size, st.Nlink)
+	}
+}
+
+func TestBothSidesOfAConflictStay(t *testing.T) {
+	s := newServer(t, 2, "")
+	a, b := s.mnt(0), s.mnt(1)
+	write(t, filepath.Join(a, "f"), "base")
+	within(t, 10*time.Second, "base", holds(filepath.Join(b, "f"), "base"))
+	s.tell("part")
+	write(t, filepath.Join(a, "f"), "from a")
+	write(t, filepath.Join(b, "f"), "from b")
+	s.tell("cut")
+	s.tell("join")
+	for _, dir := range []string{a, b} {
+		within(t, 10*time.Second, "both versions in "+dir, func() bool {
+			es, err := os.ReadDir(dir)
+			if err != nil || len(es) != 2 {
+				return false
+			}
+			x, err1 := os.ReadFile(filepath.Join(dir, es[0].Name()))
+			y, err2 := os.ReadFile(filepath.Join(dir, es[1].Name()))
+			got := fmt.Sprint(string(x), "+", string(y))
+			return err1 == nil && err2 == nil && (got == "from a+from b" || got == "from b+from a")
+		})
+	}
+}
+
+func TestReservedAndLongNamesAreRefused(t *testing.T) {
+	s := newServer(t, 1, "")
+	if err := os.Mkdir(s.path(".clachan"), 0o755); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("mkdir .clachan: %v", err)
+	}
+	write(t, s.path("x"), "")
+	if err := os.Rename(s.path("x"), s.path(".clachan")); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("rename to .clachan: %v", err)
+	}
+	for _, n := range []int{256, 300, 1000} {
+		name := string(bytes.Repeat([]byte("n"), n))
+		if err := os.WriteFile(s.path(name), nil, 0o644); !errors.Is(err, syscall.ENAMETOOLONG) {
+			t.Errorf("name of %d bytes: %v", n, err)
+		}
+		if _, err := os.Stat(s.path(name)); !errors.Is(err, syscall.ENAMETOOLONG) {
+			t.Errorf("stat of %d bytes: %v", n, err)
+		}
+	}
+	write(t, s.path(string(bytes.Repeat([]byte("n"), 255))), "fits")
+}
+
+func TestMountpointsInUseAreRefused(t *testing.T) {
+	s := newServer(t, 1, "")
+	o := mount.Defaults()
+	if _, err := mount.New(nil, s.mnt(0), o); !errors.Is(err, mount.ErrMounted) {
+		t.Errorf("mounted twice: %v", err)
+	}
+	full := t.TempDir()
+	write(t, filepath.Join(full, "file"), "")
+	if _, err := mount.New(nil, full, o); !errors.Is(err, mount.ErrNotEmptyDir) {
+		t.Errorf("mounted over files: %v", err)
+	}
+	s.kill()
+	if _, err := os.Stat(s.mnt(0)); !errors.Is(err, syscall.ENOTCONN) {
+		t.Fatalf("mount of a killed daemon: %v", err)
+	}
+	must(t, mount.ClearStale(s.mnt(0)))
+	if _, err := os.Stat(s.mnt(0)); err != nil {
+		t.Errorf("after clearing: %v", err)
+	}
+	s.start()
+}
+
+func TestReadOnlyMountRefusesWrites(t *testing.T) {
+	s := newServer(t, 1, "ro")
+	if err := os.WriteFile(s.path("f"), nil, 0o644); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("create: %v", err)
+	}
+}
+
+func TestUnmountDoesNotWaitForUsersForever(t *testing.T) {
+	s := newServer(t, 1, "")
+	f, err := os.Create(s.path("busy"))
+	must(t, err)
+	defer f.Close()
+	_, err = f.WriteString("not lost")
+	must(t, err)
+	s.stop() // fails the test if the server does not end well
+	s.start()
+	if got := read(t, s.path("busy")); got != "not lost" {
+		t.Errorf("file that was open at the end: %q", got)
+	}
+}
