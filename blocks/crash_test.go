@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -308,6 +309,49 @@ func TestACrashAtAnyMomentCanBeOpened(t *testing.T) {
 		// there is whole.
 		if err := verifyCrash(t.Context(), *clone, "a/disk", map[uint32]uint64{1: 0}); err != nil {
 			t.Errorf("seed %d, crash before change %d: %v", seed, n, err)
+		}
+	}
+}
+
+func TestADatabaseLeftUnmadeIsMadeAgain(t *testing.T) {
+	for _, db := range []string{"meta", "blocks"} {
+		for _, used := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/used=%v", db, used), func(t *testing.T) {
+				fs := vfs.NewMem()
+				d := open(t, fs)
+				if used {
+					for i := range 4 {
+						mustPut(t, d.Store(1, testKey), random(uint64(i), MaxBlock))
+					}
+					check(t, d.meta.Flush())
+				}
+				check(t, d.Close())
+				if !used { // as a crash leaves it
+					if db == "meta" {
+						check(t, fs.RemoveAll("disk/blocks"))
+					}
+					names, err := fs.List("disk/" + db)
+					check(t, err)
+					for _, name := range names {
+						if strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".log") {
+							check(t, fs.Remove("disk/"+db+"/"+name))
+						}
+					}
+				}
+				desc, err := pebble.Peek("disk/"+db, fs)
+				check(t, err)
+				check(t, fs.Remove(desc.ManifestFilename))
+				d, err = OpenDisk(fs, "disk", quiet)
+				if used {
+					if err == nil {
+						t.Error("a damaged database was made anew")
+						check(t, d.Close())
+					}
+					return
+				}
+				check(t, err)
+				check(t, d.Close())
+			})
 		}
 	}
 }

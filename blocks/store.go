@@ -239,15 +239,16 @@ func (s *Store) get(id ID, buf []byte) ([]byte, error) {
 func (s *Store) getPending(id ID, buf []byte) ([]byte, bool, error) {
 	s.mu.RLock()
 	at, ok := s.pending[id]
+	var e entry
 	if ok {
 		at.pack.refs.Add(1)
+		e = at.pack.entries[at.i]
 	}
 	s.mu.RUnlock()
 	if !ok {
 		return nil, false, nil
 	}
 	defer at.pack.release()
-	e := at.pack.entries[at.i]
 	out, err := s.verify(id, e.flags, e.size, e.stored, buf)
 	return out, true, err
 }

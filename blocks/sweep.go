@@ -109,14 +109,41 @@ func (d *Disk) checkFormat(metaDir, blockDir string) (fresh bool, err error) {
 func (d *Disk) exists(dir string) (bool, error) {
 	desc, err := pebble.Peek(dir, d.fs)
 	switch {
+	case err == nil && desc.Exists:
+		return d.whole(dir, desc.ManifestFilename)
 	case err == nil:
-		return desc.Exists, nil
+		return false, nil
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
 	case strings.Contains(err.Error(), "unknown format major version"):
 		return false, fmt.Errorf("%w: %w", ErrNewerFormat, err)
 	}
 	return false, err
+}
+
+// whole reports whether the instance in dir has the manifest it names. A crash
+// while it was made can leave the name alone; then it is removed. If it holds
+// anything it is left for Pebble to refuse.
+func (d *Disk) whole(dir, manifest string) (bool, error) {
+	if _, err := d.fs.Stat(manifest); !errors.Is(err, fs.ErrNotExist) {
+		return true, err
+	}
+	names, err := d.fs.List(dir)
+	if err != nil {
+		return false, err
+	}
+	for _, name := range names {
+		fi, err := d.fs.Stat(d.fs.PathJoin(dir, name))
+		if err != nil {
+			return false, err
+		}
+		kind := name[strings.LastIndexByte(name, '.')+1:]
+		if kind == "sst" || kind == "blob" || kind == "log" && fi.Size() > 0 {
+			return true, nil
+		}
+	}
+	d.log.Warn("removing a database that a crash has left unmade", "dir", dir)
+	return false, d.fs.RemoveAll(dir)
 }
 
 // smallState is what is known of the small rows of a folder.

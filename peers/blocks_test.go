@@ -30,11 +30,16 @@ func randomBlock(r *rand.Rand, n int) []byte {
 
 func mesh(t *testing.T, names ...string) (Grant, []*device, []*memFolder) {
 	t.Helper()
-	first := newDevice(t, names[0])
+	return meshOf(t, nil, names...)
+}
+
+func meshOf(t *testing.T, set []func(*Node), names ...string) (Grant, []*device, []*memFolder) {
+	t.Helper()
+	first := newDevice(t, names[0], set...)
 	g, f := first.create("shared")
 	ds, fs := []*device{first}, []*memFolder{f}
 	for _, name := range names[1:] {
-		d := newDevice(t, name)
+		d := newDevice(t, name, set...)
 		_, f := d.join(first.invite(g.ID, trust.Writer, 1))
 		ds, fs = append(ds, d), append(fs, f)
 	}

@@ -19,8 +19,8 @@ const (
 	fillFrames = 64
 	// Acks that only count missing blocks down are sent this often.
 	ackPause = 500 * time.Millisecond
-	// Changes of others are relayed after so long, if the peer has not said by
-	// then that it has them.
+	// Changes of others are relayed after so long, or two round trips up to a
+	// bound, if the peer has not said by then that it has them.
 	holdMin = 30 * time.Millisecond
 	holdMax = 250 * time.Millisecond
 	// Heads a link remembers before it sums them up.
@@ -369,7 +369,7 @@ func (s *session) holds(l *link, at *attachment, k, sentK model.VV) bool {
 		s.mu.Lock()
 		rtt := s.rtt
 		s.mu.Unlock()
-		l.hold = hold{k, now.Add(min(max(holdMin, 2*rtt), holdMax))}
+		l.hold = hold{k, now.Add(max(s.n.hold, min(2*rtt, holdMax)))}
 	case now.After(l.hold.until):
 		l.hold = hold{}
 		return false

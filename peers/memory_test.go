@@ -275,17 +275,18 @@ type device struct {
 	folders map[trust.FolderID]*memFolder
 	cancel  context.CancelFunc
 	done    chan error
+	set     []func(*Node) // before it runs
 }
 
 var replicas uint64
 
-func newDevice(t testing.TB, name string) *device {
+func newDevice(t testing.TB, name string, set ...func(*Node)) *device {
 	t.Helper()
 	id, err := trust.NewIdentity()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &device{t: t, id: id, kv: newKV(), folders: map[trust.FolderID]*memFolder{}}
+	d := &device{t: t, id: id, kv: newKV(), folders: map[trust.FolderID]*memFolder{}, set: set}
 	d.start(name)
 	return d
 }
@@ -300,6 +301,9 @@ func (d *device) start(name string) {
 	})
 	if err != nil {
 		d.t.Fatal(err)
+	}
+	for _, f := range d.set {
+		f(d.node)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel, d.done = cancel, make(chan error, 1)

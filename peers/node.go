@@ -47,6 +47,8 @@ type Node struct {
 	serve  *semaphore.Weighted // bytes of blocks being served
 	knocks *semaphore.Weighted // knocks being answered
 
+	hold time.Duration // holdMin
+
 	running atomic.Bool // Run is running: strangers and members may connect
 
 	mu       sync.Mutex // guards all below
@@ -80,7 +82,7 @@ func Open(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, id: id, pub: cfg.Identity.Public(), book: newBook(cfg.KV), log: cfg.Log,
-		serve: semaphore.NewWeighted(serveAll), knocks: semaphore.NewWeighted(maxKnocks),
+		serve: semaphore.NewWeighted(serveAll), knocks: semaphore.NewWeighted(maxKnocks), hold: holdMin,
 		folders: map[trust.FolderID]*Remote{}, keepers: map[peer.ID]*keeper{},
 		traffic: map[peer.ID]*traffic{}, joins: map[peer.ID]int{},
 	}

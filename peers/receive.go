@@ -129,6 +129,7 @@ func (s *session) receiveBatch(m *wire.Batch) error {
 	if at == nil {
 		return nil
 	}
+	at.hears(h)
 	err = at.Folder.Receive(ctx, s.p.String(), model.Batch{Header: m.Header, Body: m.Body})
 	gone := ctx.Err() != nil
 	if err == nil {

@@ -39,6 +39,13 @@ type attachment struct {
 	counting bool
 }
 
+// hears notes that a batch comes from another, before it is taken in.
+func (at *attachment) hears(h model.Header) {
+	at.mu.Lock()
+	defer at.mu.Unlock()
+	at.heard = at.heard.With(model.Dot{Replica: h.Replica, Seq: h.Hi})
+}
+
 // took adds a batch to what is here, if nothing is left out before it.
 func (at *attachment) took(h model.Header) {
 	at.mu.Lock()
@@ -46,7 +53,6 @@ func (at *attachment) took(h model.Header) {
 	if at.has.Get(h.Replica) >= h.Lo-1 {
 		at.has = at.has.With(model.Dot{Replica: h.Replica, Seq: h.Hi})
 	}
-	at.heard = at.heard.With(model.Dot{Replica: h.Replica, Seq: h.Hi})
 }
 
 // caughtUp adds all up to k to what is here.

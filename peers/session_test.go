@@ -39,26 +39,38 @@ func TestMembersThatJoinedThroughAnotherConnectDirectly(t *testing.T) {
 	ds[1].awaitOnline(g.ID, 1)
 }
 
+// Every change reaches every member once: others say in time that they have it.
 func TestBatchesAreNotSentTwice(t *testing.T) {
-	_, ds, fs := mesh(t, "ana", "ben", "cleo")
+	patient := func(n *Node) { n.hold = time.Hour }
+	_, ds, fs := meshOf(t, []func(*Node){patient}, "ana", "ben", "cleo")
 	const changes = 300
 	for range changes {
 		fs[0].write(t, "x")
 	}
-	for _, f := range fs[1:] {
-		f.awaitK(t, fs[0].Knowledge())
-		for _, d := range ds {
-			if id := d.node.ID(); d.folders[fs[0].seal.Folder] != f {
-				f.await(t, "caught up", func() bool { return fs[0].k.LE(f.caught[id]) })
+	all := fs[0].Knowledge()
+	for i, f := range fs {
+		f.awaitK(t, all)
+		for j, d := range ds {
+			if i != j {
+				f.await(t, "ack", func() bool { return all.LE(f.acks[d.node.ID()]) })
 			}
 		}
 	}
-	// A relay may send what crosses the news that it came; not the bulk.
-	for i, f := range fs {
-		if f.received > changes+changes/2 {
-			t.Errorf("device %d took %d batches for %d changes", i, f.received, changes)
+	for i, want := range []int{0, changes, changes} {
+		if fs[i].received != want {
+			t.Errorf("device %d took %d batches, not %d", i, fs[i].received, want)
 		}
 	}
+}
+
+func TestWhatAMemberDoesNotGetFromItsAuthorIsRelayed(t *testing.T) {
+	g, ds, fs := mesh(t, "ana", "ben", "cleo")
+	ds[0].node.keeper(ds[2].node.id).stop() // these two do not see each other
+	ds[2].node.keeper(ds[0].node.id).stop()
+	ds[0].awaitOnline(g.ID, 1)
+	ds[2].awaitOnline(g.ID, 1)
+	fs[0].write(t, "by way of ben")
+	fs[2].awaitK(t, fs[0].Knowledge())
 }
 
 func TestSlowPeerDelaysOnlyItself(t *testing.T) {

@@ -10,6 +10,8 @@ const (
 	windowStart = 512 << 10
 	windowMin   = 512 << 10
 	windowMax   = 16 << 20
+	// The quickest answer stands for one to two of these.
+	baseSpan = 30 * time.Second
 )
 
 // A window bounds the bytes asked of one peer and not answered yet, and
@@ -21,7 +23,9 @@ type window struct {
 	queued  int64      // waiting for room
 	waiters [classes][]*waiter
 	rate    float64       // bytes a second, smoothed
-	base    time.Duration // how long an answer takes when little is asked
+	base    time.Duration // the shortest answer of this span of time
+	last    time.Duration // and of the one before
+	since   time.Time     // when this span began
 	noHave  float64       // share of answers that were no block, smoothed
 }
 
@@ -105,12 +109,13 @@ func (w *window) release(n int64, d time.Duration, how outcome) {
 	case gotBlock:
 		w.noHave *= 0.9
 		w.measure(inFlight, d)
+		base := w.quickest()
 		switch {
-		case d < 2*w.base+20*time.Millisecond:
+		case d < 2*base+20*time.Millisecond:
 			if full {
 				w.size = min(w.size+n, windowMax)
 			}
-		case d > 4*w.base+100*time.Millisecond:
+		case d > 4*base+100*time.Millisecond:
 			w.size = max(w.size-n/2, windowMin)
 		}
 	case gotNone:
@@ -124,16 +129,23 @@ func (w *window) release(n int64, d time.Duration, how outcome) {
 // measure takes the time of one answer: what was in flight went by in it.
 func (w *window) measure(inFlight int64, d time.Duration) {
 	d = max(d, 50*time.Microsecond)
-	if w.base == 0 || d < w.base {
-		w.base = d
-	} else {
-		w.base += w.base / 256 // paths change: forget the best slowly
+	if now := time.Now(); now.Sub(w.since) > baseSpan { // paths change
+		w.last, w.base, w.since = w.base, d, now
 	}
+	w.base = min(w.base, d)
 	r := float64(inFlight) / d.Seconds()
 	if w.rate == 0 {
 		w.rate = r
 	}
 	w.rate += (r - w.rate) / 8
+}
+
+// quickest is how long an answer takes when little is asked; 0 not known.
+func (w *window) quickest() time.Duration {
+	if w.last == 0 {
+		return w.base
+	}
+	return min(w.base, w.last)
 }
 
 // expect estimates when n more bytes would be here.
@@ -144,6 +156,6 @@ func (w *window) expect(n int64, rtt time.Duration) time.Duration {
 	if rate == 0 {
 		rate = 10 << 20
 	}
-	t := max(w.base, rtt) + time.Duration(float64(w.used+w.queued+n)/rate*float64(time.Second))
+	t := max(w.quickest(), rtt) + time.Duration(float64(w.used+w.queued+n)/rate*float64(time.Second))
 	return time.Duration(float64(t) * (1 + 4*w.noHave))
 }

@@ -277,6 +277,11 @@ func (p *peer) mkdir(path string) {
 func (p *peer) write(path, data string) {
 	p.t.Helper()
 	dir, name := p.at(path)
+	p.writeAt(dir, name, data)
+}
+
+func (p *peer) writeAt(dir Ino, name, data string) {
+	p.t.Helper()
 	a, err := p.Lookup(dir, name)
 	if errors.Is(err, ErrNotExist) {
 		a, err = p.Create(dir, name, New{Kind: model.File, Mode: 0o644})
@@ -316,6 +321,17 @@ func (p *peer) rm(path string) {
 		return
 	}
 	p.must(p.Unlink(dir, name))
+}
+
+// forget drops what was written to files that are gone, as a kernel would.
+func (p *peer) forget() {
+	p.surf.mu.Lock()
+	defer p.surf.mu.Unlock()
+	for ino := range p.surf.dirty {
+		if a, err := p.Attr(ino); err != nil || a.Nlink == 0 {
+			delete(p.surf.dirty, ino)
+		}
+	}
 }
 
 // tree lists all paths with kind, mode and bytes.

@@ -57,3 +57,6 @@ func (f *Folder) Stats() (Stats, error) {
 
 // Replica is this database's own name among the authors of changes.
 func (f *Folder) Replica() model.Replica { return f.ix.Replica() }
+
+// LogSize is the number of batches and of bytes in the log.
+func (f *Folder) LogSize() (n int, bytes int64, err error) { return f.ix.LogSize() }

@@ -15,22 +15,22 @@ import (
 
 // startDetached starts a daemon of its own session, which outlives this
 // process, and returns when it is ready. It logs into its data folder.
-func (a *app) startDetached(ctx context.Context, flags daemonFlags) error {
+func (a *app) startDetached(ctx context.Context, flags daemonFlags) (*exec.Cmd, error) {
 	places, err := config.Find(a.flags, a.env)
 	if err != nil {
-		return control.Errorf(control.State, "%v", err)
+		return nil, control.Errorf(control.State, "%v", err)
 	}
 	if err := places.MakeDirs(); err != nil {
-		return err
+		return nil, err
 	}
 	logFile, err := os.OpenFile(places.Log(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fmt.Errorf("detach: %w", err)
+		return nil, fmt.Errorf("detach: %w", err)
 	}
 	defer logFile.Close()
 	exe, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("detach: %w", err)
+		return nil, fmt.Errorf("detach: %w", err)
 	}
 	cmd := exec.Command(exe, a.daemonArgs(flags)...)
 	cmd.Stderr = logFile
@@ -38,18 +38,18 @@ func (a *app) startDetached(ctx context.Context, flags daemonFlags) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return fmt.Errorf("detach: %w", err)
+		return nil, fmt.Errorf("detach: %w", err)
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("detach: %w", err)
+		return nil, fmt.Errorf("detach: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { cmd.Process.Signal(syscall.SIGTERM) })
 	defer stop()
 	line, _ := bufio.NewReader(stdout).ReadString('\n') // no line: it ended, and Wait says how
 	if strings.TrimSpace(line) == "ready" {
-		return cmd.Process.Release()
+		return cmd, nil
 	}
-	return detachFailed(cmd.Wait(), places.Log())
+	return nil, detachFailed(cmd.Wait(), places.Log())
 }
 
 // daemonArgs is the command line of the daemon of the same instance.

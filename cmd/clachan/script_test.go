@@ -36,6 +36,12 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
 		Setup:               setup,
+		Condition: func(name string) (bool, error) {
+			if name != "ci" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return os.Getenv("CI") == "true", nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start":     cmdStart,
 			"stop":      cmdStop,

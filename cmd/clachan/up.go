@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"syscall"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/spf13/cobra"
@@ -59,23 +60,36 @@ what is shown. With --detach a daemon is left running in the background.`,
 // behind when it is killed.
 func (u *up) run(ctx context.Context) error {
 	client, err := u.client(ctx)
-	if noDaemon(err) {
-		if !u.detach {
-			return u.asDaemon(ctx)
-		}
-		if err := u.startDetached(ctx, u.flags); err != nil {
-			return err
-		}
-		client, err = u.client(ctx)
+	switch {
+	case noDaemon(err) && u.detach:
+		return u.leaveRunning(ctx)
+	case noDaemon(err):
+		return u.asDaemon(ctx)
+	case err != nil:
+		return err
+	case u.detach:
+		return u.open(ctx, client)
 	}
+	return u.asClient(ctx, client)
+}
+
+// leaveRunning starts a daemon that stays when this process ends, unless there
+// is no folder for it.
+func (u *up) leaveRunning(ctx context.Context) error {
+	daemon, err := u.startDetached(ctx, u.flags)
 	if err != nil {
 		return err
 	}
-	if u.detach {
-		_, err := u.open(ctx, client)
+	client, err := u.client(ctx)
+	if err == nil {
+		err = u.open(ctx, client)
+	}
+	if err != nil {
+		daemon.Process.Signal(syscall.SIGTERM) // unless it ended by itself
+		daemon.Wait()                          // err says what went wrong first
 		return err
 	}
-	return u.asClient(ctx, client)
+	return daemon.Process.Release()
 }
 
 func noDaemon(err error) bool {
@@ -121,7 +135,7 @@ func (u *up) asClient(ctx context.Context, client *control.Client) error {
 	})
 	g.Go(func() error {
 		defer cancel()
-		if _, err := u.open(ctx, client); err != nil {
+		if err := u.open(ctx, client); err != nil {
 			return err
 		}
 		return u.linger(ctx, client)
@@ -130,22 +144,22 @@ func (u *up) asClient(ctx context.Context, client *control.Client) error {
 }
 
 // open gets the folder mounted and prints a ticket for it.
-func (u *up) open(ctx context.Context, client *control.Client) (control.Folder, error) {
+func (u *up) open(ctx context.Context, client *control.Client) error {
 	f, err := control.UpFolder.Call(ctx, client, u.in)
 	if err != nil {
-		return f, err
+		return err
 	}
 	u.say("%s is mounted at %s", f.Name, f.Dir)
 	inv, err := control.Invite.Call(ctx, client, control.InviteRequest{Folder: f.Name, Role: "writer", Expires: ticketLife, Uses: 1})
 	if e, ok := errors.AsType[*control.Error](err); ok && e.Code == control.Denied {
 		u.say("ask an admin of the folder for a ticket for the next machine")
-		return f, nil
+		return nil
 	}
 	if err != nil {
-		return f, err
+		return err
 	}
 	u.say("on the next machine: clachan up DIR --join TICKET (this one is good for 24 hours, once)")
-	return f, u.ticket(inv)
+	return u.ticket(inv)
 }
 
 // linger shows the status on a terminal, and elsewhere only waits: stdout then

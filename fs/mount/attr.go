@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"syscall"
 	"time"
 
@@ -17,6 +18,8 @@ const (
 	modeSgid  = 0o2000
 	modeGroup = 0o010 // group may execute
 	blockSize = 4096
+
+	capability = "security.capability" // what a program may do that its user may not
 )
 
 // types are the file type bits of each kind.
@@ -146,6 +149,11 @@ func (m *Mount) setAttr(ctx context.Context, a syncer.Attr, in *fuse.SetAttrIn) 
 	if set == (syncer.Set{}) {
 		return nil
 	}
+	if a.Kind == model.File && (set.UID != nil || set.GID != nil) {
+		if err := m.dropCaps(a.Ino); err != nil {
+			return err
+		}
+	}
 	got, err := m.folder.SetAttr(a.Ino, set)
 	if err != nil {
 		return err
@@ -246,12 +254,22 @@ func (m *Mount) killCaps(l *live) error {
 	if l.noCaps.Load() {
 		return nil
 	}
-	err := m.folder.Removexattr(l.ino, "security.capability")
-	if err != nil && code(err) != syscall.ENODATA {
+	if err := m.dropCaps(l.ino); err != nil {
 		return err
 	}
 	l.noCaps.Store(true)
 	return nil
+}
+
+func (m *Mount) dropCaps(ino syncer.Ino) error {
+	_, err := m.folder.Getxattr(ino, capability) // nearly always there is none: no need to lock the folder
+	if err == nil {
+		err = m.folder.Removexattr(ino, capability)
+	}
+	if errors.Is(err, syncer.ErrNoAttr) {
+		return nil
+	}
+	return err
 }
 
 func (m *Mount) truncate(ctx context.Context, ino syncer.Ino, size int64) error {

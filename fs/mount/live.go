@@ -65,17 +65,6 @@ func (m *Mount) rowTimes(ino syncer.Ino, src *staging.Source) {
 	}
 }
 
-// fresh is load for a file that was just made and is empty.
-func (m *Mount) fresh(l *live, a syncer.Attr) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file.Load() == nil {
-		l.base.Store(&syncer.Version{Mtime: a.Mtime})
-		l.file.Store(m.stage.New(uint64(l.ino), staging.Source{Mtime: a.Mtime, Ctime: a.Ctime}))
-		l.noCaps.Store(true)
-	}
-}
-
 // reload gives a clean file the content that the Folder shows now.
 func (m *Mount) reload(ino syncer.Ino) {
 	l := m.table.peek(ino)

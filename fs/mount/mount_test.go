@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -304,4 +307,77 @@ func TestUnmountDoesNotWaitForUsersForever(t *testing.T) {
 	if got := read(t, s.path("busy")); got != "not lost" {
 		t.Errorf("file that was open at the end: %q", got)
 	}
+}
+
+// One who writes to the same files again and again, while they are cut, is not in conflict with himself.
+func TestRewritingIsNoConflict(t *testing.T) {
+	s := newServer(t, 2, "")
+	a, b := s.mnt(0), s.mnt(1)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	want := make([]map[string]string, 4)
+	var wg sync.WaitGroup
+	for w := range want {
+		want[w] = map[string]string{}
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(seed, uint64(w)))
+			for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
+				name := fmt.Sprintf("w%d-%d", w, r.IntN(4))
+				data := strings.Repeat(fmt.Sprint(r.Uint64()), 1+r.IntN(2000))
+				if err := rewrite(filepath.Join(a, name), data, r.IntN(4)); err != nil {
+					t.Error(err)
+					return
+				}
+				if r.IntN(4) == 0 {
+					time.Sleep(time.Duration(r.IntN(150)) * time.Millisecond)
+				}
+				want[w][name] = data
+			}
+		})
+	}
+	wg.Wait()
+	s.tell("cut")
+	all := map[string]string{}
+	for _, m := range want {
+		for name, data := range m {
+			all[name] = data
+		}
+	}
+	for _, dir := range []string{a, b} {
+		within(t, 20*time.Second, fmt.Sprintf("%d files as written in %s", len(all), dir), func() bool {
+			es, err := os.ReadDir(dir)
+			if err != nil || len(es) != len(all) {
+				return false
+			}
+			for name, data := range all {
+				if !holds(filepath.Join(dir, name), data)() {
+					return false
+				}
+			}
+			return true
+		})
+	}
+}
+
+// rewrite gives a file new content in one of the ways that programs do.
+func rewrite(name, data string, how int) error {
+	switch how {
+	case 0: // beside, then over
+		if err := os.WriteFile(name+".tmp", []byte(data), 0o644); err != nil {
+			return err
+		}
+		return os.Rename(name+".tmp", name)
+	case 1: // in place, then the end cut off
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(data)
+		return errors.Join(err, f.Truncate(int64(len(data))), f.Sync(), f.Close())
+	case 2: // away, then anew
+		if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	return os.WriteFile(name, []byte(data), 0o644)
 }

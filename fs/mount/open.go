@@ -54,9 +54,10 @@ func (m *Mount) openTrunc(ctx context.Context, ino syncer.Ino, mode uint32) erro
 	return m.truncate(ctx, ino, 0)
 }
 
-// openNew opens a file that was just made.
+// openNew opens a file that was just made. It may have been cut in between, empty: what it holds is read when it is
+// needed, like that of any other.
 func (m *Mount) openNew(a syncer.Attr, flags uint32, out *fuse.OpenOut) {
-	m.fresh(m.table.open(a.Ino, writes(flags)), a)
+	m.table.open(a.Ino, writes(flags)).noCaps.Store(true)
 	out.OpenFlags = openFlags
 }
 

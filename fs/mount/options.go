@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -113,6 +114,9 @@ func (o *Options) check() error {
 	}
 	if os.Geteuid() == 0 {
 		return nil
+	}
+	if err := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK); err != nil {
+		return fmt.Errorf("%w: this user may not open /dev/fuse: an administrator can allow it with `chmod 666 /dev/fuse`", ErrNoFuse)
 	}
 	if o.Suid || o.Dev {
 		return fmt.Errorf("%w: suid and dev need root", ErrOption)

@@ -107,6 +107,7 @@ func startPeer(n *netSrv, dir, name string, number int) (*peerSrv, error) {
 		Disk: p.disk, Number: 1, ID: sha256.Sum256([]byte("folder")), Name: "test", Key: blocks.Key(sha256.Sum256([]byte("key"))),
 		Device: ed25519.NewKeyFromSeed(key[:]), Label: model.Label{Author: "user" + name, Device: "device" + name},
 		Allowed: func(ed25519.PublicKey) error { return nil }, Remote: remoteSrv{p}, Log: log,
+		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()),
 	}
 	if p.folder, err = syncer.Open(o); err != nil {
 		return nil, err

@@ -83,7 +83,7 @@ func (m *Mount) setXAttr(ino syncer.Ino, in *fuse.SetXAttrIn, name string, data 
 		if _, err := parseACL(data); err != nil {
 			return err
 		}
-	case "security.capability":
+	case capability:
 		if l := m.table.peek(ino); l != nil {
 			l.noCaps.Store(false)
 		}

@@ -150,6 +150,20 @@ func (c *check) dir(id model.ID) {
 	}
 }
 
+// stale tells whether a file shows old bytes though nothing is to be done for it.
+func (c *check) stale(ino Ino, r *Row) bool {
+	_, drift := c.t.Bytes(ino)
+	return r.Kind == model.File && r.Shown != nil && !drift && c.t.Wanted(ino).Content != r.Shown.Content
+}
+
+// otherMode tells whether an inode has another mode than its node, though
+// nothing is to be done for it.
+func (c *check) otherMode(ino Ino, r *Row) bool {
+	w, _ := c.t.Bytes(ino)
+	val, ok := r.attr(model.AttrMode)
+	return ok && !w.Attrs && r.ID != model.RootID && val != string(binary.BigEndian.AppendUint16(nil, uint16(r.Mode&0o777)))
+}
+
 // tree checks what the tree says of itself: names lead to inodes, inodes count
 // their names.
 func (c *check) tree() error {
@@ -166,6 +180,10 @@ func (c *check) tree() error {
 			c.report(fmt.Errorf("directory %d: %q leads to inode %d, which is not there", dir, name, e.Ino))
 		case r.Kind != e.Kind:
 			c.report(fmt.Errorf("directory %d: %q has kind %d, its inode %d", dir, name, e.Kind, r.Kind))
+		case c.otherMode(e.Ino, r):
+			c.report(fmt.Errorf("directory %d: %q has mode %o, not what its node says", dir, name, r.Mode))
+		case c.stale(e.Ino, r):
+			c.report(fmt.Errorf("directory %d: %q shows version %v, which is not wanted any more", dir, name, r.Shown.Orig))
 		case r.Kind == model.Dir && r.Parent != dir:
 			c.report(fmt.Errorf("directory %d says that it is in %d, not in %d", e.Ino, r.Parent, dir))
 		}

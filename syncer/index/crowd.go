@@ -18,22 +18,27 @@ func (t *Tx) crowds(dir Ino) map[string]*crowd {
 	}
 	prefix := t.ix.keys.dir(tableCrowd, dir)
 	t.fail(scan(t.b, prefix, after(prefix), func(k, v []byte) error {
-		d := &dec{b: v}
-		if d.byte() != rowVersion {
-			return errRow
-		}
-		c := &crowd{losers: map[string]model.ID{}, stale: true}
-		for n := d.count(); n > 0 && d.err == nil; n-- {
-			c.members = append(c.members, d.id16())
-		}
-		for n := d.count(); n > 0 && d.err == nil; n-- {
-			name := d.s()
-			c.losers[name] = d.id16()
-		}
+		c, err := decodeCrowd(v)
 		out[string(k[len(prefix):])] = c
-		return d.err
+		return err
 	}))
 	return out
+}
+
+func decodeCrowd(v []byte) (*crowd, error) {
+	d := &dec{b: v}
+	if d.byte() != rowVersion {
+		d.fail()
+	}
+	c := &crowd{losers: map[string]model.ID{}, stale: true}
+	for n := d.count(); n > 0 && d.err == nil; n-- {
+		c.members = append(c.members, d.id16())
+	}
+	for n := d.count(); n > 0 && d.err == nil; n-- {
+		name := d.s()
+		c.losers[name] = d.id16()
+	}
+	return c, d.err
 }
 
 func (t *Tx) writeCrowds(dir Ino, crowds map[string]*crowd) {
@@ -80,7 +85,8 @@ func (t *Tx) alias(e *model.Entry) {
 	now := t.now()
 	r.Of, r.OfOrig = e.ID, e.Orig
 	if r.Nlink == 0 {
-		r.Mode, r.UID, r.GID = of.Mode, of.UID, of.GID
+		r.UID, r.GID = of.UID, of.GID
+		t.likeMain(id, t.Ino(e.ID), of)
 		r.Ctime, r.Btime, r.Shown = now, now, nil
 		if _, staged := t.Bytes(ino); !staged {
 			t.want(ino, r)

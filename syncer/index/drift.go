@@ -88,7 +88,11 @@ func (t *Tx) retarget(id model.ID, was *touch) {
 	if !t.alive(id) || r.Kind == model.Dir {
 		return
 	}
-	main := r.Node.Shown()[0]
+	shown := r.Node.Shown()
+	for _, h := range shown[1:] {
+		t.likeMain(model.ForkID(id, h.Orig), ino, r)
+	}
+	main := shown[0]
 	w, drift := t.Bytes(ino)
 	switch {
 	case r.Kind == model.Symlink:
@@ -149,6 +153,34 @@ func (t *Tx) followAttrs(ino Ino, r *Row, was *touch) {
 		}
 		t.Changed(ino)
 		t.flips = append(t.flips, Flip{Content: ino})
+	}
+}
+
+// likeMain gives a further version of a file the file's attributes.
+func (t *Tx) likeMain(fork model.ID, ino Ino, main *Row) {
+	a := t.Ino(fork)
+	r := t.rowOf(fork)
+	if r == nil || r.Of != main.ID || r.Node != nil && r.Node.Live() {
+		return
+	}
+	if w, ok := t.Bytes(a); ok && w.Ours && w.Attrs {
+		return
+	}
+	was, now := t.Xattrs(a), t.Xattrs(ino)
+	for name := range was {
+		if _, ok := now[name]; !ok && strings.HasPrefix(name, "user.") {
+			t.SetXattr(a, name, nil)
+		}
+	}
+	for name, val := range now {
+		if strings.HasPrefix(name, "user.") {
+			t.SetXattr(a, name, val)
+		}
+	}
+	if r.Mode != main.Mode {
+		r.Mode = main.Mode
+		t.Changed(a)
+		t.flips = append(t.flips, Flip{Content: a})
 	}
 }
 

@@ -89,6 +89,11 @@ func (c Cut) Bind(th *model.Thing, id model.ID) {
 		o := t.Row(old)
 		r.Node, r.Of, r.OfOrig, r.Kids, r.Crowd, r.Eff = o.Node, o.Of, o.OfOrig, o.Kids, o.Crowd, o.Eff
 		c.strip(old, o)
+		if r.Kind == model.Dir {
+			r.ID = id
+			t.bindID(id, ino)
+			t.rehome(old, ino)
+		}
 	}
 	r.ID = id
 	if r.Node == nil {
@@ -96,6 +101,48 @@ func (c Cut) Bind(th *model.Thing, id model.ID) {
 	}
 	t.bindID(id, ino)
 	t.Changed(ino)
+}
+
+// rehome gives a directory's new number what the view has in it: others made
+// the directory, and things in it, while it was being made here.
+func (t *Tx) rehome(old, ino Ino) {
+	in := names{}
+	prefix := t.ix.keys.dir(tableEntry, old)
+	t.fail(scan(t.b, prefix, after(prefix), func(k, _ []byte) error {
+		name := string(k[len(prefix)+8:])
+		in[nameKey{old, name}] = t.viewAt(old, name)
+		return nil
+	}))
+	for k, y := range t.ix.names {
+		if k.dir == old {
+			in[k] = y.View
+		}
+	}
+	for k, id := range in {
+		if y, ok := t.Drift(old, k.name); ok && y.Ours {
+			continue // its own cut will say what becomes of it
+		}
+		t.SetDrift(old, k.name, nil)
+		if e, ok := t.Entry(old, k.name); ok && e.Kind.Replicates() {
+			t.flip(old, k.name, 0)
+		}
+		if !id.IsZero() {
+			t.show(ino, k.name, id)
+		}
+	}
+	crowds := map[string]*crowd{}
+	prefix = t.ix.keys.dir(tableCrowd, old)
+	t.fail(scan(t.b, prefix, after(prefix), func(k, v []byte) error {
+		c, err := decodeCrowd(v)
+		crowds[string(k[len(prefix):])] = c
+		return err
+	}))
+	for base := range crowds {
+		t.fail(t.b.Delete(t.ix.keys.crowd(old, base), nil))
+	}
+	if len(crowds) > 0 {
+		t.writeCrowds(ino, crowds)
+	}
 }
 
 // strip leaves an inode what is local: it shows no node any more. A directory's

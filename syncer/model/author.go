@@ -146,7 +146,7 @@ func attrsOf(n *Node) map[string]string {
 // birth makes the node of a new name. Its id follows from the place, so that
 // two replicas that create the same name create one node; a dead node that is
 // still there is used again, without its attributes and other names.
-func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool) *Node {
+func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool, bind func(ID)) *Node {
 	for i := 0; ; i++ {
 		id := BirthID(dir, a.Fold(name), k, i)
 		if taken(id) {
@@ -159,6 +159,7 @@ func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool) *Node {
 				continue
 			}
 		}
+		bind(id)
 		if !known {
 			a.say(id, k, Change{Born: true})
 		}

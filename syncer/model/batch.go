@@ -251,7 +251,11 @@ func (s Seal) changes(h Header, body []byte) ([]Change, error) {
 		if l.Bytes == nil {
 			continue
 		}
-		if changes[i], err = DecodeChange(l.Bytes, Dot{h.Replica, h.Lo + uint64(i)}); err != nil {
+		d := Dot{h.Replica, h.Lo + uint64(i)}
+		if changes[i], err = DecodeChange(l.Bytes, d); err == nil {
+			err = changes[i].within(h.Deps.With(Dot{d.Replica, d.Seq - 1}))
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -306,9 +310,10 @@ func exactly(dst, p []byte) error {
 	return nil
 }
 
+// label reads a display name. It becomes part of file names.
 func label(p []byte) (string, error) {
-	if len(p) > MaxLabel {
-		return "", fmt.Errorf("%w: label of %d bytes", ErrBatch, len(p))
+	if len(p) > MaxLabel || CleanLabel(string(p)) != string(p) {
+		return "", fmt.Errorf("%w: label %q", ErrBatch, p[:min(len(p), MaxLabel)])
 	}
 	return string(p), nil
 }

@@ -13,8 +13,12 @@ import (
 func script(t *testing.T, lines string) (a, b *peer) {
 	t.Helper()
 	defer func() {
-		if f, ok := recover().(failure); ok {
-			t.Fatalf("%s: %s", f.what, f.why)
+		switch x := recover().(type) {
+		case nil:
+		case failure:
+			t.Fatalf("%s: %s", x.what, x.why)
+		default:
+			panic(x)
 		}
 	}()
 	a, b = newPeer(0, Bytes, rand.New(rand.NewSource(1))), newPeer(1, Bytes, rand.New(rand.NewSource(2)))
@@ -26,7 +30,7 @@ func script(t *testing.T, lines string) (a, b *peer) {
 		}
 	}
 	for _, line := range strings.Split(strings.TrimSpace(lines), "\n") {
-		f := words(line)
+		f := fieldsOf(line)
 		switch {
 		case f[0] == "sync":
 			sync()
@@ -57,7 +61,7 @@ func script(t *testing.T, lines string) (a, b *peer) {
 	return a, b
 }
 
-func words(line string) (out []string) {
+func fieldsOf(line string) (out []string) {
 	for i, part := range strings.Split(line, `"`) {
 		if i%2 == 1 {
 			out = append(out, part)
@@ -131,17 +135,17 @@ var cases = []struct{ name, script, want string }{
 	{"cycle", "a mkdir /x\na mkdir /y\na write /x/f F\nsync\na mv /x /y/x\nb mv /y /x/y", "/y|/y/x|/y/x/f:F"},
 	{"child, rmdir", "a mkdir /x\nsync\na write /x/f F\nb rm /x", "/x|/x/f:F"},
 	{"mv out, rm -r", "a mkdir /t\na mkdir /t/p\na write /t/p/f F\nsync\na mkdir /k\na mv /t/p /k/p\nb rm /t", "/k|/k/p|/k/p/f:F"},
-	{"mv out, rm -r, mv on", "a mkdir /t\na mkdir /t/p\na write /t/p/f F\nsync\na mkdir /k\na mv /t/p /k/p\nb rm /t\nsync\na mv /k /l\nb mv /l/p /q", ""},
+	{"mv out, rm -r, mv on", "a mkdir /t\na mkdir /t/p\na write /t/p/f F\nsync\na mkdir /k\na mv /t/p /k/p\nb rm /t\nsync\na mv /k /l\nsync\nb mv /l/p /q", "/l|/q|/q/f:F"},
 	{"atomic save, edit", "a write /d v\nsync\na write /d.tmp A\na mv /d.tmp /d\nb write /d B", "/d" + annCopy + ":A|/d:B"},
 	{"atomic save cut halfway", "a write /d v\nsync\na write /d.tmp A\nsync\na mv /d.tmp /d", "/d:A"},
 	{"mv p z, mv q z", "a write /p P\na write /q Q\nsync\na mv /p /z\nb mv /q /z", "/z:P|/z (conflict, bob, box, 1970-01-01 00.00.01):Q"},
 	{"mv dir, edit and create inside", "a mkdir /x\na write /x/f v\nsync\na mv /x /y\nb write /x/f F\nb write /x/g G", "/y|/y/f:F|/y/g:G"},
 	{"edit, rm and mkdir", "a write /x v\nsync\na write /x A\nb rm /x\nb mkdir /x", "/x|/x" + annCopy + ":A"},
 	{"symlink retargeted twice", "a symlink /l v\nsync\na rm /l\na symlink /l A\nb rm /l\nb symlink /l B", "/l" + annCopy + ":A|/l:B"},
-	{"unlink each name", "a write /d v\na ln /d /e\nsync\na rm /d\nb rm /e", "/e:v"},
+	{"unlink each name", "a write /d v\na cut\na ln /d /e\nsync\na rm /d\nb rm /e", "/e:v"},
 	{"unlink, edit by the other name", "a write /d v\na ln /d /e\nsync\na rm /d\nb write /e B", "/e:B"},
 	{"unlink, edit by that name", "a write /d v\na ln /d /e\nsync\na rm /d\nb write /d B", "/e:B"},
-	{"unlink both, edit", "a write /d v\na ln /d /e\nsync\na rm /d\na rm /e\nb write /d B", "/e:B"},
+	{"unlink both, edit", "a write /d v\na cut\na ln /d /e\nsync\na rm /d\na rm /e\nb write /d B", "/e:B"},
 	{"link, delete", "a write /d v\nsync\na ln /d /e\nb rm /d", "/e:v"},
 	{"rename a name, unlink it", "a write /d v\na ln /d /e\nsync\na mv /e /f\nb rm /e", "/d:v|/f:v|/d=/f"},
 	{"rename over one of two names", "a write /d v\na ln /d /e\na write /s S\nsync\na mv /s /d\nb write /e B", "/d:S|/e:B"},
@@ -180,7 +184,7 @@ var cases = []struct{ name, script, want string }{
 	{"create in a directory removed unseen", "a mkdir /x\nsync\nb rm /x\nb cut\na write /x/f F\na get", "/x|/x/f:F"},
 	{"rmdir, unseen create", "a mkdir /x\nsync\nb write /x/f F\nb cut\na rm /x\na get", "/x|/x/f:F"},
 	{"mv, unseen mv into it", "a mkdir /x\na mkdir /y\nsync\nb mv /y /x/y\nb cut\na mv /x /y/x\na get", "/x|/x/y"},
-	{"unlink each name, unseen", "a write /d v\na ln /d /e\nsync\nb rm /e\nb cut\na rm /d\na get", "/e:v"},
+	{"unlink each name, unseen", "a write /d v\na cut\na ln /d /e\nsync\nb rm /e\nb cut\na rm /d\na get", "/e:v"},
 	{"link, unseen delete", "a write /d v\nsync\nb rm /d\nb cut\na ln /d /e\na get", "/e:v"},
 	{"move, unseen delete", "a write /d v\nsync\nb rm /d\nb cut\na mv /d /e\na get", "/e:v"},
 	{"name taken by an unseen directory", "b mkdir /d\nb cut\na write /d A\na get\na rm /d", "/d"},

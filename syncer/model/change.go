@@ -184,6 +184,16 @@ func (c Change) valid() error {
 	return nil
 }
 
+// within refuses a change that supersedes, deletes or repeats what its author
+// could not know.
+func (c Change) within(k VV) error {
+	v := c.Version
+	if v != nil && (!v.VV.LE(k) || !k.With(c.Dot).Has(v.Orig)) || !c.Gone.LE(k.With(c.Dot)) {
+		return fmt.Errorf("change %v: %w: more than its author knew", c.Dot, ErrBatch)
+	}
+	return nil
+}
+
 func validTarget(s string) bool {
 	return s != "" && len(s) <= 4095 && !slices.Contains([]byte(s), 0)
 }

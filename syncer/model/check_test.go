@@ -78,7 +78,7 @@ func (p *peer) expect(pick func(place) bool) (out []expected) {
 		if e := p.m.At(pl.dir.id, y.name); e != nil {
 			now = e.Node()
 		}
-		if !pick(pl) || p.others[y.seen] || now != y.seen || p.tree.nameCount(pl.dir) == 0 && pl.dir != p.tree.root {
+		if !pick(pl) || pl.dir.id.IsZero() && len(p.others) > 0 || p.others[y.seen] || now != y.seen || p.tree.nameCount(pl.dir) == 0 && pl.dir != p.tree.root {
 			continue
 		}
 		if d.to != nil && (p.others[d.to.id] || d.to.kind == Dir && p.moved) {
@@ -124,13 +124,35 @@ func (w *world) checkTree(p *peer) {
 			w.fail("I4", "%s", path)
 		}
 		reach[e.ID] = true
+		met.names++
+		for _, x := range []struct {
+			n   *int
+			has bool
+		}{{&met.conflicts, e.Name != e.Base}, {&met.copies, e.Extra}, {&met.undue, e.Undue}, {&met.further, e.Key != PrimaryKey}} {
+			if x.has {
+				*x.n++
+			}
+		}
 	})
+	met.undone += len(p.m.Undone())
 	drift := len(p.tree.drift) > 0
 	p.tree.walk(func(_ string, _ *inode, d dent) {
 		drift = drift || d.to.dirty() || len(d.to.attred) > 0
 	})
 	if got, want := p.tree.list().String(), list(p.m).String(); !drift && got != want {
 		w.fail("drift", "tree\n%sview\n%s", got, want)
+	}
+}
+
+// checkCalm: the view decided nothing by itself (I5).
+func (w *world) checkCalm(p *peer) {
+	paths(p.m, func(path string, e *Entry) {
+		if e.Extra || e.Name != e.Base || e.Undue || len(e.Dups) > 0 || !p.m.Node(e.ID).Live() {
+			w.fail("I5", "%s: %+v", path, *e)
+		}
+	})
+	if len(p.m.Undone()) > 0 {
+		w.fail("I5", "undone moves")
 	}
 }
 
@@ -181,6 +203,7 @@ func (w *world) check() {
 	}
 	w.checkReach(p0)
 	w.checkOrder(p0)
+	w.checkLive(p0)
 	w.checkLoss(tree)
 	w.checkBack(p0)
 	w.checkPin(p0)
@@ -227,6 +250,30 @@ func (w *world) checkOrder(p *peer) {
 	for id, n := range p.m.Nodes {
 		if !same(n, m.Nodes[id]) {
 			w.fail("I2", "order matters:\n%s\n%s", dump(n), dump(m.Nodes[id]))
+		}
+	}
+}
+
+// checkLive: the changes that something still cites make the same state alone,
+// in any order: the log keeps no others.
+func (w *world) checkLive(p *peer) {
+	live := map[Dot]bool{}
+	for _, n := range p.m.Nodes {
+		n.Dots(func(d Dot) { live[d] = true })
+	}
+	m := NewMem(w.fold, p.origin)
+	r := rand.New(rand.NewSource(w.seed + 4))
+	for _, i := range r.Perm(len(p.log)) {
+		b := p.log[i]
+		for _, j := range r.Perm(len(b.changes)) {
+			if c := b.changes[j]; live[c.Dot] {
+				m.Apply(c, b.Deps)
+			}
+		}
+	}
+	for id, n := range p.m.Nodes {
+		if o := m.Nodes[id]; !same(n, o) && id != RootID {
+			w.fail("I1", "live changes make other nodes:\n%s\n%s", dump(n), dump(o))
 		}
 	}
 }

@@ -10,7 +10,7 @@ type Thing struct {
 	Ino   uint64
 	ID    ID // the node it shows; zero: not born yet
 	Kind  Kind
-	Names int // in the tree
+	Names int // in the tree; 0: it is there no more
 	// Edited: the bytes are not those of Base, the content its user had seen.
 	// A thing that is not born, or whose node is not known, has its Content too.
 	Edited  bool
@@ -71,6 +71,7 @@ func (a *Author) Diff(tree Tree, names []*Name, things []*Thing) {
 	d.births()
 	for _, t := range things {
 		d.edit(t)
+		d.comeBack(t)
 	}
 }
 
@@ -80,7 +81,7 @@ type diff struct {
 	names  []*Name
 	things []*Thing
 	key    map[*Name]uint64 // the link under which the node seen had the name
-	held   map[ID]bool      // nodes that things show
+	held   map[ID]bool      // nodes that the tree shows
 	lost   map[ID][]*Name
 	gained map[*Thing][]*Name
 }
@@ -110,8 +111,8 @@ func (d *diff) find() {
 // pins writes down what the view decided about everything the cut is about.
 func (d *diff) pins() {
 	for _, n := range d.names {
-		if t := n.Tree; t != nil && t.Kind == Dir && !t.ID.IsZero() && t.ID != n.Seen {
-			d.pinUndone() // a directory moves
+		if t := n.Tree; t != nil && t.Kind == Dir && !t.ID.IsZero() {
+			d.pinUndone() // a directory moves, or is spelt anew
 			break
 		}
 	}
@@ -175,12 +176,15 @@ func (d *diff) identify() {
 		shows[id] = t
 	}
 	for _, t := range d.things {
-		d.held[t.ID] = true
+		d.hold(t)
 	}
 	for _, n := range d.names {
-		d.held[n.Dir.ID] = true
+		d.hold(n.Dir)
 	}
 }
+
+// hold marks the node that a thing in the tree shows.
+func (d *diff) hold(t *Thing) { d.held[t.ID] = d.held[t.ID] || t.Names > 0 }
 
 // idOfPath is the node that a file at the name continues: the one seen there,
 // or the one somebody else has made there, unseen, when it was created.
@@ -367,22 +371,44 @@ func (d *diff) makeDirs() {
 			if t == nil || t.Kind != Dir || !t.ID.IsZero() || n.Dir.ID.IsZero() {
 				continue
 			}
-			x := d.birth(t, n)
-			d.put(x, VersionChange{})
-			d.setAttrs(d.Node(t.ID), t.Attrs)
+			d.makeDir(t, n)
 			delete(d.gained, t)
 			again = true
 		}
 	}
 }
 
+// makeDir makes a directory, or takes the one that others have put there,
+// unseen, or have put something into.
+func (d *diff) makeDir(t *Thing, n *Name) {
+	e := d.At(n.Dir.ID, n.Name)
+	if e == nil || e.Kind != Dir || d.Fold(e.Base) != d.Fold(n.Name) || d.held[e.ID] {
+		d.put(d.birth(t, n), VersionChange{})
+		d.setAttrs(d.Node(t.ID), t.Attrs)
+		return
+	}
+	d.bind(t, e.ID)
+	if !d.Node(t.ID).Live() {
+		d.put(d.Node(t.ID), VersionChange{})
+	}
+	if t.ID == n.Seen { // removed here, and made again
+		d.setAttrs(d.Node(t.ID), t.Attrs)
+		return
+	}
+	for _, k := range sortedKeys(t.Attrs) {
+		d.setAttr(d.Node(t.ID), k, t.Attrs[k])
+	}
+}
+
 // birth makes the node of a thing at a name.
 func (d *diff) birth(t *Thing, n *Name) *Node {
-	x := d.Author.birth(n.Dir.ID, n.Name, t.Kind, func(id ID) bool { return d.held[id] })
-	t.ID = x.ID
-	d.held[x.ID] = true
-	d.tree.Bind(t, x.ID)
-	return x
+	return d.Author.birth(n.Dir.ID, n.Name, t.Kind, func(id ID) bool { return d.held[id] }, func(id ID) { d.bind(t, id) })
+}
+
+func (d *diff) bind(t *Thing, id ID) {
+	t.ID = id
+	d.held[id] = true
+	d.tree.Bind(t, id)
 }
 
 // moves gives things the names they have gained, each in place of one lost if
@@ -497,13 +523,12 @@ func (d *diff) edit(t *Thing) {
 		d.forkUnseen(x, shown[0])
 	}
 	d.put(d.Node(t.ID), VersionChange{Content: t.Content, Mtime: t.Mtime})
-	d.comeBack(t)
 }
 
-// comeBack gives a file whose names others have removed those it has here.
+// comeBack gives a file that lives on without names those it has here.
 func (d *diff) comeBack(t *Thing) {
 	es := d.Entries(t.ID)
-	if len(es) == 0 || !es[0].Undue {
+	if t.Names == 0 || len(es) == 0 || !es[0].Undue {
 		return
 	}
 	for _, n := range d.namesOf(t) {

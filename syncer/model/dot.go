@@ -166,7 +166,7 @@ func DecodeVV(b []byte) (VV, error) {
 			return nil, errVV
 		}
 		s, m := protowire.ConsumeVarint(b[n:])
-		if m < 0 || s == 0 || len(v) > 0 && v[len(v)-1].Replica >= Replica(r) {
+		if m < 0 || s == 0 || m != protowire.SizeVarint(s) || len(v) > 0 && v[len(v)-1].Replica >= Replica(r) {
 			return nil, errVV
 		}
 		v = append(v, Dot{Replica(r), s})

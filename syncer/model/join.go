@@ -81,9 +81,6 @@ func (n *Node) joinLink(lc LinkChange, c Change, deps VV) {
 		return 0
 	})
 	if !found {
-		if lc.Name == "" {
-			return // removes what no longer is there
-		}
 		n.Links = slices.Insert(n.Links, i, Link{Key: lc.Key})
 	}
 	l := &n.Links[i]
@@ -121,7 +118,7 @@ func (n *Node) forget(deps VV) {
 		l.Hist = slices.DeleteFunc(l.Hist, func(x Loc) bool { return deps.Has(x.Dot) })
 		l.Dels = slices.DeleteFunc(l.Dels, func(d Del) bool { return deps.Has(d.Dot) })
 	}
-	n.Links = slices.DeleteFunc(n.Links, func(l Link) bool { return len(l.Hist) == 0 })
+	n.Links = slices.DeleteFunc(n.Links, func(l Link) bool { return len(l.Hist) == 0 && len(l.Dels) == 0 })
 	for k, a := range n.Attrs {
 		if deps.Has(a.Dot) {
 			delete(n.Attrs, k)

@@ -138,11 +138,20 @@ func (n *Node) Head(d Dot) (Version, bool) {
 	return Version{}, false
 }
 
-// Loc is the current place of a link.
-func (l *Link) Loc() Loc { return l.Hist[0] }
+// Loc is the current place of a link. It is zero while only removals of it are
+// known: the place they removed is dead, the next is still to come.
+func (l *Link) Loc() Loc {
+	if len(l.Hist) == 0 {
+		return Loc{}
+	}
+	return l.Hist[0]
+}
 
 // Dead tells whether somebody who knew the current place removed the name.
 func (l *Link) Dead() bool {
+	if len(l.Hist) == 0 {
+		return true
+	}
 	for _, d := range l.Dels {
 		if d.K.Has(l.Hist[0].Dot) {
 			return true
@@ -153,7 +162,7 @@ func (l *Link) Dead() bool {
 
 // At tells whether the link's place is that name of that directory.
 func (l *Link) At(dir ID, name string, fold Fold) bool {
-	x := l.Hist[0]
+	x := l.Loc()
 	return x.Parent == dir && fold(x.Name) == fold(name)
 }
 

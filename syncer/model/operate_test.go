@@ -68,6 +68,10 @@ func (w *world) operate(p *peer, s step) {
 		}
 		return
 	}
+	if s.op == "mv dir" {
+		w.moveDir(p, s)
+		return
+	}
 	if e.to == nil {
 		return
 	}
@@ -109,6 +113,28 @@ func (w *world) operate(p *peer, s step) {
 		t.touch(e.to, int64(s.x[3]%100)*1e9)
 	default:
 		w.replace(p, e, s)
+	}
+}
+
+// moveDir moves a directory into another, or makes one.
+func (w *world) moveDir(p *peer, s step) {
+	var dirs []named
+	p.tree.walk(func(path string, dir *inode, d dent) {
+		if d.to.kind == Dir {
+			dirs = append(dirs, named{path, dir, d})
+		}
+	})
+	at, d := w.dir(p, s.x[0])
+	name := w.names[s.x[1]%len(w.names)]
+	if len(dirs) < 3 {
+		if p.tree.mkdir(d, name) == nil {
+			w.say(p, "mkdir %s/%s", at, name)
+		}
+		return
+	}
+	e := dirs[s.x[2]%len(dirs)]
+	if p.tree.rename(e.dir, e.name, d, name) == nil {
+		w.say(p, "mv %s %s/%s", e.path, at, name)
 	}
 }
 

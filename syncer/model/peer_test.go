@@ -215,7 +215,7 @@ func all(place) bool { return true }
 
 // some picks dirty names by x, and all that must be cut with them: the names of
 // the same thing or node, those of new directories they are in, those in removed
-// directories, and if one is a directory's that moved, all such.
+// directories, and if one is a directory's, all such.
 func (p *peer) some(x int) func(place) bool {
 	picked := map[place]bool{}
 	var all []place
@@ -223,15 +223,15 @@ func (p *peer) some(x int) func(place) bool {
 		all = append(all, pl)
 		picked[pl] = x>>(i%16)&1 == 0
 	}
-	moved := func(pl place) bool {
+	isDir := func(pl place) bool {
 		to, seen := pl.dir.kids[pl.fold].to, p.tree.byID[p.tree.drift[pl].seen]
-		return to != seen && (to != nil && to.kind == Dir && !to.id.IsZero() || seen != nil && seen.kind == Dir)
+		return to != nil && to.kind == Dir || seen != nil && seen.kind == Dir
 	}
 	related := func(a, b place) bool {
 		ai, bi := a.dir.kids[a.fold].to, b.dir.kids[b.fold].to
 		as, bs := p.tree.drift[a].seen, p.tree.drift[b].seen
 		return ai != nil && ai == bi || !as.IsZero() && as == bs || ai != nil && !ai.id.IsZero() && ai.id == bs ||
-			bi != nil && !bi.id.IsZero() && bi.id == as || moved(a) && moved(b) || a.dir == bi && bi.id.IsZero() || b.dir.id == as && p.tree.nameCount(b.dir) == 0
+			bi != nil && !bi.id.IsZero() && bi.id == as || isDir(a) && isDir(b) || a.dir == bi && bi.id.IsZero() || b.dir.id == as && p.tree.nameCount(b.dir) == 0
 	}
 	for again := true; again; {
 		again = false

@@ -35,9 +35,8 @@ func (a *Author) unite(e *Entry) {
 
 func (a *Author) pin(e *Entry) {
 	for _, x := range a.rivals(e) {
-		if x.Kind == Dir && x.Name != x.Base {
-			a.pinLocs(e.Parent)
-			break
+		if x.Kind == Dir && x.Name != x.Base { // it is going to be placed anew
+			a.pinLocs(x.ID)
 		}
 	}
 	a.write(a.rivals(e))

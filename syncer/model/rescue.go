@@ -22,7 +22,7 @@ func (a *Author) Rescue(nodes []ID) {
 			}
 		}
 		for _, l := range slices.Clone(n.Links) {
-			if !l.Dead() || shown[l.Key] || !a.movedAway(l) {
+			if !l.Dead() || len(l.Hist) == 0 || shown[l.Key] || !a.movedAway(l) {
 				continue
 			}
 			a.place(a.Node(id), l.Key, l.Loc().Parent, l.Loc().Name)

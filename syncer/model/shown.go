@@ -100,6 +100,9 @@ func (n *Node) Names(fold Fold) []*Entry {
 	var last *Link
 	for i := range n.Links {
 		l := &n.Links[i]
+		if len(l.Hist) == 0 {
+			continue
+		}
 		if last == nil || last.Loc().Stamp.Less(l.Loc().Stamp) {
 			last = l
 		}
@@ -116,7 +119,7 @@ func (n *Node) Names(fold Fold) []*Entry {
 // dot is the change that placed the name.
 func (n *Node) placed(key uint64) Dot {
 	if l := n.Link(key); l != nil {
-		return l.Hist[0].Dot
+		return l.Loc().Dot
 	}
 	return Dot{}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // Options say which instance a daemon is.
@@ -65,6 +66,9 @@ func Open(o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	if d.disk, err = blocks.OpenDisk(vfs.Default, o.Places.Data, blocks.DiskOptions{Log: o.Log}); err != nil {
+		if Code(err) == control.Other && !errors.Is(err, unix.ENOSPC) { // to start again will not mend it
+			err = &control.Error{Code: control.State, Message: err.Error()}
+		}
 		return nil, err
 	}
 	kv := index.NewDevice(d.disk.Meta())
