@@ -202,3 +202,31 @@ func TestOnlyAdminsInvite(t *testing.T) {
 		t.Errorf("invite: %v", err)
 	}
 }
+
+// On the LAN a member is found although no address of it is known.
+func TestSightingBringsMembersTogether(t *testing.T) {
+	g, ds, _ := mesh(t, "ana", "ben")
+	for _, d := range ds {
+		d.stop()
+		for k := range d.kv.m {
+			if strings.HasPrefix(k, "peers/addr/") {
+				delete(d.kv.m, k)
+			}
+		}
+	}
+	for _, d := range ds {
+		d.start("again")
+		grants, err := d.node.Grants()
+		if err != nil || len(grants) != 1 {
+			t.Fatal(grants, err)
+		}
+		d.attach(grants[0])
+	}
+	ds[0].node.found(peer.AddrInfo{ID: ds[1].node.id, Addrs: ds[1].node.addrs()})
+	ds[0].awaitOnline(g.ID, 1)
+	stranger := newDevice(t, "stranger")
+	ds[0].node.found(peer.AddrInfo{ID: stranger.node.id, Addrs: stranger.node.addrs()})
+	if addrs := ds[0].node.book.addrs(stranger.node.id); len(addrs) > 0 {
+		t.Errorf("a stranger is remembered at %v", addrs)
+	}
+}

@@ -23,6 +23,9 @@ func (f *Folder) Check(ctx context.Context, report func(error)) error {
 		if r.Kind != model.File {
 			return ctx.Err()
 		}
+		if f.wanted(ino) {
+			return ctx.Err() // still on its way
+		}
 		v, err := f.Content(ino)
 		if err != nil {
 			report(fmt.Errorf("inode %d: %w", ino, err))
@@ -37,6 +40,12 @@ func (f *Folder) Check(ctx context.Context, report func(error)) error {
 		}
 		return ctx.Err()
 	})
+}
+
+func (f *Folder) wanted(ino Ino) bool {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	return f.ix.Wants(ino)
 }
 
 // walk calls fn with every inode that has a name, once a name.

@@ -375,14 +375,15 @@ func (c *cutting) finish(s selection) {
 		if r == nil {
 			continue
 		}
-		if want := t.Wanted(ino); r.Kind == model.File && want.Dot != (model.Dot{}) && (want.Content == th.Content || th.Edited) {
+		want := t.Wanted(ino)
+		if r.Kind == model.File && want.Dot != (model.Dot{}) && (want.Content == th.Content || th.Edited) {
 			c.shown(ino, r, x, want)
 			if ok && !w.Ours { // a new file without bytes of its own
 				t.SetBytes(ino, nil)
 			}
 		}
 		if ok && w.Ours {
-			later := w.Written && (x == nil || !x.stale && w.Gen > x.gen)
+			later := w.Written && (x == nil || !x.stale && (w.Gen > x.gen || r.Nlink > 0 && want.Content != x.content))
 			afterCut(t, ino, w, later)
 		}
 	}
@@ -399,7 +400,7 @@ func (c *cutting) shown(ino Ino, r *index.Row, x *frozen, v model.Version) {
 	if x == nil || x.stale || v.Content != x.content {
 		return
 	}
-	r.Alloc = x.alloc
+	r.Size, r.Alloc = x.v.Content.Size, x.alloc
 	c.t.Changed(ino)
 	x.v.Orig, x.v.Mtime = v.Orig, v.Mtime
 	c.done = append(c.done, x)

@@ -62,7 +62,8 @@ type Folder struct {
 
 	pace  *pacer
 	wants *queue // inodes whose bytes are to be fetched
-	dirty chan struct{}
+	dirty chan struct{} // something is to be synced, within 5 s
+	soon  chan struct{} // somebody waits to hear that it is
 	cuts  chan chan error // requests to cut at once
 }
 
@@ -80,16 +81,15 @@ func Open(o Options) (*Folder, error) {
 	if o.Remote == nil {
 		o.Remote = offline{}
 	}
-	ix, err := index.Open(o.Disk.Meta(), o.Number)
+	ix, err := index.Open(o.Disk.Meta(), o.Number, o.UID, o.GID)
 	if err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
 	}
 	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
 		held: map[Ino]int{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{},
-		pace: newPacer(), wants: newQueue(), dirty: make(chan struct{}, 1), cuts: make(chan chan error)}
+		pace: newPacer(), wants: newQueue(), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
 	ix.SetSeal(f.seal)
-	ix.SetOwner(o.UID, o.GID)
 	return f, nil
 }
 
@@ -231,6 +231,15 @@ func (f *Folder) Sync() error {
 	return nil
 }
 
+// syncSoon asks for what others sent to be made durable, so that they can be
+// told. What comes in the meantime shares one sync.
+func (f *Folder) syncSoon() {
+	select {
+	case f.soon <- struct{}{}:
+	default:
+	}
+}
+
 // runSyncer makes durable what nobody asks to be, within 5 s.
 func (f *Folder) runSyncer(ctx context.Context) error {
 	for {
@@ -238,11 +247,13 @@ func (f *Folder) runSyncer(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-f.dirty:
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(4 * time.Second):
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(4 * time.Second):
+			case <-f.soon:
+			}
+		case <-f.soon:
 		}
 		if err := f.Sync(); err != nil {
 			f.log.Error("sync", "err", err)

@@ -522,6 +522,9 @@ func (f *Folder) Dirty(ino Ino, d DirtyState) error {
 		} else if !w.Written {
 			w.Base = d.Base
 		}
+		if seen := t.ShownOrig(ino); seen.Replica == f.ix.Replica() {
+			w.Base = seen // what was cut here meanwhile, its writer has seen
+		}
 		w.Written, w.Gen, w.Open, w.Zero, w.Whole = true, d.Gen, d.Open, d.Zero, d.Whole
 		w.Data, w.Small = d.Data, d.Data != nil
 		r.Size, r.Alloc, r.Mtime, r.Ctime = d.Size, d.Alloc, d.Mtime, d.Ctime

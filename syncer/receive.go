@@ -60,6 +60,7 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 	if err := f.Room(); err != nil {
 		return err
 	}
+	defer f.syncSoon()
 	return f.update(func(t *index.Tx) error {
 		if t.Has(h) {
 			return nil
@@ -134,6 +135,7 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 		return fmt.Errorf("knowledge of %s: %w", from, model.ErrBatch)
 	}
 	own := f.ix.Replica()
+	defer f.syncSoon()
 	return f.update(func(t *index.Tx) error {
 		if k.LE(f.ix.K()) {
 			return nil

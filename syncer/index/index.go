@@ -54,8 +54,9 @@ type nameKey struct {
 }
 
 // Open opens the rows of a folder, or makes them.
-func Open(db *pebble.DB, folder uint32) (*Index, error) {
-	ix := &Index{db: db, keys: keys{folder: folder}, fold: model.Bytes,
+// uid and gid own what others make.
+func Open(db *pebble.DB, folder, uid, gid uint32) (*Index, error) {
+	ix := &Index{db: db, keys: keys{folder: folder}, fold: model.Bytes, owner: [2]uint32{uid, gid},
 		names: map[nameKey]Drift{}, bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
 	for _, step := range []func() error{ix.openMeta, ix.openReplicas, ix.openDrift, ix.dropOrphans} {
@@ -99,7 +100,9 @@ func (ix *Index) create() error {
 	ix.replica = model.Replica(max(binary.BigEndian.Uint64(r[:]), 1))
 	ix.nextIno = RootIno + 1
 	t := ix.Begin()
+	now := t.now()
 	t.put(RootIno, &Row{ID: model.RootID, Kind: model.Dir, Mode: 0o755, Nlink: 2, Parent: RootIno,
+		UID: ix.owner[0], GID: ix.owner[1], Atime: now, Mtime: now, Ctime: now, Btime: now,
 		Node: &model.Node{ID: model.RootID, Kind: model.Dir}})
 	t.bindID(model.RootID, RootIno)
 	t.number(ix.replica)

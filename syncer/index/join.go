@@ -70,9 +70,6 @@ func dots(n *model.Node) map[model.Dot]bool {
 	return m
 }
 
-// SetOwner is who owns what others make.
-func (ix *Index) SetOwner(uid, gid uint32) { ix.owner = [2]uint32{uid, gid} }
-
 // A Cut is the tree as a Diff is told of it.
 type Cut struct{ *Tx }
 

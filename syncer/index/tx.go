@@ -382,6 +382,13 @@ func (ix *Index) Names(f func(dir Ino, name string, y Drift)) {
 	}
 }
 
+// Wants tells whether bytes of others are wanted for an inode; the holder of
+// the apply lock may ask.
+func (ix *Index) Wants(ino Ino) bool {
+	w, ok := ix.bytes[ino]
+	return ok && !w.Ours
+}
+
 // Wanting tells whether bytes of others are wanted; the holder of the apply
 // lock may ask.
 func (ix *Index) Wanting() bool {

@@ -519,7 +519,7 @@ func (d *diff) edit(t *Thing) {
 			d.reassert(x, shown[0])
 		}
 		return
-	case shown[0].Orig != t.Base && !d.Own(shown[0].Orig):
+	case shown[0].Orig != t.Base && shown[0].Orig.Replica != d.Replica: // what is of this replica, its users have seen
 		d.forkUnseen(x, shown[0])
 	}
 	d.put(d.Node(t.ID), VersionChange{Content: t.Content, Mtime: t.Mtime})

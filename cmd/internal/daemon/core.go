@@ -30,28 +30,13 @@ func (d *Daemon) openCore(f *folder) (*syncer.Folder, error) {
 		gid = *o.GID
 	}
 	pub := d.id.Public()
-	core, err := syncer.Open(syncer.Options{
+	return syncer.Open(syncer.Options{
 		Disk: d.disk, Number: f.rec.Num, ID: f.grant.ID, Name: f.rec.Name,
 		Key: blocks.Key(f.grant.IDKey), Seed: chunker.Seed(f.grant.ChunkSeed),
 		Device: d.id.Key(), Label: model.Label{Author: username(), Device: d.o.Config.Device},
 		Allowed: f.grant.Log.MayAuthor, Remote: remote{d.node.Remote(f.grant.ID)},
 		UID: uid, GID: gid, ReadOnly: !f.grant.Log.CanWrite(pub), Log: d.log,
 	})
-	if err != nil {
-		return nil, err
-	}
-	return core, claimRoot(core, uid, gid)
-}
-
-// claimRoot gives a new folder to the owner of its mountpoint, who could not
-// write to it otherwise. Whoever changed it since keeps it.
-func claimRoot(core *syncer.Folder, uid, gid uint32) error {
-	a, err := core.Attr(syncer.RootIno)
-	if err != nil || a.Ctime != 0 || core.ReadOnly() {
-		return err
-	}
-	_, err = core.SetAttr(syncer.RootIno, syncer.Set{UID: &uid, GID: &gid})
-	return err
 }
 
 // owner is who owns a mountpoint, and with it what others make in the folder.
