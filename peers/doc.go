@@ -27,7 +27,11 @@
 //	Batches go only once each side has the other's membership ops. At most four
 //	batches' worth of bytes are not acked. CatchUp{K} follows when all up to K
 //	has been sent. Ack carries the count of batches taken in, durable knowledge
-//	and the count of missing blocks.
+//	and the count of missing blocks, and what was taken in but is not durable.
+//
+// Authors send their changes to all they are connected to. What came from
+// others is therefore relayed only after a short hold, to those that have not
+// said by then that they have it.
 //
 // # Blocks
 //
@@ -44,7 +48,7 @@
 //
 // Kept in KV: "peers/port/…", "peers/addr/…", and package trust's keys.
 //
-// Lock order: Node.mu, Remote.mu, session.mu, puller.mu; book.mu and the locks
+// Lock order: Node.mu, Remote.mu, session.mu, puller.out, puller.mu; book.mu, attachment.mu, window.mu and the locks
 // of trust are leaves. None is held during a call into a folder, a store or
-// the network.
+// the network, but puller.out and server.out over one write to their stream.
 package peers

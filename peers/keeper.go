@@ -105,6 +105,10 @@ func (k *keeper) once(ctx context.Context) (lasted bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	select {
+	case <-k.tryNow: // old news
+	default:
+	}
 	s := newSession(k, st)
 	stop := k.in.watch(func() { s.cancel(errReplaced) })
 	err = s.run(ctx)
@@ -115,7 +119,7 @@ func (k *keeper) once(ctx context.Context) (lasted bool, err error) {
 	if !s.greeted() {
 		k.strange = true
 	}
-	return s.greeted() && !errors.Is(err, errRefused), err
+	return s.greeted() && !errors.Is(err, errRefused) && !errors.Is(err, errNotTaken), err
 }
 
 // open returns a control stream: the one p opened, or, from the lower id, a
@@ -139,7 +143,7 @@ func (k *keeper) open(ctx context.Context) (network.Stream, error) {
 	if k.lower() {
 		ctx, cancel := context.WithTimeout(ctx, helloTime)
 		defer cancel()
-		s, err := k.n.host.NewStream(ctx, k.p, wire.Ctl)
+		s, err := k.n.newStream(ctx, k.p, wire.Ctl)
 		if err != nil {
 			k.strange = true
 			_ = net.ClosePeer(k.p) // refused, or dead

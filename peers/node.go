@@ -197,7 +197,9 @@ func (n *Node) spawnLocked(f func(ctx context.Context)) bool {
 func (n *Node) connected(_ network.Network, c network.Conn) {
 	p := c.RemotePeer()
 	if k := n.keeper(p); k != nil {
-		k.poke()
+		if c.Stat().Direction == network.DirInbound { // of those it made itself it knows
+			k.poke()
+		}
 		return
 	}
 	if n.joining(p) {
@@ -393,6 +395,12 @@ func (n *Node) onlyLoopback() bool {
 		}
 	}
 	return true
+}
+
+// newStream opens a stream on a connection that is there. Dialing is the
+// keepers' business: a peer that hangs up is not dialed again at once.
+func (n *Node) newStream(ctx context.Context, p peer.ID, id protocol.ID) (network.Stream, error) {
+	return n.host.NewStream(network.WithNoDial(ctx, "keepers dial"), p, id)
 }
 
 // trafficOf returns the counter of a peer.

@@ -59,6 +59,9 @@ func (n *Node) Join(ctx context.Context, ticket, label string) (Grant, error) {
 		return Grant{}, fmt.Errorf("join: %w", err)
 	}
 	n.adopt(l)
+	if r := n.Remote(t.Folder); r.isAttached() { // back after having been removed
+		n.membersChanged(r)
+	}
 	return n.grant(l), nil
 }
 
@@ -231,7 +234,7 @@ func (n *Node) learn(door peer.AddrInfo, members []*wire.Seen) error {
 
 // ask sends one knock and hands over the answer.
 func (n *Node) ask(ctx context.Context, p peer.ID, k *wire.Knock, take func(*wire.Answer, [][]byte) error) error {
-	raw, err := n.host.NewStream(ctx, p, wire.Pair)
+	raw, err := n.newStream(ctx, p, wire.Pair)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errTurnedAway, err)
 	}

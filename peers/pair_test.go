@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -228,5 +229,27 @@ func TestSightingBringsMembersTogether(t *testing.T) {
 	ds[0].node.found(peer.AddrInfo{ID: stranger.node.id, Addrs: stranger.node.addrs()})
 	if addrs := ds[0].node.book.addrs(stranger.node.id); len(addrs) > 0 {
 		t.Errorf("a stranger is remembered at %v", addrs)
+	}
+}
+
+// Who refuses us is tried less and less often, although each connection seems
+// to succeed.
+func TestRefusalsAreNotRetriedAtOnce(t *testing.T) {
+	a, b := newDevice(t, "ana"), newDevice(t, "ben")
+	g, _ := a.create("shared")
+	if _, err := b.node.Join(t.Context(), a.invite(g.ID, trust.Writer, 1), ""); err != nil {
+		t.Fatal(err)
+	}
+	var conns atomic.Int32 // ben does not attach the folder: his gate is shut
+	a.node.host.Network().Notify(&network.NotifyBundle{ConnectedF: func(network.Network, network.Conn) { conns.Add(1) }})
+	if _, err := a.node.book.hint(b.node.id, b.node.addrs()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return a.node.keeper(b.node.id) != nil }, "a keeper")
+	a.node.keeper(b.node.id).poke()
+	eventually(t, func() bool { return conns.Load() > 0 }, "a first try")
+	time.Sleep(backoffMin)
+	if n := conns.Load(); n > 4 {
+		t.Errorf("%d tries in a second", n)
 	}
 }

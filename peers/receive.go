@@ -144,7 +144,7 @@ func (s *session) receiveBatch(m *wire.Batch) error {
 			err = fmt.Errorf("%w: %w", errRefused, err)
 		}
 		s.n.log.Warn("changes not taken in", "peer", s.p, "folder", l.r.id, "err", err)
-		return err
+		return fmt.Errorf("%w: %w", errNotTaken, err)
 	}
 	s.mu.Lock()
 	l.received++
@@ -176,7 +176,7 @@ func (s *session) receiveCatchUp(m *wire.CatchUp) error {
 	}
 	release()
 	if err != nil && !gone {
-		return fmt.Errorf("caught up: %w", err)
+		return fmt.Errorf("%w: caught up: %w", errNotTaken, err)
 	}
 	l.r.kick()
 	return nil

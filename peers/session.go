@@ -32,6 +32,8 @@ var (
 	errClosed  = errors.New("peer closed the session")
 	errRefused = errors.New("peer broke the protocol")
 	errSilent  = errors.New("no answer")
+	// errNotTaken means that a folder here did not take what the peer sent.
+	errNotTaken = errors.New("changes not taken in")
 )
 
 // A session is one control stream with a member, and the block streams beside

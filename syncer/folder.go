@@ -61,9 +61,9 @@ type Folder struct {
 	counted counted
 
 	pace  *pacer
-	wants *queue // inodes whose bytes are to be fetched
-	dirty chan struct{} // something is to be synced, within 5 s
-	soon  chan struct{} // somebody waits to hear that it is
+	wants *queue          // inodes whose bytes are to be fetched
+	dirty chan struct{}   // something is to be synced, within 5 s
+	soon  chan struct{}   // somebody waits to hear that it is
 	cuts  chan chan error // requests to cut at once
 }
 
@@ -173,6 +173,9 @@ func (f *Folder) commit(t *index.Tx) ([]Flip, error) {
 	flips := t.Flips()
 	for _, ino := range t.Fresh() {
 		f.wants.add(ino)
+	}
+	for _, dir := range t.Owed() {
+		f.pace.note(dir, time.Now(), true)
 	}
 	if err := t.Commit(); err != nil {
 		f.mu.Lock()

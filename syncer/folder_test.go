@@ -277,14 +277,19 @@ func (p *peer) mkdir(path string) {
 func (p *peer) write(path, data string) {
 	p.t.Helper()
 	dir, name := p.at(path)
-	p.writeAt(dir, name, data)
+	if !p.writeAt(dir, name, data) {
+		p.t.Fatalf("%s: %s exists", p.name, path)
+	}
 }
 
-func (p *peer) writeAt(dir Ino, name, data string) {
+func (p *peer) writeAt(dir Ino, name, data string) bool {
 	p.t.Helper()
 	a, err := p.Lookup(dir, name)
 	if errors.Is(err, ErrNotExist) {
 		a, err = p.Create(dir, name, New{Kind: model.File, Mode: 0o644})
+	}
+	if errors.Is(err, ErrExist) {
+		return false
 	}
 	p.must(err)
 	v, err := p.Content(a.Ino)
@@ -297,6 +302,7 @@ func (p *peer) writeAt(dir Ino, name, data string) {
 	p.surf.mu.Unlock()
 	p.must(p.Dirty(a.Ino, DirtyState{Gen: gen, Base: v.Orig, Size: int64(len(data)), Alloc: int64(len(data)), Mtime: now, Ctime: now, Whole: true}))
 	p.Closed(a.Ino)
+	return true
 }
 
 func (p *peer) mv(from, to string) {
@@ -396,7 +402,9 @@ func (w *world) settle() {
 		same := true
 		for _, p := range w.peers {
 			n, _ := p.Missing()
-			same = same && n == 0 && p.Knowledge().Equal(w.peers[0].Knowledge())
+			s, err := p.Stats()
+			p.must(err)
+			same = same && n == 0 && s.Pending == 0 && p.Knowledge().Equal(w.peers[0].Knowledge())
 		}
 		if same {
 			break

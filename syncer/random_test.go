@@ -68,7 +68,9 @@ func (u *user) step() {
 	case op < 5:
 		if !there || a.Kind == model.File {
 			u.say("write %s", path)
-			u.writeAt(dir, name, fmt.Sprint(u.name, u.n))
+			if !u.writeAt(dir, name, fmt.Sprint(u.name, u.n)) { // somebody else's has come in between
+				u.say("not written")
+			}
 		}
 	case op < 7:
 		u.say("mkdir %s", path)

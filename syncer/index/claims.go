@@ -42,7 +42,7 @@ func (t *Tx) touch(id model.ID) {
 		return
 	}
 	tc.claims = t.claims(id)
-	if n := r.Node; n != nil {
+	if n := r.Node; n != nil && (n.Live() || n.Kind == model.Dir) {
 		tc.attrs = map[string]model.Attr{}
 		for k, a := range n.Attrs {
 			tc.attrs[k] = a

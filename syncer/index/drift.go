@@ -85,7 +85,13 @@ func (t *Tx) retarget(id model.ID, was *touch) {
 		return
 	}
 	t.followAttrs(ino, r, was)
-	if !t.alive(id) || r.Kind == model.Dir {
+	if r.Kind == model.Dir {
+		return
+	}
+	if !r.Node.Live() {
+		if w, ok := t.Bytes(ino); ok && !w.Ours {
+			t.SetBytes(ino, nil)
+		}
 		return
 	}
 	shown := r.Node.Shown()
@@ -98,7 +104,7 @@ func (t *Tx) retarget(id model.ID, was *touch) {
 	case r.Kind == model.Symlink:
 		t.describe(r, main.Content, main.Mtime)
 	case r.Shown == nil && was.main == nil || r.Nlink == 0 && (!drift || !w.Ours): // not shown yet
-		if !drift {
+		if !drift || !w.Ours {
 			t.want(ino, r)
 		}
 		return
@@ -154,6 +160,16 @@ func (t *Tx) followAttrs(ino Ino, r *Row, was *touch) {
 		t.Changed(ino)
 		t.flips = append(t.flips, Flip{Content: ino})
 	}
+}
+
+// resetAttrs shows the replicated attributes, whatever was changed here.
+func (t *Tx) resetAttrs(ino Ino, r *Row) {
+	for name := range t.Xattrs(ino) {
+		if strings.HasPrefix(name, "user.") {
+			t.SetXattr(ino, name, nil)
+		}
+	}
+	t.followAttrs(ino, r, &touch{})
 }
 
 // likeMain gives a further version of a file the file's attributes.
@@ -276,6 +292,7 @@ func (t *Tx) show(dir Ino, name string, id model.ID) {
 		t.SetDrift(dir, name, &Drift{Seen: seen})
 	case ok && target == 0 && t.staged(e.Ino): // an edit beats a delete
 		t.SetDrift(dir, name, &Drift{Seen: seen, SeenOrig: t.ShownOrig(e.Ino), Ours: true})
+		t.owed = append(t.owed, dir)
 	case target != 0 && !t.ready(target):
 		t.SetDrift(dir, name, &Drift{View: id, Seen: seen})
 	default:

@@ -193,6 +193,17 @@ func (ix *Index) K() model.VV {
 	return v
 }
 
+// joined is all that has been joined in part: K, and of each replica what came
+// over a gap. What is in a gap is dead, so an author may say that he knew it;
+// but K may not, since what has superseded it may not have come yet.
+func (ix *Index) joined() model.VV {
+	v := ix.K()
+	for _, r := range ix.dict.Load().reps {
+		v = v.With(model.Dot{Replica: r.ID, Seq: r.Hi})
+	}
+	return v
+}
+
 // Fold compares names.
 func (ix *Index) Fold(s string) string { return ix.fold(s) }
 

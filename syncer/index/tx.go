@@ -24,6 +24,7 @@ type Tx struct {
 	flips  []Flip
 	view   settling
 	fresh  []Ino           // files whose bytes are wanted
+	owed   []Ino           // directories in which a join left something to be cut
 	author *model.Author   // of the cut in the making
 	placed map[Ino]nameKey // where this Tx has put directories
 }
@@ -71,6 +72,12 @@ func (t *Tx) Commit() error {
 func (t *Tx) Flips() []Flip {
 	t.settle()
 	return t.flips
+}
+
+// Owed returns the directories in which a join left something to be cut.
+func (t *Tx) Owed() []Ino {
+	t.settle()
+	return t.owed
 }
 
 func (t *Tx) fail(err error) {
@@ -302,10 +309,18 @@ func (t *Tx) DropOrphan(ino Ino) {
 	if r == nil || r.Kind != model.Dir && r.Nlink > 0 || r.Kind == model.Dir && r.Parent != 0 {
 		return
 	}
+	w, _ := t.Bytes(ino)
 	t.SetBytes(ino, nil)
-	if r.ID.IsZero() {
+	switch {
+	case r.ID.IsZero():
 		t.dropXattrs(ino)
 		t.put(ino, nil)
+	case w.Ours && r.Node != nil && r.Node.Live(): // it may come back, but not what was done to it here
+		t.resetAttrs(ino, r)
+		if r.Kind == model.File {
+			r.Shown = nil
+			t.want(ino, r)
+		}
 	}
 }
 

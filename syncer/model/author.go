@@ -106,6 +106,13 @@ func (a *Author) removeName(n *Node, key uint64) {
 	a.say(n.ID, n.Kind, Change{Links: []LinkChange{l}})
 }
 
+// spent tells whether this cut has deleted a content of the node that it wrote
+// itself: it cannot write another under the same dot.
+func (a *Author) spent(id ID) bool {
+	i, ok := a.index[id]
+	return ok && a.changes[i].Gone.Has(a.changes[i].Dot)
+}
+
 // removeOthers removes what names a node still has besides its first.
 func (a *Author) removeOthers(n *Node) {
 	for _, l := range slices.Clone(n.Links) {
@@ -149,7 +156,7 @@ func attrsOf(n *Node) map[string]string {
 func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool, bind func(ID)) *Node {
 	for i := 0; ; i++ {
 		id := BirthID(dir, a.Fold(name), k, i)
-		if taken(id) {
+		if taken(id) || a.spent(id) {
 			continue
 		}
 		n := a.Node(id)

@@ -187,6 +187,9 @@ var cases = []struct{ name, script, want string }{
 	{"unlink each name, unseen", "a write /d v\na cut\na ln /d /e\nsync\nb rm /e\nb cut\na rm /d\na get", "/e:v"},
 	{"link, unseen delete", "a write /d v\nsync\nb rm /d\nb cut\na ln /d /e\na get", "/e:v"},
 	{"move, unseen delete", "a write /d v\nsync\nb rm /d\nb cut\na mv /d /e\na get", "/e:v"},
+	{"create, unseen move of a file of one's own there", "a write /p v\nsync\nb mv /p /d\nb cut\na write /d A\na get", "/d" + annCopy + ":v|/d:A"},
+	{"rename over one of two names, unseen the same", "a write /c v\na ln /c /x\na write /n N\nsync\nb mv /n /x\nb cut\na mv /n /x\na get", "/c:v|/x:N"},
+	{"save at a path vacated unseen, edit where it went", "a write /d v\nsync\nb mv /d /e\nb cut\na rm /d\na write /d A\na get\na write /e E", "/d:A|/e:E"},
 	{"name taken by an unseen directory", "b mkdir /d\nb cut\na write /d A\na get\na rm /d", "/d"},
 
 	{"rm a conflict copy", "a write /d A\nb write /d B\nsync\na rm \"/d" + annCopy + "\"", "/d:B"},
@@ -194,6 +197,23 @@ var cases = []struct{ name, script, want string }{
 	{"resolve by rename", "a write /d A\nb write /d B\nsync\na mv \"/d" + annCopy + "\" /d", "/d:A"},
 	{"edit a conflict copy", "a write /d A\nb write /d B\nsync\na write \"/d" + annCopy + "\" C", "/d:B|/d" + annCopy + ":C"},
 	{"ln of a conflict copy", "a write /d A\nb write /d B\nsync\na ln \"/d" + annCopy + "\" /e", "/d:B|/d" + annCopy + ":A|/e:A|/e=/d" + annCopy},
+}
+
+// A program that has a file open across a cut goes on from what it opened. What
+// the cut made of it meanwhile is no news to it.
+func TestWritingOnAcrossACut(t *testing.T) {
+	a, _ := script(t, "a write /d v")
+	i := a.tree.at(a.tree.root, "d")
+	for range 3 {
+		a.tree.edit(i, "more", 7e9)
+		i.base = Dot{} // as it was created
+		a.cut(all)
+		a.tree.edit(i, "still more", 8e9)
+		a.cut(all)
+	}
+	if got := list(a.m); len(got) != 1 {
+		t.Errorf("conflicts\n%s", got)
+	}
 }
 
 func TestCases(t *testing.T) {

@@ -263,8 +263,8 @@ func decodeAttr(b []byte) (a AttrChange, err error) {
 	return a, err
 }
 
-// merge adds o, which says more under the same dot: what o says again counts,
-// so what was removed and is given again is there.
+// merge adds o, which says more under the same dot: what o says again counts. A
+// name removed can be given again, a content deleted cannot (see spent).
 func (c *Change) merge(o Change) {
 	c.Born = c.Born || o.Born
 	for _, l := range o.Links {
@@ -280,7 +280,7 @@ func (c *Change) merge(o Change) {
 		}
 	}
 	if o.Version != nil {
-		c.Version, c.Gone = o.Version, c.Gone.Without(c.Dot)
+		c.Version = o.Version
 	}
 	for _, a := range o.Attrs {
 		if i := slices.IndexFunc(c.Attrs, func(x AttrChange) bool { return x.Name == a.Name }); i >= 0 {

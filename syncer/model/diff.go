@@ -21,6 +21,8 @@ type Thing struct {
 	// Attrs are all attributes; of a born thing they count if Reset.
 	Attrs map[string]string
 	Reset bool
+
+	stranger bool // it continues a node that its user never saw
 }
 
 // A Name is a name that the tree and the view may not agree on.
@@ -227,7 +229,7 @@ func (d *diff) take(n *Name, t *Thing, id ID, old *Thing) {
 	if old != nil {
 		old.ID = was
 	}
-	t.ID, t.Edited, t.Reset, t.Base = id, true, true, n.SeenOrig
+	t.ID, t.Edited, t.Reset, t.Base, t.stranger = id, true, true, n.SeenOrig, n.Seen.IsZero()
 }
 
 // own makes a thing carry the bytes of the node it shows.
@@ -351,9 +353,7 @@ func (d *diff) unlink(id ID, n *Name, stays bool) {
 		return // somebody else moved or removed it
 	}
 	if d.nameCount(id) == 1 && !stays {
-		if x.Kind != Dir && !d.Own(e.Orig) && !slices.ContainsFunc(d.names, func(n *Name) bool {
-			return n.Seen == id && n.SeenOrig == e.Orig
-		}) {
+		if x.Kind != Dir && !d.Own(e.Orig) && !slices.ContainsFunc(d.lost[id], func(o *Name) bool { return o.SeenOrig == e.Orig }) {
 			return
 		}
 		d.say(x.ID, x.Kind, Change{Gone: x.allVV()})
@@ -519,7 +519,7 @@ func (d *diff) edit(t *Thing) {
 			d.reassert(x, shown[0])
 		}
 		return
-	case shown[0].Orig != t.Base && shown[0].Orig.Replica != d.Replica: // what is of this replica, its users have seen
+	case shown[0].Orig != t.Base && !d.seen(t, shown[0].Orig):
 		d.forkUnseen(x, shown[0])
 	}
 	d.put(d.Node(t.ID), VersionChange{Content: t.Content, Mtime: t.Mtime})
@@ -544,6 +544,12 @@ func (d *diff) comeBack(t *Thing) {
 		}
 		d.place(x, key, n.Dir.ID, n.Name)
 	}
+}
+
+// seen tells whether the user here knew a version of a thing's node, though it
+// is not the one its bytes began with: what was written to it here.
+func (d *diff) seen(t *Thing, orig Dot) bool {
+	return d.Own(orig) || !t.stranger && orig.Replica == d.Replica
 }
 
 // forkUnseen keeps a version that the writer never saw as a conflict copy.

@@ -133,7 +133,7 @@ func (w *world) run(ss []step) (bad *failure) {
 		switch q := w.peers[s.q%len(w.peers)]; s.op {
 		case "cut":
 			if s.x[5]%4 == 0 {
-				w.cutSome(p, s.x[4])
+				w.cutSome(p, s.x[4], s.x[3]%3 == 0)
 			} else {
 				w.cut(p)
 			}

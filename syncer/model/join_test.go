@@ -49,6 +49,66 @@ func TestBirthForgetsWhatWasCollected(t *testing.T) {
 	}
 }
 
+// Whatever an author says of its nodes within one cut, one thing after the
+// other: its changes make the same of the state elsewhere.
+func TestAuthorsChangesSayWhatItDid(t *testing.T) {
+	for seed := range int64(2000) {
+		r := rand.New(rand.NewSource(seed))
+		p, _ := anyState(r)
+		before := p.clone()
+		a := p.author()
+		ids := sortedIDs(p.m.Nodes)
+		for range 3 + r.Intn(30) {
+			n := a.Node(ids[r.Intn(len(ids))])
+			if n.ID == RootID {
+				continue
+			}
+			key := n.Links[r.Intn(len(n.Links))].Key
+			switch r.Intn(7) {
+			case 0:
+				a.place(n, key, RootID, []string{"a", "c"}[r.Intn(2)])
+			case 1:
+				a.removeName(n, key)
+			case 2:
+				if a.spent(n.ID) {
+					continue
+				}
+				v := VersionChange{Mtime: int64(r.Intn(9))}
+				if n.Kind == File {
+					v.Content = fmt.Sprint(r.Intn(9))
+				}
+				a.put(n, v)
+			case 3:
+				a.say(n.ID, n.Kind, Change{Gone: n.allVV()})
+				if n.Live() {
+					t.Fatalf("seed %d: deleted but alive\n%s", seed, dump(n))
+				}
+			case 4:
+				a.setAttr(n, AttrMode, fmt.Sprint(r.Intn(3)))
+			case 5:
+				if n.Kind == File {
+					a.place(n, a.linkKey(n, RootID, "l"), RootID, "l")
+				}
+			default:
+				if a.spent(n.ID) {
+					continue
+				}
+				if a.revive(n); !n.Live() {
+					t.Fatalf("seed %d: revived but dead\n%s", seed, dump(n))
+				}
+			}
+		}
+		func() {
+			defer func() {
+				if f, ok := recover().(failure); ok {
+					t.Fatalf("seed %d: %s: %s", seed, f.what, f.why)
+				}
+			}()
+			p.commit(a, before)
+		}()
+	}
+}
+
 // Versions of a dishonest member need not be ordered as theirs should be. The
 // state is the same in whatever order they come.
 func TestJoinDoesNotDependOnOrder(t *testing.T) {

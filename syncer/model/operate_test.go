@@ -1,6 +1,9 @@
 package model
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // named is one name of a tree.
 type named struct {
@@ -68,13 +71,20 @@ func (w *world) operate(p *peer, s step) {
 		}
 		return
 	}
-	if s.op == "mv dir" {
+	switch {
+	case s.op == "mv dir":
 		w.moveDir(p, s)
-		return
+	case e.to == nil:
+	case s.op == "edit" || s.op == "save" || s.op == "backup":
+		w.replace(p, e, s)
+	default:
+		w.change(p, e, d, to, s)
 	}
-	if e.to == nil {
-		return
-	}
+}
+
+// change does what needs an entry, and perhaps a name in a directory to put it.
+func (w *world) change(p *peer, e named, d *inode, to string, s step) {
+	t, name := p.tree, to[strings.LastIndexByte(to, '/')+1:]
 	switch s.op {
 	case "rm":
 		if t.remove(e.dir, e.name) == nil {
@@ -111,8 +121,6 @@ func (w *world) operate(p *peer, s step) {
 	case "touch":
 		w.say(p, "touch %s %d", e.path, s.x[3]%100)
 		t.touch(e.to, int64(s.x[3]%100)*1e9)
-	default:
-		w.replace(p, e, s)
 	}
 }
 

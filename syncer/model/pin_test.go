@@ -1,0 +1,115 @@
+package model
+
+import (
+	"fmt"
+	"math/rand"
+	"testing"
+)
+
+// anyState is a state of arbitrary elements: cycles, crowded names, removed and
+// doubled names as no history of a few users has them.
+func anyState(r *rand.Rand) (*peer, int) {
+	p := newPeer(0, Bytes, r)
+	var ids []ID
+	kinds := map[ID]Kind{}
+	for i := range 4 + r.Intn(8) {
+		k := []Kind{Dir, Dir, Dir, File}[r.Intn(4)]
+		id := derive("test", nil, nil, uint64(i), uint64(k))
+		ids, kinds[id] = append(ids, id), k
+	}
+	parent := func() ID {
+		if id := ids[r.Intn(len(ids))]; kinds[id] == Dir && r.Intn(5) > 0 {
+			return id
+		}
+		return RootID
+	}
+	known := map[ID]VV{}
+	seq := map[Replica]uint64{}
+	for i := range 20 + r.Intn(60) {
+		id := ids[i%len(ids)]
+		d := Dot{Replica: Replica(2 + r.Intn(3))}
+		seq[d.Replica]++
+		d.Seq = seq[d.Replica]
+		c := Change{Dot: d, ID: id, Kind: kinds[id], Lamport: uint64(i + 1)}
+		l := LinkChange{Parent: parent(), Name: []string{"a", "b.txt"}[r.Intn(2)], Removed: r.Intn(5) == 0}
+		if c.Kind == File && r.Intn(3) == 0 {
+			l.Key = uint64(1 + r.Intn(2))
+		}
+		if l.Parent != id {
+			c.Links = append(c.Links, l)
+		}
+		if r.Intn(2) == 0 || known[id] == nil {
+			c.Version = &VersionChange{Mtime: int64(r.Intn(3)) * 1e9}
+			if c.Kind == File {
+				c.Version.Content = fmt.Sprint("x", i)
+			}
+			if r.Intn(3) == 0 {
+				c.Version.VV = known[id]
+			}
+			known[id] = known[id].With(d)
+		}
+		if r.Intn(12) == 0 {
+			c.Gone = known[id]
+		}
+		p.m.Apply(c, VV{{2, seq[2]}, {3, seq[3]}, {4, seq[4]}}.Without(d))
+	}
+	for _, id := range ids { // a name for each, as every birth gives one
+		if n := p.m.Nodes[id]; n == nil || len(n.Links) == 0 || n.Links[0].Key != PrimaryKey {
+			p.m.Apply(Change{Dot: Dot{5, seq[5] + 1}, ID: id, Kind: kinds[id], Lamport: 1, Links: []LinkChange{{Parent: RootID, Name: "a"}}}, nil)
+			seq[5]++
+		}
+	}
+	p.lamport = 1000
+	for rep := range Replica(6) {
+		p.k = p.k.With(Dot{rep, seq[rep]})
+	}
+	return p, len(p.m.Undone())
+}
+
+// Whatever the state: writing down what the view decided does not change it,
+// one entry at a time or all, in any order.
+func TestPinsDoNotChangeTheView(t *testing.T) {
+	undone := 0
+	for seed := range int64(3000) {
+		r := rand.New(rand.NewSource(seed))
+		p, n := anyState(r)
+		undone += n
+		want := list(p.m).String()
+		a := p.author()
+		var es []*Entry
+		paths(p.m, func(_ string, e *Entry) { es = append(es, e) })
+		for _, i := range r.Perm(len(es)) {
+			if e := a.At(es[i].Parent, es[i].Name); e != nil {
+				a.prep(e)
+			}
+			if got := list(p.m).String(); got != want {
+				t.Fatalf("seed %d: pinning %s in %v\n%s\n%s", seed, es[i].Name, es[i].Parent, want, got)
+			}
+		}
+		a.pinUndone()
+		for _, e := range es {
+			if e.Kind == Dir {
+				a.pinDirs(e.ID)
+			}
+		}
+		if got := list(p.m).String(); got != want {
+			t.Fatalf("seed %d: pinning all\n%s\n%s", seed, want, got)
+		}
+	}
+	if undone == 0 {
+		t.Error("no undone moves met")
+	}
+	t.Logf("%d undone moves", undone)
+}
+
+// Two versions that each repeat what the other has superseded do not hide each
+// other.
+func TestHeadsDoNotHideEachOther(t *testing.T) {
+	n := &Node{Heads: []Version{
+		{Dot: Dot{3, 1}, VV: VV{{1, 1}, {2, 1}, {3, 1}}, Orig: Dot{1, 1}, Content: "a", Mtime: 1},
+		{Dot: Dot{4, 1}, VV: VV{{1, 1}, {2, 1}, {4, 1}}, Orig: Dot{2, 1}, Content: "b", Mtime: 2},
+	}}
+	if s := n.Shown(); len(s) != 1 || s[0].Content != "b" {
+		t.Errorf("shown %+v", s)
+	}
+}
