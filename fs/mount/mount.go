@@ -54,15 +54,16 @@ func New(folder *syncer.Folder, dir string, o Options) (*Mount, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	if err := ClearStale(dir); err != nil {
-		return nil, err
-	}
 	dir, err := clean(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkDir(dir); err != nil {
+	if stale, err := isStale(dir); err != nil {
 		return nil, err
+	} else if !stale {
+		if err := checkDir(dir); err != nil {
+			return nil, err
+		}
 	}
 	stage, err := staging.Open(o.Staging, staging.Options{Room: folder.Room})
 	if err != nil {
@@ -94,6 +95,11 @@ func (m *Mount) String() string { return "clachan" }
 // Run mounts and serves until ctx ends or somebody unmounts. It returns when no request is left and what was
 // written is safe.
 func (m *Mount) Run(ctx context.Context) error {
+	// A dead mount stays until now: whoever works in it fails, and does not
+	// write into the empty directory below.
+	if err := errors.Join(ClearStale(m.dir), checkDir(m.dir)); err != nil {
+		return err
+	}
 	server, err := fuse.NewServer(m, m.dir, m.opts.fuse(m))
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", m.dir, err)

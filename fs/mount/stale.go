@@ -58,18 +58,24 @@ func ClearStale(dir string) error {
 		return err
 	}
 	for {
-		e, err := mountAt(dir)
-		if err != nil || e == nil || e.fsType != fsType {
+		stale, err := isStale(dir)
+		if err != nil || !stale {
 			return err
-		}
-		var st unix.Statfs_t
-		if err := unix.Statfs(dir, &st); !errors.Is(err, syscall.ENOTCONN) {
-			return nil
 		}
 		if err := detach(dir); err != nil {
 			return fmt.Errorf("clear stale mount: %w", err)
 		}
 	}
+}
+
+// isStale tells whether a killed daemon left a mount at a clean path.
+func isStale(dir string) (bool, error) {
+	e, err := mountAt(dir)
+	if err != nil || e == nil || e.fsType != fsType {
+		return false, err
+	}
+	var st unix.Statfs_t
+	return errors.Is(unix.Statfs(dir, &st), syscall.ENOTCONN), nil
 }
 
 // clean returns the path as mountinfo has it. The last element may be a dead mount, so only its parent is resolved.

@@ -152,7 +152,7 @@ func attrsOf(n *Node) map[string]string {
 
 // birth makes the node of a new name. Its id follows from the place, so that
 // two replicas that create the same name create one node; a dead node that is
-// still there is used again, without its attributes and other names.
+// still there is used again, without its other names. Attributes are set anew.
 func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool, bind func(ID)) *Node {
 	for i := 0; ; i++ {
 		id := BirthID(dir, a.Fold(name), k, i)
@@ -172,7 +172,6 @@ func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool, bind fu
 		}
 		n = a.Node(id)
 		a.removeOthers(n)
-		a.setAttrs(n, nil)
 		a.place(a.Node(id), PrimaryKey, dir, name)
 		return a.Node(id)
 	}

@@ -100,6 +100,8 @@ func (p *peer) do(op string, args []string) error {
 	switch op {
 	case "chmod":
 		t.setAttr(i, AttrMode, args[1])
+	case "xattr":
+		t.setAttr(i, XattrTag+"user.k", args[1])
 	case "touch":
 		t.touch(i, int64(len(args[1]))*1e9)
 	case "mv":
@@ -190,6 +192,7 @@ var cases = []struct{ name, script, want string }{
 	{"create, unseen move of a file of one's own there", "a write /p v\nsync\nb mv /p /d\nb cut\na write /d A\na get", "/d" + annCopy + ":v|/d:A"},
 	{"rename over one of two names, unseen the same", "a write /c v\na ln /c /x\na write /n N\nsync\nb mv /n /x\nb cut\na mv /n /x\na get", "/c:v|/x:N"},
 	{"save at a path vacated unseen, edit where it went", "a write /d v\nsync\nb mv /d /e\nb cut\na rm /d\na write /d A\na get\na write /e E", "/d:A|/e:E"},
+	{"rm of a file displaced unseen", "a write /d v\nsync\na write /d A\na cut\nb rm /d\nb mkdir /d\nb cut\na rm /d\na get", "/d"},
 	{"name taken by an unseen directory", "b mkdir /d\nb cut\na write /d A\na get\na rm /d", "/d"},
 
 	{"rm a conflict copy", "a write /d A\nb write /d B\nsync\na rm \"/d" + annCopy + "\"", "/d:B"},
@@ -197,6 +200,17 @@ var cases = []struct{ name, script, want string }{
 	{"resolve by rename", "a write /d A\nb write /d B\nsync\na mv \"/d" + annCopy + "\" /d", "/d:A"},
 	{"edit a conflict copy", "a write /d A\nb write /d B\nsync\na write \"/d" + annCopy + "\" C", "/d:B|/d" + annCopy + ":C"},
 	{"ln of a conflict copy", "a write /d A\nb write /d B\nsync\na ln \"/d" + annCopy + "\" /e", "/d:B|/d" + annCopy + ":A|/e:A|/e=/d" + annCopy},
+}
+
+// A name made again is a new file: nothing of the old one comes with it.
+func TestMadeAgainIsNew(t *testing.T) {
+	for _, cut := range []string{"", "a cut\n"} {
+		a, _ := script(t, "a write /d v\na xattr /d =old\na ln /d /e\nsync\na rm /d\na rm /e\n"+cut+"a write /d w")
+		want := listing{"/d": describe(File, "w", 0, map[string]string{AttrMode: "\x01\xa4"}, "/d")}
+		if got := list(a.m); got.String() != want.String() {
+			t.Errorf("have\n%s", got)
+		}
+	}
 }
 
 // A program that has a file open across a cut goes on from what it opened. What

@@ -1,15 +1,12 @@
 package daemon
 
 import (
-	"context"
-	"errors"
 	"os"
 	"os/user"
 
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/blocks/chunker"
 	"github.com/clachanfs/clachan/fs/mount"
-	"github.com/clachanfs/clachan/peers"
 	"github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
@@ -34,7 +31,7 @@ func (d *Daemon) openCore(f *folder) (*syncer.Folder, error) {
 		Disk: d.disk, Number: f.rec.Num, ID: f.grant.ID, Name: f.rec.Name,
 		Key: blocks.Key(f.grant.IDKey), Seed: chunker.Seed(f.grant.ChunkSeed),
 		Device: d.id.Key(), Label: model.Label{Author: username(), Device: d.o.Config.Device},
-		Allowed: f.grant.Log.MayAuthor, Remote: remote{d.node.Remote(f.grant.ID)},
+		Allowed: f.grant.Log.MayAuthor, Remote: d.node.Remote(f.grant.ID),
 		UID: uid, GID: gid, ReadOnly: !f.grant.Log.CanWrite(pub), Log: d.log,
 	})
 }
@@ -55,17 +52,6 @@ func username() string {
 		return "user"
 	}
 	return u.Username
-}
-
-// A remote shows peers to a folder in the folder's own words.
-type remote struct{ *peers.Remote }
-
-func (r remote) Fetch(ctx context.Context, id blocks.ID, size int64, class syncer.Class) error {
-	err := r.Remote.Fetch(ctx, id, size, peers.Class(class))
-	if errors.Is(err, peers.ErrOffline) {
-		err = syncer.ErrOffline
-	}
-	return err
 }
 
 // mountOptions are the options of a mount, from the words of -o.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
 	"golang.org/x/sys/unix"
@@ -19,7 +20,7 @@ func takeLock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err = flock(f)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = control.Errorf(control.State, "another daemon%s runs on %s", holder(f), path)
 	}
@@ -31,6 +32,20 @@ func takeLock(path string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// dying is how long a process that was killed may take to let go of its files:
+// its memory and its mounts go first.
+const dying = 2 * time.Second
+
+// flock takes the lock, after a little while if its holder is about to end.
+func flock(f *os.File) error {
+	for end := time.Now().Add(dying); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 func writePID(f *os.File) error {

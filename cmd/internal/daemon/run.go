@@ -10,6 +10,7 @@ import (
 	"github.com/clachanfs/clachan/peers"
 	"github.com/clachanfs/clachan/syncer"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // A run is a folder at work, from start to stop.
@@ -47,11 +48,10 @@ func (d *Daemon) start(f *folder) error {
 // open makes a run of f and sees it begin.
 func (d *Daemon) open(f *folder, mounted bool) (*run, error) {
 	if mounted { // a crash may have left a dead mount, or somebody have tidied up
-		if err := clearStale(f.rec.Dir); err != nil {
-			return nil, err
-		}
-		if err := os.MkdirAll(f.rec.Dir, 0o755); err != nil {
-			return nil, err
+		if _, err := os.Stat(f.rec.Dir); !errors.Is(err, unix.ENOTCONN) {
+			if err := os.MkdirAll(f.rec.Dir, 0o755); err != nil {
+				return nil, err
+			}
 		}
 	}
 	core, err := d.openCore(f)
