@@ -197,7 +197,7 @@ func (f *Folder) applyCut(dirs map[Ino]bool, ready map[Ino]*frozen) ([]*frozen, 
 		return nil, nil
 	}
 	t := f.ix.Begin()
-	c := &cutting{f: f, t: t, ready: ready, things: map[Ino]*model.Thing{}}
+	c := &cutting{f: f, t: t, ready: ready, things: map[Ino]*model.Thing{}, has: map[Ino]string{}}
 	names := c.names(s)
 	for _, ino := range sortedInos(s.inos) {
 		names = append(names, c.copies(ino)...)
@@ -247,6 +247,7 @@ type cutting struct {
 	ready  map[Ino]*frozen
 	things map[Ino]*model.Thing
 	list   []*model.Thing
+	has    map[Ino]string // the bytes that files have here
 	done   []*frozen
 }
 
@@ -339,21 +340,14 @@ func (c *cutting) describe(th *model.Thing, ino Ino) {
 		th.Attrs[model.AttrMtime] = string(binary.BigEndian.AppendUint64(nil, uint64(r.Mtime)))
 		th.Reset = th.Reset || w.Touched
 	}
-	switch r.Kind {
-	case model.Symlink:
-		th.Content = r.Target
-	case model.File:
-		th.Content = content.Content{}.Encode()
-		if r.Shown != nil {
-			th.Content = r.Shown.Content
-		}
-		if x := c.ready[ino]; x != nil && !x.stale {
-			th.Content, th.Mtime, th.Edited = x.content, x.mtime, true
-			if w.Touched {
-				th.Mtime = r.Mtime
-			}
+	th.Content = c.t.Content(ino)
+	if x := c.ready[ino]; r.Kind == model.File && x != nil && !x.stale {
+		th.Content, th.Mtime, th.Edited = x.content, x.mtime, true
+		if w.Touched {
+			th.Mtime = r.Mtime
 		}
 	}
+	c.has[ino] = th.Content
 }
 
 // hasMtime tells whether a directory's mtime was set explicitly before: then it
@@ -376,15 +370,15 @@ func (c *cutting) finish(s selection) {
 			continue
 		}
 		want := t.Wanted(ino)
-		if r.Kind == model.File && want.Dot != (model.Dot{}) && (want.Content == th.Content || th.Edited) {
+		same := r.Kind == model.File && want.Dot != (model.Dot{}) && want.Content == c.has[ino]
+		if same {
 			c.shown(ino, r, x, want)
-			if ok && !w.Ours { // a new file without bytes of its own
-				t.SetBytes(ino, nil)
-			}
 		}
 		if ok && w.Ours {
-			later := w.Written && (x == nil || !x.stale && (w.Gen > x.gen || r.Nlink > 0 && want.Content != x.content))
+			later := w.Written && (x == nil || !x.stale && (w.Gen > x.gen || r.Nlink > 0 && !same))
 			afterCut(t, ino, w, later)
+		} else if same {
+			t.SetBytes(ino, nil)
 		}
 	}
 	for k := range s.names {
@@ -414,9 +408,6 @@ func afterCut(t *index.Tx, ino Ino, w index.Bytes, later bool) {
 		return
 	}
 	t.SetBytes(ino, nil)
-	if r := t.Row(ino); r != nil && r.Kind == model.File && r.Shown != nil && r.Node != nil && r.Node.Live() {
-		t.Want(ino)
-	}
 }
 
 // agree drops the drift of a name that was cut.

@@ -170,6 +170,7 @@ func (f *Folder) update(fn func(t *index.Tx) error) error {
 // commit ends a transaction. A failure stops the folder: what is in memory may
 // be ahead of the rows.
 func (f *Folder) commit(t *index.Tx) ([]Flip, error) {
+	f.letGo(t)
 	flips := t.Flips()
 	for _, ino := range t.Fresh() {
 		f.wants.add(ino)
@@ -191,7 +192,6 @@ func (f *Folder) commit(t *index.Tx) ([]Flip, error) {
 	case f.dirty <- struct{}{}:
 	default:
 	}
-	f.settleOrphans(flips)
 	out := make([]Flip, len(flips))
 	for i, x := range flips {
 		out[i] = Flip(x)
@@ -297,33 +297,19 @@ func (f *Folder) dropOrphan(ino Ino) {
 	}
 }
 
-// settleOrphans deletes what has lost its last name, unless somebody holds it.
-func (f *Folder) settleOrphans(flips []index.Flip) {
-	var gone []Ino
-	f.mu.Lock()
-	for _, x := range flips {
-		if x.Old != 0 && f.isOrphan(x.Old) {
-			if f.held[x.Old] > 0 {
-				f.orphans[x.Old] = true
-			} else {
-				gone = append(gone, x.Old)
-			}
+// letGo deletes what has lost its last name, unless somebody holds it.
+func (f *Folder) letGo(t *index.Tx) {
+	for _, ino := range t.Lost() {
+		f.mu.Lock()
+		held := f.held[ino] > 0
+		if held {
+			f.orphans[ino] = true
+		}
+		f.mu.Unlock()
+		if held {
+			t.Orphan(ino)
+		} else {
+			t.DropOrphan(ino)
 		}
 	}
-	f.mu.Unlock()
-	if len(gone) == 0 {
-		return
-	}
-	t := f.ix.Begin()
-	for _, ino := range gone {
-		t.DropOrphan(ino)
-	}
-	if err := t.Commit(); err != nil {
-		f.log.Error("delete unlinked inodes", "err", err)
-	}
-}
-
-func (f *Folder) isOrphan(ino Ino) bool {
-	r, err := f.ix.Attr(ino)
-	return err == nil && r.Kind != model.Dir && r.Nlink == 0
 }

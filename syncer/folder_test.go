@@ -397,7 +397,7 @@ func (w *world) settle() {
 	for _, p := range w.peers {
 		p.must(p.Cut(context.Background()))
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(5 * time.Second)
 	for {
 		same := true
 		for _, p := range w.peers {

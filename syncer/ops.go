@@ -328,24 +328,6 @@ func (f *Folder) detach(t *index.Tx, dir Ino, name string, now int64) {
 	r := t.Row(ino)
 	r.Ctime = now
 	t.Changed(ino)
-	f.loose(t, ino, r)
-}
-
-// loose lets an inode go that may have lost its last name.
-func (f *Folder) loose(t *index.Tx, ino Ino, r *index.Row) {
-	if r.Kind == model.Dir && r.Parent != 0 || r.Kind != model.Dir && r.Nlink > 0 {
-		return
-	}
-	t.Orphan(ino)
-	f.mu.Lock()
-	held := f.held[ino] > 0
-	if held {
-		f.orphans[ino] = true
-	}
-	f.mu.Unlock()
-	if !held {
-		t.DropOrphan(ino)
-	}
 }
 
 // Rename moves a name, over what is there if that may be replaced.
@@ -537,8 +519,12 @@ func (f *Folder) Dirty(ino Ino, d DirtyState) error {
 // Clean tells that an inode has no bytes of its own after all.
 func (f *Folder) Clean(ino Ino) error {
 	return f.update(func(t *index.Tx) error {
-		if w, ok := t.Bytes(ino); ok && w.Ours {
-			afterCut(t, ino, w, false)
+		w, ok := t.Bytes(ino)
+		switch {
+		case ok && w.Ours && (w.Attrs || w.Touched):
+			t.SetBytes(ino, &index.Bytes{Ours: true, Base: w.Base, Attrs: w.Attrs, Touched: w.Touched})
+		case ok && w.Ours:
+			t.SetBytes(ino, nil)
 		}
 		return t.Err()
 	})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"sync"
 
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/blocks/chunker"
@@ -44,8 +45,21 @@ type cutter struct {
 	data int64 // the cells from pos up to here are known not to be holes
 	skip int   // bytes of the chunk that was returned last
 	buf  []byte
-	lo   int // buf[lo:] is what has been read from pos on, up to the end of a cell
-	read int64
+
+	pooled *[]byte // where buf is from
+	lo     int     // buf[lo:] is what has been read from pos on, up to the end of a cell
+	read   int64
+}
+
+// buffers are those of cutters: many small files are cut one after the other.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, bufferMax); return &b }}
+
+// release gives the buffer back; the cutter is not used again.
+func (c *cutter) release() {
+	if c.pooled != nil {
+		buffers.Put(c.pooled)
+		c.pooled, c.buf = nil, nil
+	}
 }
 
 // restart continues at the boundary pos. If pos is inside a cell, that cell is
@@ -175,7 +189,8 @@ func (c *cutter) fill(ctx context.Context, to int64) error {
 	}
 	n := int(to - have)
 	if cap(c.buf) == 0 {
-		c.buf = make([]byte, 0, bufferMax)
+		c.pooled = buffers.Get().(*[]byte)
+		c.buf = (*c.pooled)[:0]
 	}
 	if len(c.buf)+n > cap(c.buf) {
 		c.buf = append(c.buf[:0], c.buf[c.lo:]...)

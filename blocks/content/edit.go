@@ -45,6 +45,7 @@ func edit(ctx context.Context, st Store, seed chunker.Seed, base Content, dirty 
 		cut:   newCutter(seed, base.Cut, src, size),
 		w:     newWriter(ctx, st),
 	}
+	defer e.cut.release()
 	defer e.w.wait()
 	e.cut.zeros = e.zeros
 	if size != base.Size {

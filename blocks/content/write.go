@@ -70,6 +70,7 @@ func write(ctx context.Context, st Store, seed chunker.Seed, cut Cut, src io.Rea
 		return single(ctx, st, cut, p)
 	}
 	c := newCutter(seed, cut, src, size)
+	defer c.release()
 	c.eager = size
 	w := newWriter(ctx, st)
 	defer w.wait()

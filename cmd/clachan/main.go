@@ -16,7 +16,7 @@ import (
 
 // memoryLimit is what the heap is kept below where GOMEMLIMIT says nothing:
 // a shared folder is a guest on the machine.
-const memoryLimit = 256 << 20
+const memoryLimit = 208 << 20
 
 func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/clachanfs/clachan/syncer/model"
 )
@@ -36,6 +37,7 @@ func (ix *Index) Check(report func(error)) error {
 			c.dir(id)
 		}
 	}
+	c.drift()
 	return errors.Join(err, c.tree(), t.Err())
 }
 
@@ -150,18 +152,83 @@ func (c *check) dir(id model.ID) {
 	}
 }
 
-// stale tells whether a file shows old bytes though nothing is to be done for it.
-func (c *check) stale(ino Ino, r *Row) bool {
-	_, drift := c.t.Bytes(ino)
-	return r.Kind == model.File && r.Shown != nil && !drift && c.t.Wanted(ino).Content != r.Shown.Content
+// inode compares what an inode shows with what its node says. What is changed
+// here, or is not here yet, may differ.
+func (c *check) inode(ino Ino, r *Row, fault func(string, ...any)) {
+	w, drift := c.t.Bytes(ino)
+	attrs, v := c.t.attrsOf(r), c.t.Wanted(ino)
+	if val := attrs[model.AttrMode].Val; val != "" && !w.Attrs && r.ID != model.RootID &&
+		val != string(binary.BigEndian.AppendUint16(nil, uint16(r.Mode&0o777))) {
+		fault("has mode %o, not what its node says", r.Mode)
+	}
+	if attrs != nil && !w.Attrs {
+		c.xattrs(ino, attrs, fault)
+	}
+	switch {
+	case !r.ID.IsZero() && c.t.Ino(r.ID) != ino:
+		fault("shows node %v, which has inode %d", r.ID, c.t.Ino(r.ID))
+	case r.Kind == model.Dir || drift && w.Ours:
+	case v.Dot == (model.Dot{}):
+		if drift {
+			fault("waits for bytes that nobody has written")
+		}
+	case r.Shown != nil && !drift:
+		fault("shows version %v, which is not wanted any more", r.Shown.Orig)
+	case r.Shown == nil && drift && r.Nlink > 0:
+		fault("is shown though its bytes are not here")
+	case r.Shown == nil && r.Mtime != v.Mtime:
+		fault("has mtime %d, its version %d", r.Mtime, v.Mtime)
+	}
 }
 
-// otherMode tells whether an inode has another mode than its node, though
-// nothing is to be done for it.
-func (c *check) otherMode(ino Ino, r *Row) bool {
-	w, _ := c.t.Bytes(ino)
-	val, ok := r.attr(model.AttrMode)
-	return ok && !w.Attrs && r.ID != model.RootID && val != string(binary.BigEndian.AppendUint16(nil, uint16(r.Mode&0o777)))
+func (c *check) xattrs(ino Ino, attrs map[string]model.Attr, fault func(string, ...any)) {
+	want := map[string]string{}
+	for tag, a := range attrs {
+		if strings.HasPrefix(tag, model.XattrTag+"user.") && a.Val != "" {
+			want[tag[1:]] = a.Val[1:]
+		}
+	}
+	for name, val := range c.t.Xattrs(ino) {
+		if !strings.HasPrefix(name, "user.") {
+			continue
+		}
+		if was, ok := want[name]; !ok || was != string(val) {
+			fault("has attribute %s = %q, by its node %q", name, val, was)
+		}
+		delete(want, name)
+	}
+	for name := range want {
+		fault("lacks attribute %s", name)
+	}
+}
+
+// drift checks that something is to be done for every difference.
+func (c *check) drift() {
+	for ino, w := range c.ix.bytes {
+		switch r := c.t.Row(ino); {
+		case r == nil:
+			c.report(fmt.Errorf("inode %d is to be cut or fetched, but is not there", ino))
+		case w.Ours && r.Kind != model.Dir && r.Nlink == 0 && !c.ix.orphans[ino]:
+			c.report(fmt.Errorf("inode %d is to be cut, but has no name", ino))
+		case !w.Ours && c.t.Wanted(ino).Dot == (model.Dot{}):
+			c.report(fmt.Errorf("inode %d waits for bytes that nobody has written", ino))
+		}
+	}
+	for k, y := range c.ix.names {
+		if y.Ours {
+			continue
+		}
+		e, ok := c.t.Entry(k.dir, k.name)
+		switch target := c.t.Ino(y.View); {
+		case ok && !e.Kind.Replicates():
+		case y.View.IsZero() && !ok:
+			c.report(fmt.Errorf("directory %d: %q waits to go, but is not there", k.dir, k.name))
+		case y.View.IsZero() && (e.Kind != model.Dir || c.t.Empty(e.Ino)):
+			c.report(fmt.Errorf("directory %d: %q waits to go for nothing", k.dir, k.name))
+		case !y.View.IsZero() && (target == 0 || c.t.ready(target)):
+			c.report(fmt.Errorf("directory %d: %q waits for what is here", k.dir, k.name))
+		}
+	}
 }
 
 // tree checks what the tree says of itself: names lead to inodes, inodes count
@@ -180,12 +247,12 @@ func (c *check) tree() error {
 			c.report(fmt.Errorf("directory %d: %q leads to inode %d, which is not there", dir, name, e.Ino))
 		case r.Kind != e.Kind:
 			c.report(fmt.Errorf("directory %d: %q has kind %d, its inode %d", dir, name, e.Kind, r.Kind))
-		case c.otherMode(e.Ino, r):
-			c.report(fmt.Errorf("directory %d: %q has mode %o, not what its node says", dir, name, r.Mode))
-		case c.stale(e.Ino, r):
-			c.report(fmt.Errorf("directory %d: %q shows version %v, which is not wanted any more", dir, name, r.Shown.Orig))
 		case r.Kind == model.Dir && r.Parent != dir:
 			c.report(fmt.Errorf("directory %d says that it is in %d, not in %d", e.Ino, r.Parent, dir))
+		default:
+			c.inode(e.Ino, r, func(format string, args ...any) {
+				c.report(fmt.Errorf("directory %d: %q (inode %d) %s", dir, name, e.Ino, fmt.Sprintf(format, args...)))
+			})
 		}
 		return nil
 	})

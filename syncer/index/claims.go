@@ -16,9 +16,8 @@ type settling struct {
 // A touch is a node as the view has it: what its claims are measured against.
 type touch struct {
 	claims []*model.Entry
-	hist   []model.Loc    // of a directory
-	main   *model.Version // of a file: what it showed
-	attrs  map[string]model.Attr
+	hist   []model.Loc // of a directory
+	mtime  string      // of a directory: as others set it
 }
 
 func newSettling() settling { return settling{touched: map[model.ID]*touch{}} }
@@ -42,14 +41,15 @@ func (t *Tx) touch(id model.ID) {
 		return
 	}
 	tc.claims = t.claims(id)
-	if n := r.Node; n != nil && (n.Live() || n.Kind == model.Dir) {
-		tc.attrs = map[string]model.Attr{}
-		for k, a := range n.Attrs {
-			tc.attrs[k] = a
-		}
+	if r.Kind == model.Dir {
 		tc.hist = slices.Clone(t.hist(id))
-		if s := n.Shown(); len(s) > 0 && n.Kind == model.File {
-			tc.main = &s[0]
+		tc.mtime, _ = r.attr(model.AttrMtime)
+	} else if r.Nlink > 0 {
+		t.freeze(t.Ino(id), r)
+	}
+	for _, e := range tc.claims {
+		if a := t.rowOf(e.Node()); e.Extra && a != nil && a.Nlink > 0 {
+			t.freeze(t.Ino(e.Node()), a)
 		}
 	}
 	if !r.Of.IsZero() {
@@ -101,12 +101,22 @@ func (t *Tx) claims(id model.ID) []*model.Entry {
 	return t.rowOf(id).Node.Claims(t.ix.fold, t.loc, t.alive, t.Origin)
 }
 
-// settle brings the view up to date with the nodes touched.
+// settle brings the view and the tree up to date with the nodes touched.
 func (t *Tx) settle() {
-	v := &t.view
-	if len(v.touched) == 0 || t.err != nil {
-		return
+	for t.err == nil && len(t.view.touched)+len(t.suspects) > 0 {
+		var ns names
+		if len(t.view.touched) > 0 {
+			ns = t.settleView()
+		}
+		t.followAll()
+		t.showAll(ns)
 	}
+}
+
+// settleView brings the view up to date, and returns the names that may have
+// changed.
+func (t *Tx) settleView() names {
+	v := &t.view
 	t.settlePlaces()
 	groups := map[group]map[model.ID]bool{}
 	now := map[model.ID][]*model.Entry{}
@@ -131,13 +141,19 @@ func (t *Tx) settle() {
 			groups[g][id] = true
 		}
 	}
-	names := t.decide(groups, now)
+	ns := t.decide(groups, now)
 	touched := v.touched
 	t.view = newSettling()
 	for id, tc := range touched {
-		t.retarget(id, tc)
+		t.followTime(id, tc)
+		t.suspect(t.Ino(id), true)
+		for _, e := range slices.Concat(tc.claims, now[id]) {
+			if e.Extra {
+				t.suspect(t.Ino(e.Node()), true)
+			}
+		}
 	}
-	t.showAll(names)
+	return ns
 }
 
 // settlePlaces decides anew where directories are that moved, or whose move was

@@ -33,6 +33,7 @@ type Row struct {
 	OfOrig   model.Dot
 	Shown    *Shown // what a file shows, if not the node's winning version
 	Target   string // of an unborn symlink
+	Xattrs   bool   // there are x rows, or were
 	Node     *model.Node
 }
 
@@ -80,6 +81,7 @@ const (
 	flagNode
 	flagAtime
 	flagOwner
+	flagXattrs
 )
 
 func (r *Row) encode(e *enc) []byte {
@@ -96,6 +98,7 @@ func (r *Row) encode(e *enc) []byte {
 	set(r.Target != "", flagTarget)
 	set(r.Node != nil, flagNode)
 	set(r.Atime != r.Mtime, flagAtime)
+	set(r.Xattrs, flagXattrs)
 	set(r.UID != 0 || r.GID != 0 || r.Rdev != 0, flagOwner)
 	e.b = append(e.b, byte(r.Kind), byte(flags))
 	e.u(uint64(r.Mode))
@@ -309,6 +312,7 @@ func decodeRow(b []byte, d *dec, node bool) (*Row, error) {
 	}
 	r := &Row{ID: d.id16(), Kind: model.Kind(d.byte())}
 	flags := d.byte()
+	r.Xattrs = flags&flagXattrs != 0
 	r.Mode = uint32(d.u())
 	r.Nlink = uint32(d.u())
 	r.Size = int64(d.u())

@@ -75,22 +75,19 @@ func (t *Tx) alias(e *model.Entry) {
 	ino := t.Ino(id)
 	r := t.rowOf(id)
 	if r == nil {
-		r = &Row{ID: id, Kind: e.Kind}
+		r = &Row{ID: id, Kind: e.Kind, Mode: of.Mode}
 		ino = t.Allocate(r)
 		t.bindID(id, ino)
 	}
 	if r.Of == e.ID && r.OfOrig == e.Orig && r.Nlink > 0 {
 		return
 	}
-	now := t.now()
 	r.Of, r.OfOrig = e.ID, e.Orig
-	if r.Nlink == 0 {
+	if r.Nlink == 0 && !t.ix.orphans[ino] {
+		now := t.now()
 		r.UID, r.GID = of.UID, of.GID
-		t.likeMain(id, t.Ino(e.ID), of)
 		r.Ctime, r.Btime, r.Shown = now, now, nil
-		if _, staged := t.Bytes(ino); !staged {
-			t.want(ino, r)
-		}
 	}
+	t.suspect(ino, true)
 	t.Changed(ino)
 }

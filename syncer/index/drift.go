@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/clachanfs/clachan/blocks/content"
@@ -12,19 +11,6 @@ import (
 )
 
 func (t *Tx) now() int64 { return time.Now().UnixNano() }
-
-// want asks for the bytes of the version that a file is to show.
-func (t *Tx) want(ino Ino, r *Row) {
-	if r.Kind != model.File {
-		t.describe(r, t.Wanted(ino).Content, t.Wanted(ino).Mtime)
-		return
-	}
-	t.SetBytes(ino, &Bytes{})
-	t.fresh = append(t.fresh, ino)
-}
-
-// Want asks for the bytes of the version that an inode is to show.
-func (t *Tx) Want(ino Ino) { t.want(ino, t.Row(ino)) }
 
 // Show makes the tree follow the view under a name, if its drift is not ours.
 func (t *Tx) Show(dir Ino, name string, id model.ID) {
@@ -61,155 +47,6 @@ func (t *Tx) Wanted(ino Ino) model.Version {
 		}
 	}
 	return model.Version{}
-}
-
-// describe gives a row what its content says.
-func (t *Tx) describe(r *Row, c string, mtime int64) {
-	if r.Kind == model.Symlink {
-		r.Size, r.Alloc = int64(len(c)), 0
-	} else if v, err := content.Decode(c); err == nil {
-		r.Size = v.Size
-	} else {
-		t.fail(err)
-	}
-	r.Mtime, r.Ctime = mtime, t.now()
-	r.Atime = max(r.Atime, mtime)
-}
-
-// retarget lets a node's row follow its replicated part: attributes at once,
-// bytes when they are here.
-func (t *Tx) retarget(id model.ID, was *touch) {
-	ino := t.Ino(id)
-	r := t.rowOf(id)
-	if r == nil || r.Node == nil {
-		return
-	}
-	t.followAttrs(ino, r, was)
-	if r.Kind == model.Dir {
-		return
-	}
-	if !r.Node.Live() {
-		if w, ok := t.Bytes(ino); ok && !w.Ours {
-			t.SetBytes(ino, nil)
-		}
-		return
-	}
-	shown := r.Node.Shown()
-	for _, h := range shown[1:] {
-		t.likeMain(model.ForkID(id, h.Orig), ino, r)
-	}
-	main := shown[0]
-	w, drift := t.Bytes(ino)
-	switch {
-	case r.Kind == model.Symlink:
-		t.describe(r, main.Content, main.Mtime)
-	case r.Shown == nil && was.main == nil || r.Nlink == 0 && (!drift || !w.Ours): // not shown yet
-		if !drift || !w.Ours {
-			t.want(ino, r)
-		}
-		return
-	case r.Shown == nil && was.main.Content == main.Content, r.Shown != nil && r.Shown.Content == main.Content:
-		r.Shown = nil
-		if drift && !w.Ours {
-			t.SetBytes(ino, nil)
-		}
-		if r.Mtime != main.Mtime && !(drift && w.Ours) {
-			r.Mtime, r.Ctime = main.Mtime, t.now()
-			t.flips = append(t.flips, Flip{Content: ino})
-		}
-	default:
-		if r.Shown == nil {
-			r.Shown = &Shown{Orig: was.main.Orig, Content: was.main.Content, Mtime: was.main.Mtime}
-		}
-		if !drift || !w.Ours {
-			t.want(ino, r)
-		}
-	}
-	t.Changed(ino)
-}
-
-// followAttrs shows replicated attributes that changed, but for those that were
-// changed here too and are to be cut.
-func (t *Tx) followAttrs(ino Ino, r *Row, was *touch) {
-	if w, ok := t.Bytes(ino); ok && w.Ours && w.Attrs {
-		return
-	}
-	changed := false
-	for name, a := range r.Node.Attrs {
-		if was.attrs[name] == a {
-			continue
-		}
-		changed = true
-		switch {
-		case name == model.AttrMode && len(a.Val) == 2:
-			r.Mode = r.Mode&^0o777 | uint32(binary.BigEndian.Uint16([]byte(a.Val)))&0o777
-		case name == model.AttrMtime && len(a.Val) == 8 && r.Kind == model.Dir:
-			r.Mtime = int64(binary.BigEndian.Uint64([]byte(a.Val)))
-		case strings.HasPrefix(name, model.XattrTag+"user."):
-			if a.Val == "" {
-				t.SetXattr(ino, name[1:], nil)
-			} else {
-				t.SetXattr(ino, name[1:], []byte(a.Val[1:]))
-			}
-		}
-	}
-	if changed {
-		if r.Ctime = t.now(); r.Btime == 0 {
-			r.Btime = r.Ctime
-		}
-		t.Changed(ino)
-		t.flips = append(t.flips, Flip{Content: ino})
-	}
-}
-
-// resetAttrs shows the replicated attributes, whatever was changed here.
-func (t *Tx) resetAttrs(ino Ino, r *Row) {
-	for name := range t.Xattrs(ino) {
-		if strings.HasPrefix(name, "user.") {
-			t.SetXattr(ino, name, nil)
-		}
-	}
-	t.followAttrs(ino, r, &touch{})
-}
-
-// likeMain gives a further version of a file the file's attributes.
-func (t *Tx) likeMain(fork model.ID, ino Ino, main *Row) {
-	a := t.Ino(fork)
-	r := t.rowOf(fork)
-	if r == nil || r.Of != main.ID || r.Node != nil && r.Node.Live() {
-		return
-	}
-	if w, ok := t.Bytes(a); ok && w.Ours && w.Attrs {
-		return
-	}
-	was, now := t.Xattrs(a), t.Xattrs(ino)
-	for name := range was {
-		if _, ok := now[name]; !ok && strings.HasPrefix(name, "user.") {
-			t.SetXattr(a, name, nil)
-		}
-	}
-	for name, val := range now {
-		if strings.HasPrefix(name, "user.") {
-			t.SetXattr(a, name, val)
-		}
-	}
-	if r.Mode != main.Mode {
-		r.Mode = main.Mode
-		t.Changed(a)
-		t.flips = append(t.flips, Flip{Content: a})
-	}
-}
-
-// Attrs returns the attributes that a file shows and that replicate.
-func (t *Tx) Attrs(ino Ino) map[string]string {
-	r := t.Row(ino)
-	m := map[string]string{model.AttrMode: string(binary.BigEndian.AppendUint16(nil, uint16(r.Mode&0o777)))}
-	for name, val := range t.Xattrs(ino) {
-		if strings.HasPrefix(name, "user.") {
-			m[model.XattrTag+name] = "=" + string(val)
-		}
-	}
-	return m
 }
 
 // showAll makes the tree follow the view under the names: directories leave
@@ -269,7 +106,7 @@ func (t *Tx) show(dir Ino, name string, id model.ID) {
 	}
 	var target Ino
 	if !id.IsZero() {
-		target = t.Ino(id)
+		target = t.arriving(id)
 	}
 	e, ok := t.Entry(dir, name)
 	var seen model.ID
@@ -299,6 +136,17 @@ func (t *Tx) show(dir Ino, name string, id model.ID) {
 		t.SetDrift(dir, name, nil)
 		t.flip(dir, name, target)
 	}
+}
+
+// arriving is the inode under which a node comes into the tree: not one that
+// was unlinked and is open.
+func (t *Tx) arriving(id model.ID) Ino {
+	ino := t.Ino(id)
+	if r := t.Row(ino); r != nil && r.Nlink == 0 && t.ix.orphans[ino] {
+		ino = t.replace(ino, nil)
+		t.follow(ino, true)
+	}
+	return ino
 }
 
 func (t *Tx) staged(ino Ino) bool {
@@ -332,9 +180,6 @@ func (t *Tx) flip(dir Ino, name string, target Ino) {
 		}
 		t.Changed(dir)
 	}
-	if r := t.Row(old); old != 0 && r != nil && r.Kind != model.Dir && r.Nlink == 0 {
-		t.Orphan(old)
-	}
 	t.flips = append(t.flips, Flip{Dir: dir, Name: name, Old: old, New: target})
 }
 
@@ -344,6 +189,25 @@ func (r *Row) attr(name string) (string, bool) {
 	}
 	a, ok := r.Node.Attrs[name]
 	return a.Val, ok && a.Val != ""
+}
+
+// Content is what the tree has in a file or symlink, not cut bytes aside.
+func (t *Tx) Content(ino Ino) string {
+	r := t.Row(ino)
+	v := t.Wanted(ino)
+	switch {
+	case r.Kind == model.Dir:
+		return ""
+	case r.Kind == model.Symlink && v.Content != "":
+		return v.Content
+	case r.Kind == model.Symlink:
+		return r.Target
+	case r.Shown != nil:
+		return r.Shown.Content
+	case v.Dot != (model.Dot{}):
+		return v.Content
+	}
+	return content.Content{}.Encode()
 }
 
 // ShownOrig is the version whose bytes an inode shows; zero: never committed.
@@ -369,13 +233,10 @@ func (t *Tx) Publish(ino Ino, orig model.Dot, alloc int64, busy func(Ino) bool) 
 	w, drift := t.Bytes(ino)
 	v := t.Wanted(ino)
 	if r == nil || !drift || w.Ours || v.Orig != orig || v.Dot == (model.Dot{}) {
-		if drift && !w.Ours && v.Dot == (model.Dot{}) {
-			t.SetBytes(ino, nil)
-		}
 		return false
 	}
 	at := t.shownNames(ino)
-	if r.Nlink > 0 && busy(ino) {
+	if busy(ino) {
 		if len(at) != int(r.Nlink) {
 			return false // moved here and not cut yet: after the cut
 		}
@@ -384,8 +245,8 @@ func (t *Tx) Publish(ino Ino, orig model.Dot, alloc int64, busy func(Ino) bool) 
 	} else if r.Nlink > 0 {
 		t.flips = append(t.flips, Flip{Content: ino})
 	}
-	t.SetBytes(ino, nil)
-	t.describe(r, v.Content, v.Mtime)
+	t.setBytes(ino, nil)
+	t.describe(ino, r, v.Content, v.Mtime)
 	r.Shown, r.Alloc = nil, alloc
 	if r.Btime == 0 {
 		r.Btime = r.Ctime
@@ -432,22 +293,29 @@ func (t *Tx) shownNames(ino Ino) []nameKey {
 	return out
 }
 
-// replace gives the node of an open inode another, under the same names.
+// replace gives the node of an inode that is open another, under the same names.
 func (t *Tx) replace(ino Ino, at []nameKey) Ino {
 	old := t.Row(ino)
+	t.freeze(ino, old)
 	r := *old
 	r.Nlink, r.Shown = 0, nil
 	fresh := t.Allocate(&r)
 	t.bindID(r.ID, fresh)
-	for name, val := range t.Xattrs(ino) {
-		t.SetXattr(fresh, name, val)
+	if r.Xattrs {
+		for name, val := range t.Xattrs(ino) {
+			t.SetXattr(fresh, name, val)
+		}
 	}
-	t.SetBytes(ino, nil)
+	if t.ix.Wants(ino) {
+		t.setBytes(ino, nil)
+	}
 	old.ID, old.Node, old.Of, old.OfOrig = model.ID{}, nil, model.ID{}, model.Dot{}
 	t.Changed(ino)
 	for _, k := range at {
 		t.flip(k.dir, k.name, fresh)
 	}
+	t.suspect(fresh, false)
+	t.lose(ino)
 	return fresh
 }
 

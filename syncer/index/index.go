@@ -30,6 +30,7 @@ type Index struct {
 	names   map[nameKey]Drift // the y rows
 	bytes   map[Ino]Bytes     // the w rows
 	undone  map[model.ID]bool // the u rows
+	orphans map[Ino]bool      // the o rows
 	owner   [2]uint32         // uid and gid of what others make
 	seal    model.Seal
 }
@@ -57,7 +58,7 @@ type nameKey struct {
 // uid and gid own what others make.
 func Open(db *pebble.DB, folder, uid, gid uint32) (*Index, error) {
 	ix := &Index{db: db, keys: keys{folder: folder}, fold: model.Bytes, owner: [2]uint32{uid, gid},
-		names: map[nameKey]Drift{}, bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}}
+		names: map[nameKey]Drift{}, bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
 	for _, step := range []func() error{ix.openMeta, ix.openReplicas, ix.openDrift, ix.dropOrphans} {
 		if err := step(); err != nil {
@@ -163,16 +164,15 @@ func (ix *Index) openDrift() error {
 
 // dropOrphans deletes what was unlinked and open when the last run ended.
 func (ix *Index) dropOrphans() error {
-	var inos []Ino
 	err := ix.scan(ix.keys.table(tableOrphan), func(k, _ []byte) error {
-		inos = append(inos, Ino(binary.BigEndian.Uint64(k[5:])))
+		ix.orphans[Ino(binary.BigEndian.Uint64(k[5:]))] = true
 		return nil
 	})
-	if err != nil || len(inos) == 0 {
+	if err != nil || len(ix.orphans) == 0 {
 		return err
 	}
 	t := ix.Begin()
-	for _, ino := range inos {
+	for ino := range ix.orphans {
 		t.DropOrphan(ino)
 	}
 	return t.Commit()

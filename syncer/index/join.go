@@ -82,6 +82,8 @@ func (c Cut) Bind(th *model.Thing, id model.ID) {
 	ino := Ino(th.Ino)
 	r := t.Row(ino)
 	t.touch(id)
+	t.freeze(ino, r)
+	t.suspect(ino, true)
 	if old := t.Ino(id); old != 0 && old != ino {
 		o := t.Row(old)
 		r.Node, r.Of, r.OfOrig, r.Kids, r.Crowd, r.Eff = o.Node, o.Of, o.OfOrig, o.Kids, o.Crowd, o.Eff
@@ -146,11 +148,8 @@ func (t *Tx) rehome(old, ino Ino) {
 // number goes on to name it in the rows of what was in it.
 func (c Cut) strip(ino Ino, r *Row) {
 	t := c.Tx
-	if r.Shown == nil && r.Node != nil && r.Kind == model.File {
-		if v, ok := r.Node.Best(); ok {
-			r.Shown = &Shown{v.Orig, v.Content, v.Mtime}
-		}
-	}
+	t.freeze(ino, r)
+	t.suspect(ino, false)
 	r.Node, r.Of, r.OfOrig = nil, model.ID{}, model.Dot{}
 	t.Changed(ino)
 	if r.Kind == model.Dir {
@@ -158,9 +157,7 @@ func (c Cut) strip(ino Ino, r *Row) {
 		return
 	}
 	r.ID = model.ID{}
-	if r.Nlink == 0 {
-		t.Orphan(ino)
-	}
+	t.lose(ino)
 }
 
 // Swap implements model.Tree: the replicated parts of two files change places.
@@ -175,10 +172,9 @@ func (c Cut) Swap(th *model.Thing, id model.ID) {
 	if !ra.ID.IsZero() {
 		t.touch(ra.ID)
 	}
-	if rb.Shown == nil && rb.Node != nil && rb.Kind == model.File { // who has it open goes on reading it
-		if s := rb.Node.Shown(); len(s) > 0 {
-			rb.Shown = &Shown{s[0].Orig, s[0].Content, s[0].Mtime}
-		}
+	for _, ino := range []Ino{a, b} { // who has it open goes on reading it
+		t.freeze(ino, t.Row(ino))
+		t.suspect(ino, false)
 	}
 	ra.ID, rb.ID = rb.ID, ra.ID
 	ra.Node, rb.Node = rb.Node, ra.Node
@@ -195,10 +191,8 @@ func (c Cut) Swap(th *model.Thing, id model.ID) {
 	}
 	for _, ino := range []Ino{a, b} { // what was wanted is no longer, for this inode
 		if w, ok := t.Bytes(ino); ok && !w.Ours {
-			t.SetBytes(ino, nil)
+			t.setBytes(ino, nil)
 		}
-	}
-	if rb.ID.IsZero() && rb.Nlink == 0 {
-		t.Orphan(b)
+		t.lose(ino)
 	}
 }

@@ -27,6 +27,10 @@ type Tx struct {
 	owed   []Ino           // directories in which a join left something to be cut
 	author *model.Author   // of the cut in the making
 	placed map[Ino]nameKey // where this Tx has put directories
+	lost   []Ino           // may have no name any more
+	// suspects are inodes whose rows may not be what their nodes say; those
+	// whose node has changed are true.
+	suspects map[Ino]bool
 }
 
 // A Flip is a change of the tree that comes from the view.
@@ -40,7 +44,7 @@ type Flip struct {
 // Begin starts a transaction; the caller holds the apply lock to its end.
 func (ix *Index) Begin() *Tx {
 	return &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{},
-		inos: map[model.ID]Ino{}, view: newSettling(), placed: map[Ino]nameKey{}}
+		inos: map[model.ID]Ino{}, view: newSettling(), placed: map[Ino]nameKey{}, suspects: map[Ino]bool{}}
 }
 
 // Abort drops the transaction. Only one that has changed nothing may be
@@ -253,13 +257,14 @@ func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
 	}
 	t.fail(t.b.Set(t.ix.keys.entry(tableEntry, dir, name), Entry{ino, r.Kind}.encode(), nil))
 	r.Parent = dir
+	t.setOrphan(ino, false)
 	if r.Kind == model.Dir {
 		t.placed[ino] = nameKey{dir, name}
 		t.count(dir, 1)
 	} else {
 		r.Nlink++
 		if r.Nlink == 1 {
-			t.fail(t.b.Delete(t.ix.keys.orphan(ino), nil))
+			t.suspect(ino, false)
 		}
 	}
 	t.Changed(ino)
@@ -281,9 +286,14 @@ func (t *Tx) RemoveEntry(dir Ino, name string) (Ino, bool) {
 		t.count(dir, -1)
 		if at, moved := t.placed[e.Ino]; !moved && r.Parent == dir || at == (nameKey{dir, name}) {
 			r.Parent = 0
+			t.lose(e.Ino)
 			delete(t.placed, e.Ino)
 		}
 	} else if r.Nlink > 0 {
+		if r.Nlink == 1 {
+			t.freeze(e.Ino, r)
+			t.lose(e.Ino)
+		}
 		r.Nlink--
 	}
 	t.Changed(e.Ino)
@@ -299,29 +309,41 @@ func (t *Tx) count(dir Ino, d int) {
 
 // Orphan remembers that an inode without a name is to be deleted once nobody
 // holds it.
-func (t *Tx) Orphan(ino Ino) { t.fail(t.b.Set(t.ix.keys.orphan(ino), nil, nil)) }
+func (t *Tx) Orphan(ino Ino) { t.setOrphan(ino, true) }
+
+func (t *Tx) setOrphan(ino Ino, on bool) {
+	switch {
+	case on == t.ix.orphans[ino]:
+	case on:
+		t.ix.orphans[ino] = true
+		t.fail(t.b.Set(t.ix.keys.orphan(ino), nil, nil))
+	default:
+		delete(t.ix.orphans, ino)
+		t.fail(t.b.Delete(t.ix.keys.orphan(ino), nil))
+	}
+}
 
 // DropOrphan deletes an inode without names: all of it if it shows no node,
 // else only what is local.
 func (t *Tx) DropOrphan(ino Ino) {
-	t.fail(t.b.Delete(t.ix.keys.orphan(ino), nil))
+	t.setOrphan(ino, false)
 	r := t.Row(ino)
 	if r == nil || r.Kind != model.Dir && r.Nlink > 0 || r.Kind == model.Dir && r.Parent != 0 {
 		return
 	}
-	w, _ := t.Bytes(ino)
-	t.SetBytes(ino, nil)
-	switch {
-	case r.ID.IsZero():
-		t.dropXattrs(ino)
-		t.put(ino, nil)
-	case w.Ours && r.Node != nil && r.Node.Live(): // it may come back, but not what was done to it here
-		t.resetAttrs(ino, r)
-		if r.Kind == model.File {
-			r.Shown = nil
-			t.want(ino, r)
-		}
+	if w, ok := t.Bytes(ino); ok && (w.Ours || r.ID.IsZero()) {
+		t.setBytes(ino, nil)
 	}
+	if r.ID.IsZero() {
+		if r.Xattrs {
+			t.dropXattrs(ino)
+		}
+		t.put(ino, nil)
+		return
+	}
+	t.follow(ino, false) // it may come back, but not what was done to it here
+	r.Shown = nil
+	t.Changed(ino)
 }
 
 // SetXattr sets an extended attribute as shown here; nil removes it.
@@ -329,6 +351,10 @@ func (t *Tx) SetXattr(ino Ino, name string, val []byte) {
 	if val == nil {
 		t.fail(t.b.Delete(t.ix.keys.xattr(ino, name), nil))
 		return
+	}
+	if r := t.Row(ino); r != nil && !r.Xattrs {
+		r.Xattrs = true
+		t.Changed(ino)
 	}
 	t.fail(t.b.Set(t.ix.keys.xattr(ino, name), val, nil))
 }
@@ -379,6 +405,11 @@ func (t *Tx) Bytes(ino Ino) (Bytes, bool) {
 
 // SetBytes writes or, with nil, removes the w row of an inode.
 func (t *Tx) SetBytes(ino Ino, w *Bytes) {
+	t.setBytes(ino, w)
+	t.suspect(ino, false)
+}
+
+func (t *Tx) setBytes(ino Ino, w *Bytes) {
 	if w == nil {
 		if _, ok := t.ix.bytes[ino]; ok {
 			delete(t.ix.bytes, ino)

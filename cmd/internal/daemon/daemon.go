@@ -65,7 +65,7 @@ func Open(o Options) (_ *Daemon, err error) {
 	if d.id, err = trust.LoadIdentity(o.Places.Identity()); err != nil {
 		return nil, err
 	}
-	if d.disk, err = blocks.OpenDisk(vfs.Default, o.Places.Data, blocks.DiskOptions{Log: o.Log}); err != nil {
+	if d.disk, err = blocks.OpenDisk(vfs.Default, o.Places.Data, blocks.DiskOptions{Log: o.Log, MetaCache: 72 << 20, BlockCache: 24 << 20}); err != nil {
 		if Code(err) == control.Other && !errors.Is(err, unix.ENOSPC) { // to start again will not mend it
 			err = &control.Error{Code: control.State, Message: err.Error()}
 		}

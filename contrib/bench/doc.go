@@ -1,0 +1,11 @@
+// Package bench measures two daemons on this machine, joined over loopback,
+// each with its folder mounted: what a user waits for. It needs root and
+// /dev/fuse.
+//
+//	go test ./contrib/bench -run '^$' -bench . -benchtime 1x
+//
+// EditLatency prints the median of 20 edits of 100 bytes: from before the file
+// is opened on one side until its new bytes are read on the other. CopyTree and
+// BigFile print the time of the copy and, from its beginning, until the other
+// side is complete, with the largest memory of the daemons so far.
+package bench
