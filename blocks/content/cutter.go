@@ -51,13 +51,13 @@ type cutter struct {
 	read   int64
 }
 
-// buffers are those of cutters: many small files are cut one after the other.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, bufferMax); return &b }}
+// cutBuffers are those of cutters: many small files are cut one after the other.
+var cutBuffers = sync.Pool{New: func() any { b := make([]byte, 0, bufferMax); return &b }}
 
 // release gives the buffer back; the cutter is not used again.
 func (c *cutter) release() {
 	if c.pooled != nil {
-		buffers.Put(c.pooled)
+		cutBuffers.Put(c.pooled)
 		c.pooled, c.buf = nil, nil
 	}
 }
@@ -189,7 +189,7 @@ func (c *cutter) fill(ctx context.Context, to int64) error {
 	}
 	n := int(to - have)
 	if cap(c.buf) == 0 {
-		c.pooled = buffers.Get().(*[]byte)
+		c.pooled = cutBuffers.Get().(*[]byte)
 		c.buf = (*c.pooled)[:0]
 	}
 	if len(c.buf)+n > cap(c.buf) {
