@@ -332,7 +332,7 @@ func (c *cutting) describe(th *model.Thing, ino Ino) {
 	th.ID, th.Kind, th.Mtime, th.Names = r.ID, r.Kind, r.Mtime, int(r.Nlink)
 	w, _ := c.t.Bytes(ino)
 	if r.Kind == model.Dir {
-		th.Names = 1
+		th.Names = min(1, int(r.Parent))
 	}
 	th.Base, th.Touched, th.Reset = w.Base, w.Touched, w.Attrs
 	th.Attrs = c.t.Attrs(ino)

@@ -288,11 +288,16 @@ func (p *peer) writeAt(dir Ino, name, data string) bool {
 	if errors.Is(err, ErrNotExist) {
 		a, err = p.Create(dir, name, New{Kind: model.File, Mode: 0o644})
 	}
-	if errors.Is(err, ErrExist) {
-		return false
+	if errors.Is(err, ErrExist) || errors.Is(err, ErrNotExist) || err == nil && a.Kind != model.File {
+		return false // a peer's change came in between
 	}
 	p.must(err)
+	p.Hold(a.Ino)
+	defer p.Release(a.Ino)
 	v, err := p.Content(a.Ino)
+	if errors.Is(err, ErrNotExist) {
+		return false
+	}
 	p.must(err)
 	now := time.Now().UnixNano()
 	p.surf.mu.Lock()
@@ -300,7 +305,8 @@ func (p *peer) writeAt(dir Ino, name, data string) bool {
 	p.surf.dirty[a.Ino] = &memLayer{Reader: bytes.NewReader([]byte(data)), gen: p.gen, base: v, mtime: now}
 	gen := p.gen
 	p.surf.mu.Unlock()
-	p.must(p.Dirty(a.Ino, DirtyState{Gen: gen, Base: v.Orig, Size: int64(len(data)), Alloc: int64(len(data)), Mtime: now, Ctime: now, Whole: true}))
+	err = p.Dirty(a.Ino, DirtyState{Gen: gen, Base: v.Orig, Size: int64(len(data)), Alloc: int64(len(data)), Mtime: now, Ctime: now, Whole: true})
+	p.must(err)
 	p.Closed(a.Ino)
 	return true
 }

@@ -152,6 +152,7 @@ func (f *Folder) mark(t *index.Tx, dir Ino, name string) {
 	var orig model.Dot
 	if e, there := t.Entry(dir, name); there && e.Kind.Replicates() {
 		seen, orig = t.Row(e.Ino).ID, t.ShownOrig(e.Ino)
+		y.SeenDir = e.Kind == model.Dir
 	}
 	if !ok {
 		y.View = seen

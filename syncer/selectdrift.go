@@ -56,6 +56,7 @@ type relations struct {
 	seen    map[model.ID][]nameAt // names under which a node was seen
 	at      map[Ino][]nameAt      // dirty names under which the tree has an inode
 	in      map[Ino][]nameAt      // dirty names in a directory
+	dirs    []nameAt              // dirty names that show a directory, or did: one cut has them all
 	id      map[Ino]model.ID
 	ino     map[model.ID]Ino
 	unborn  map[Ino]bool
@@ -82,6 +83,9 @@ func (f *Folder) relate(ready map[Ino]*frozen) *relations {
 			g.tree[k] = e
 			g.at[e.Ino] = append(g.at[e.Ino], k)
 			g.know(f, e.Ino)
+		}
+		if g.tree[k].Kind == model.Dir && g.tree[k].Ino != 0 || y.SeenDir {
+			g.dirs = append(g.dirs, k)
 		}
 		g.know(f, dir)
 	})
@@ -151,6 +155,9 @@ func (g *relations) walk(k nameAt, mark map[nameAt]bool) {
 		}
 		mark[k] = true
 		y := g.names[k]
+		if g.tree[k].Kind == model.Dir && g.tree[k].Ino != 0 || y.SeenDir {
+			todo = append(todo, g.dirs...)
+		}
 		if !y.Seen.IsZero() {
 			todo = append(todo, g.seen[y.Seen]...)
 			if ino, ok := g.ino[y.Seen]; ok {

@@ -45,9 +45,6 @@ func (ix *Index) Check(report func(error)) error {
 func (ix *Index) replay() (*model.Mem, error) {
 	s := ix.Snapshot()
 	defer s.Close()
-	for _, r := range s.dict.reps {
-		s.K = s.K.With(model.Dot{Replica: r.ID, Seq: r.Hi})
-	}
 	origins := map[model.Dot]model.Origin{}
 	mem := model.NewMem(ix.fold, func(d model.Dot) model.Origin { return origins[d] })
 	for b, err := range s.Since(nil) {

@@ -409,6 +409,7 @@ type Drift struct {
 	View     model.ID // what the view has; zero: nothing
 	Seen     model.ID // what was shown when the user first changed it
 	SeenOrig model.Dot
+	SeenDir  bool // that was a directory
 	Ours     bool // to be cut; else to be fetched and shown
 }
 
@@ -417,11 +418,14 @@ func (y Drift) encode(e *enc) []byte {
 	e.id(y.View)
 	e.id(y.Seen)
 	e.dot(y.SeenOrig)
+	var f uint64
 	if y.Ours {
-		e.u(1)
-	} else {
-		e.u(0)
+		f |= 1
 	}
+	if y.SeenDir {
+		f |= 2
+	}
+	e.u(f)
 	return e.b
 }
 
@@ -430,7 +434,10 @@ func decodeDrift(b []byte, d *dec) (Drift, error) {
 	if d.byte() != rowVersion {
 		d.fail()
 	}
-	return Drift{View: d.id16(), Seen: d.id16(), SeenOrig: d.dot(), Ours: d.u() == 1}, d.err
+	y := Drift{View: d.id16(), Seen: d.id16(), SeenOrig: d.dot()}
+	f := d.u()
+	y.Ours, y.SeenDir = f&1 != 0, f&2 != 0
+	return y, d.err
 }
 
 // A Bytes is a w row: content drift of one inode.

@@ -55,12 +55,15 @@ func (t *Tx) Wanted(ino Ino) model.Version {
 func (t *Tx) showAll(ns names) {
 	var moved, gone []nameKey
 	for k, id := range ns {
-		if !id.IsZero() {
-			continue
+		var is model.ID
+		e, ok := t.Entry(k.dir, k.name)
+		if ok && e.Kind == model.Dir {
+			is = t.Row(e.Ino).ID
 		}
-		if e, ok := t.Entry(k.dir, k.name); ok && e.Kind == model.Dir && t.alive(t.Row(e.Ino).ID) {
+		switch {
+		case !is.IsZero() && is != id && t.alive(is):
 			moved = append(moved, k)
-		} else {
+		case id.IsZero():
 			gone = append(gone, k)
 		}
 	}
@@ -78,20 +81,21 @@ func (t *Tx) showAll(ns names) {
 	t.unblock()
 }
 
-// unblock removes directories that wait for what is in them to go.
+// unblock shows what waited for a name to become free, or for a directory to
+// leave its place or become empty.
 func (t *Tx) unblock() {
-	for again := true; again; {
-		again = false
-		for k, y := range t.ix.names {
-			if y.Ours || !y.View.IsZero() {
-				continue
-			}
-			t.show(k.dir, k.name, model.ID{})
-			if _, still := t.ix.names[k]; !still {
-				again = true
-			}
+	for t.vacated && t.err == nil {
+		t.vacated = false
+		for k := range t.ix.blocked {
+			t.show(k.dir, k.name, t.ix.names[k].View)
 		}
 	}
+}
+
+// block lets a name wait for something else than bytes.
+func (t *Tx) block(k nameKey, view, seen model.ID) {
+	t.SetDrift(k.dir, k.name, &Drift{View: view, Seen: seen})
+	t.ix.blocked[k] = true
 }
 
 // show is the one way from the view into the tree. A name that its user has
@@ -124,9 +128,11 @@ func (t *Tx) show(dir Ino, name string, id model.ID) {
 	}
 	switch {
 	case ok && !e.Kind.Replicates(): // of this machine only: it stays
-		t.SetDrift(dir, name, &Drift{View: id})
+		t.block(nameKey{dir, name}, id, seen)
+	case target != 0 && t.elsewhere(target): // until its user's move is cut
+		t.block(nameKey{dir, name}, id, seen)
 	case ok && target == 0 && e.Kind == model.Dir && !t.alive(seen) && !t.Empty(e.Ino): // what is in it is of this machine only, or not cut yet
-		t.SetDrift(dir, name, &Drift{Seen: seen})
+		t.block(nameKey{dir, name}, id, seen)
 	case ok && target == 0 && t.staged(e.Ino): // an edit beats a delete
 		t.SetDrift(dir, name, &Drift{Seen: seen, SeenOrig: t.ShownOrig(e.Ino), Ours: true})
 		t.owed = append(t.owed, dir)
@@ -136,6 +142,13 @@ func (t *Tx) show(dir Ino, name string, id model.ID) {
 		t.SetDrift(dir, name, nil)
 		t.flip(dir, name, target)
 	}
+}
+
+// elsewhere tells whether a directory has another place in the tree: its user
+// has moved it, or what it leaves is not cut yet.
+func (t *Tx) elsewhere(dir Ino) bool {
+	r := t.Row(dir)
+	return r != nil && r.Kind == model.Dir && r.Parent != 0
 }
 
 // arriving is the inode under which a node comes into the tree: not one that

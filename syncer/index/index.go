@@ -28,9 +28,11 @@ type Index struct {
 	replica model.Replica
 	lamport uint64
 	names   map[nameKey]Drift // the y rows
+	blocked map[nameKey]bool  // those of names, ours not, that wait for something else than bytes
 	bytes   map[Ino]Bytes     // the w rows
 	undone  map[model.ID]bool // the u rows
 	orphans map[Ino]bool      // the o rows
+	ahead   model.VV          // what the authors of batches that came over gaps knew
 	owner   [2]uint32         // uid and gid of what others make
 	seal    model.Seal
 }
@@ -58,9 +60,9 @@ type nameKey struct {
 // uid and gid own what others make.
 func Open(db *pebble.DB, folder, uid, gid uint32) (*Index, error) {
 	ix := &Index{db: db, keys: keys{folder: folder}, fold: model.Bytes, owner: [2]uint32{uid, gid},
-		names: map[nameKey]Drift{}, bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
+		names: map[nameKey]Drift{}, blocked: map[nameKey]bool{}, bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
-	for _, step := range []func() error{ix.openMeta, ix.openReplicas, ix.openDrift, ix.dropOrphans} {
+	for _, step := range []func() error{ix.openMeta, ix.openReplicas, ix.openAhead, ix.openDrift, ix.dropOrphans} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("open index: %w", err)
 		}
@@ -140,7 +142,11 @@ func (ix *Index) openDrift() error {
 		if err != nil || len(k) < 5+16 {
 			return errRow
 		}
-		ix.names[nameKey{Ino(binary.BigEndian.Uint64(k[5:])), string(k[21:])}] = y
+		at := nameKey{Ino(binary.BigEndian.Uint64(k[5:])), string(k[21:])}
+		ix.names[at] = y
+		if !y.Ours {
+			ix.blocked[at] = true // perhaps: it is tried
+		}
 		return nil
 	})
 	if err != nil {
@@ -193,11 +199,33 @@ func (ix *Index) K() model.VV {
 	return v
 }
 
-// joined is all that has been joined in part: K, and of each replica what came
-// over a gap. What is in a gap is dead, so an author may say that he knew it;
-// but K may not, since what has superseded it may not have come yet.
+// openAhead finds the batches that came over gaps.
+func (ix *Index) openAhead() error {
+	for i, r := range ix.dict.Load().reps {
+		if r.Hi <= r.Known {
+			continue
+		}
+		err := scan(ix.db, ix.keys.log(tableBatch, uint32(i), r.Known+1), after(ix.keys.log(tableBatch, uint32(i), ^uint64(0))), func(_, v []byte) error {
+			row, err := decodeBatchRow(v)
+			if err != nil {
+				return err
+			}
+			h, err := model.DecodeHeader(row.header)
+			ix.ahead = ix.ahead.Join(h.Deps)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// joined is all that has been joined in part: K, and what came over gaps with
+// all that its authors knew. What is in a gap is dead, so an author may say that
+// he knew it; but K may not, since what has superseded it may not have come yet.
 func (ix *Index) joined() model.VV {
-	v := ix.K()
+	v := ix.K().Join(ix.ahead)
 	for _, r := range ix.dict.Load().reps {
 		v = v.With(model.Dot{Replica: r.ID, Seq: r.Hi})
 	}

@@ -76,6 +76,8 @@ func (t *Tx) AddBatch(h model.Header, b model.Batch, changes []model.Change) {
 	t.bury(h, changes)
 	if t.rep(h.Replica).Known == h.Lo-1 && h.Deps.LE(t.ix.K()) {
 		t.Know(model.VV{{Replica: h.Replica, Seq: h.Hi}})
+	} else {
+		t.ix.ahead = t.ix.ahead.Join(h.Deps)
 	}
 }
 
@@ -281,7 +283,8 @@ type next struct {
 
 // Since yields the batches that k lacks as they were signed, each after all
 // that it depends on: a merge of the replicas' logs by deps. What is missing in
-// them is dead: superseded by something that is sent.
+// them is dead: superseded by something that is sent. So what came over gaps
+// here is sent too, though K does not claim it.
 func (s *Snap) Since(k model.VV) iter.Seq2[model.Batch, error] {
 	return func(yield func(model.Batch, error) bool) {
 		var heads []*next
@@ -295,7 +298,7 @@ func (s *Snap) Since(k model.VV) iter.Seq2[model.Batch, error] {
 			return err
 		}
 		for i, r := range s.dict.reps {
-			if s.K.Get(r.ID) > k.Get(r.ID) {
+			if max(r.Known, r.Hi) > k.Get(r.ID) {
 				if err := step(&next{ridx: uint32(i), id: r.ID}, k.Get(r.ID)+1); err != nil {
 					yield(model.Batch{}, err)
 					return
@@ -325,7 +328,8 @@ func (s *Snap) Since(k model.VV) iter.Seq2[model.Batch, error] {
 // fetch finds the next batch of x's replica and where it begins; without one,
 // all there is has been sent.
 func (s *Snap) fetch(x *next, from uint64) (more bool, lo uint64, err error) {
-	limit := s.K.Get(x.id)
+	r := s.dict.reps[x.ridx]
+	limit := max(r.Known, r.Hi)
 	lo = limit + 1
 	err = scan(s.snap, s.ix.keys.log(tableBatch, x.ridx, from), s.ix.keys.log(tableBatch, x.ridx, limit+1), func(k, v []byte) error {
 		row, err := decodeBatchRow(v)

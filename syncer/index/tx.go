@@ -15,19 +15,19 @@ import (
 // wrong is kept and returned by Commit, which then writes nothing: the folder
 // must be opened anew, since the mirrors of drift may be ahead of the rows.
 type Tx struct {
-	ix     *Index
-	b      *pebble.Batch // indexed
-	rows   map[Ino]*Row
-	dirty  map[Ino]bool
-	inos   map[model.ID]Ino
-	err    error
-	flips  []Flip
-	view   settling
-	fresh  []Ino           // files whose bytes are wanted
-	owed   []Ino           // directories in which a join left something to be cut
-	author *model.Author   // of the cut in the making
-	placed map[Ino]nameKey // where this Tx has put directories
-	lost   []Ino           // may have no name any more
+	ix      *Index
+	b       *pebble.Batch // indexed
+	rows    map[Ino]*Row
+	dirty   map[Ino]bool
+	inos    map[model.ID]Ino
+	err     error
+	flips   []Flip
+	view    settling
+	fresh   []Ino         // files whose bytes are wanted
+	owed    []Ino         // directories in which a join left something to be cut
+	author  *model.Author // of the cut in the making
+	lost    []Ino         // may have no name any more
+	vacated bool          // a name has become free
 	// suspects are inodes whose rows may not be what their nodes say; those
 	// whose node has changed are true.
 	suspects map[Ino]bool
@@ -44,7 +44,7 @@ type Flip struct {
 // Begin starts a transaction; the caller holds the apply lock to its end.
 func (ix *Index) Begin() *Tx {
 	return &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{},
-		inos: map[model.ID]Ino{}, view: newSettling(), placed: map[Ino]nameKey{}, suspects: map[Ino]bool{}}
+		inos: map[model.ID]Ino{}, view: newSettling(), suspects: map[Ino]bool{}}
 }
 
 // Abort drops the transaction. Only one that has changed nothing may be
@@ -259,7 +259,6 @@ func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
 	r.Parent = dir
 	t.setOrphan(ino, false)
 	if r.Kind == model.Dir {
-		t.placed[ino] = nameKey{dir, name}
 		t.count(dir, 1)
 	} else {
 		r.Nlink++
@@ -278,16 +277,16 @@ func (t *Tx) RemoveEntry(dir Ino, name string) (Ino, bool) {
 		return 0, false
 	}
 	t.fail(t.b.Delete(t.ix.keys.entry(tableEntry, dir, name), nil))
+	t.vacated = true
 	r := t.Row(e.Ino)
 	if r == nil {
 		return e.Ino, true
 	}
 	if r.Kind == model.Dir {
 		t.count(dir, -1)
-		if at, moved := t.placed[e.Ino]; !moved && r.Parent == dir || at == (nameKey{dir, name}) {
+		if r.Parent == dir {
 			r.Parent = 0
 			t.lose(e.Ino)
-			delete(t.placed, e.Ino)
 		}
 	} else if r.Nlink > 0 {
 		if r.Nlink == 1 {
@@ -386,6 +385,7 @@ func (t *Tx) Drift(dir Ino, name string) (Drift, bool) {
 func (t *Tx) SetDrift(dir Ino, name string, y *Drift) {
 	k := nameKey{dir, name}
 	key := t.ix.keys.entry(tableName, dir, name)
+	delete(t.ix.blocked, k)
 	if y == nil {
 		if _, ok := t.ix.names[k]; ok {
 			delete(t.ix.names, k)

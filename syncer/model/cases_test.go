@@ -193,6 +193,9 @@ var cases = []struct{ name, script, want string }{
 	{"rename over one of two names, unseen the same", "a write /c v\na ln /c /x\na write /n N\nsync\nb mv /n /x\nb cut\na mv /n /x\na get", "/c:v|/x:N"},
 	{"save at a path vacated unseen, edit where it went", "a write /d v\nsync\nb mv /d /e\nb cut\na rm /d\na write /d A\na get\na write /e E", "/d:A|/e:E"},
 	{"rm of a file displaced unseen", "a write /d v\nsync\na write /d A\na cut\nb rm /d\nb mkdir /d\nb cut\na rm /d\na get", "/d"},
+	{"touch by one name, rm of the other, unseen rm of the first", "a write /d v\na ln /d /e\nsync\nb rm /d\nb cut\na touch /d ....\na rm /e\na get", "/d:v"},
+	{"mv of a name, unseen mv of that name", "a write /d v\na ln /d /e\nsync\nb mv /e /f\nb cut\na mv /e /x\na get", "/d:v|/f:v|/x:v|/d=/f|/d=/x"},
+	{"mv, unseen mv", "a write /d v\nsync\nb mv /d /f\nb cut\na mv /d /x\na get", "/x:v"},
 	{"name taken by an unseen directory", "b mkdir /d\nb cut\na write /d A\na get\na rm /d", "/d"},
 
 	{"rm a conflict copy", "a write /d A\nb write /d B\nsync\na rm \"/d" + annCopy + "\"", "/d:B"},

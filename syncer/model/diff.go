@@ -300,13 +300,6 @@ func (d *diff) compare() {
 			d.gained[t] = append(d.gained[t], n)
 		}
 	}
-	for _, ns := range d.lost {
-		slices.SortStableFunc(ns, func(a, b *Name) int {
-			_, x := d.key[a]
-			_, y := d.key[b]
-			return compareBools(!x, !y)
-		})
-	}
 }
 
 // shownAt tells whether the view shows the node under the name already.
