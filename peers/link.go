@@ -383,7 +383,7 @@ func (s *session) holds(l *link, at *attachment, k, sentK model.VV) bool {
 // sendCatchUp says that all up to k is sent, if that is news.
 func (s *session) sendCatchUp(l *link, k model.VV) error {
 	s.mu.Lock()
-	void := l.reset
+	void, epoch := l.reset, l.theirs.epoch
 	if !void {
 		l.sentK = l.sentK.Join(k)
 	}
@@ -395,7 +395,7 @@ func (s *session) sendCatchUp(l *link, k model.VV) error {
 		return nil
 	}
 	l.caught, l.caughts = k, true
-	return s.send(&wire.CatchUp{Folder: l.r.id[:], Knowledge: k.Encode()})
+	return s.send(&wire.CatchUp{Folder: l.r.id[:], Knowledge: k.Encode(), Epoch: epoch})
 }
 
 // has tells whether the peer has the folder.

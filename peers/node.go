@@ -54,7 +54,7 @@ type Node struct {
 	mu       sync.Mutex // guards all below
 	folders  map[trust.FolderID]*Remote
 	keepers  map[peer.ID]*keeper
-	traffic  map[peer.ID]*traffic // never shrinks while running: counts survive reconnects
+	traffic  map[peer.ID]*traffic // of members for good: counts survive reconnects
 	joins    map[peer.ID]int      // peers this node dials in order to join
 	run      *run
 	presence bool // sessions will be told who is where
@@ -430,6 +430,15 @@ type counted struct {
 
 func (n *Node) count(s network.Stream) counted {
 	return counted{s, n.trafficOf(s.Conn().RemotePeer())}
+}
+
+// uncount forgets the counter of a stranger: there may be any number of them.
+func (n *Node) uncount(p peer.ID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.keepers[p] == nil && n.joins[p] == 0 {
+		delete(n.traffic, p)
+	}
 }
 
 func (c counted) Read(p []byte) (int, error) {

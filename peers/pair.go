@@ -19,7 +19,7 @@ import (
 
 const (
 	knockTime    = 10 * time.Second // for one knock and its answer
-	knockFrame   = 1 << 20          // a knock from a stranger
+	knockFrame   = opsFrame + 1<<16 // a knock from a stranger
 	sightingTime = 3 * time.Second  // wait for mDNS to find who the addresses in the ticket do not reach
 	maxGrantOps  = 64 << 20
 )
@@ -313,6 +313,8 @@ func (n *Node) handlePair(raw network.Stream) {
 
 func (n *Node) servePair(ctx context.Context, raw network.Stream) {
 	s := n.count(raw)
+	p := s.Conn().RemotePeer()
+	defer n.uncount(p)
 	defer s.Reset()
 	defer context.AfterFunc(ctx, func() { _ = s.Reset() })()
 	_ = s.SetDeadline(time.Now().Add(knockTime))
@@ -324,7 +326,6 @@ func (n *Node) servePair(ctx context.Context, raw network.Stream) {
 	if !ok {
 		return
 	}
-	p := s.Conn().RemotePeer()
 	answer, ops := n.answer(p, k)
 	defer n.reconcile()
 	if err := wire.Write(s, answer); err != nil {

@@ -170,6 +170,25 @@ func TestStrangersLearnNothing(t *testing.T) {
 	}
 }
 
+func TestStrangersAreNotRemembered(t *testing.T) {
+	a, s := newDevice(t, "ana"), newDevice(t, "stranger")
+	g, _ := a.create("shared")
+	a.invite(g.ID, trust.Writer, 1) // a ticket that may be out
+	defer s.node.expect(a.node.id)()
+	if err := s.node.host.Connect(t.Context(), peer.AddrInfo{ID: a.node.id, Addrs: a.node.addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	k := &wire.Knock{Folder: g.ID[:], Invite: make([]byte, 32), Proof: make([]byte, 64)}
+	if err := s.node.ask(t.Context(), a.node.id, k, nil); !errors.Is(err, errTurnedAway) {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool {
+		a.node.mu.Lock()
+		defer a.node.mu.Unlock()
+		return len(a.node.traffic) == 0
+	}, "no counter is kept")
+}
+
 func TestNoTicketNoStranger(t *testing.T) {
 	a, s := newDevice(t, "ana"), newDevice(t, "stranger")
 	a.create("shared")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -153,9 +154,11 @@ func (s *session) receiveBatch(m *wire.Batch) error {
 	return nil
 }
 
+// receiveCatchUp takes a CatchUp for this opening of the folder only: batches
+// sent before it for an earlier one were dropped.
 func (s *session) receiveCatchUp(m *wire.CatchUp) error {
 	l := s.linkOf(trust.FolderID(m.Folder))
-	if l == nil {
+	if l == nil || m.Epoch != l.epoch {
 		return nil
 	}
 	k, err := model.DecodeVV(m.Knowledge)
@@ -167,6 +170,10 @@ func (s *session) receiveCatchUp(m *wire.CatchUp) error {
 	s.mu.Unlock()
 	at, ctx, release := l.r.acquire(s.ctx)
 	if at == nil {
+		return nil
+	}
+	if at != l.at {
+		release()
 		return nil
 	}
 	err = at.Folder.CaughtUp(ctx, s.p.String(), k)
@@ -229,9 +236,12 @@ func (s *session) receiveOps(m *wire.MemberOps) error {
 		log := r.log()
 		s.mu.Lock()
 		for _, raw := range m.Ops {
-			l.known = append(l.known, trust.HashOf(raw))
+			if h := trust.HashOf(raw); log.Knows([]trust.Hash{h}) { // else refused: it would stay for ever
+				l.known = append(l.known, h)
+			}
 		}
-		if len(l.known) > maxKnownHeads && log.Knows(l.known) {
+		if len(l.known) > maxKnownHeads {
+			l.known = slices.DeleteFunc(l.known, func(h trust.Hash) bool { return !log.Knows([]trust.Hash{h}) })
 			l.known = log.Tops(l.known)
 		}
 		s.mu.Unlock()

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/clachanfs/clachan/peers/trust"
+	"github.com/clachanfs/clachan/peers/wire"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 func TestJoinedPeerGetsAllAndNews(t *testing.T) {
@@ -266,4 +268,50 @@ func TestRunLeavesNothingBehind(t *testing.T) {
 	}()
 	// libp2p's own end a moment later.
 	eventually(t, func() bool { return runtime.NumGoroutine() <= before+2 }, "goroutines of %d", before)
+}
+
+// Batches for an earlier opening of a folder are dropped, so what follows them
+// must be too: it would cover what never came.
+func TestCatchUpForAnEarlierOpeningIsDropped(t *testing.T) {
+	g, ds, fs := mesh(t, "ana", "ben")
+	fs[0].write(t, "x")
+	fs[1].awaitK(t, fs[0].Knowledge())
+	from := ds[0].node.ID()
+	s := ds[1].node.keeper(ds[0].node.id).session.Load()
+	l := s.linkOf(g.ID)
+	k := fs[0].Knowledge().With(model.Dot{Replica: 77, Seq: 9})
+	caught := func() bool {
+		fs[1].mu.Lock()
+		defer fs[1].mu.Unlock()
+		return k.LE(fs[1].caught[from])
+	}
+	for _, tt := range []struct {
+		epoch uint64
+		want  bool
+	}{{l.epoch - 1, false}, {l.epoch, true}} {
+		if err := s.receive(&wire.CatchUp{Folder: g.ID[:], Knowledge: k.Encode(), Epoch: tt.epoch}); err != nil {
+			t.Fatal(err)
+		}
+		if got := caught(); got != tt.want {
+			t.Errorf("opening %d of %d: caught up %v", tt.epoch, l.epoch, got)
+		}
+	}
+}
+
+func TestRefusedOpsAreNotRemembered(t *testing.T) {
+	g, ds, _ := mesh(t, "ana", "ben")
+	s := ds[1].node.keeper(ds[0].node.id).session.Load()
+	var junk [][]byte
+	for i := range 2 * maxKnownHeads {
+		junk = append(junk, []byte{byte(i), byte(i >> 8)})
+	}
+	if err := s.receive(&wire.MemberOps{Folder: g.ID[:], Ops: junk}); err != nil {
+		t.Fatal(err)
+	}
+	l := s.linkOf(g.ID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(l.known) > maxKnownHeads {
+		t.Errorf("%d hashes are kept", len(l.known))
+	}
 }

@@ -22,6 +22,8 @@ import (
 // without any lock, then the tree is compared with the view under the apply
 // lock and the difference logged; at last it is synced and announced.
 
+const tryAgain = time.Minute // after bytes could not be read
+
 const cutNames = 400 // names of one cut: what the apply lock is held for
 
 // runCutter cuts what is due.
@@ -127,10 +129,14 @@ func (f *Folder) freeze(ctx context.Context, inos map[Ino]string) (map[Ino]*froz
 	for ino, name := range inos {
 		x, err := f.freezeOne(ctx, ino, name)
 		if err != nil {
-			if errors.Is(err, ErrNotExist) {
-				continue
+			if ctx.Err() != nil || errors.Is(err, ErrFull) {
+				return nil, fmt.Errorf("inode %d: %w", ino, err)
 			}
-			return nil, fmt.Errorf("inode %d: %w", ino, err)
+			if !errors.Is(err, ErrNotExist) { // the others need not wait for it
+				f.log.Error("cut", "ino", ino, "err", err)
+				f.noteLater(ino)
+			}
+			continue
 		}
 		out[ino] = x
 	}
@@ -140,6 +146,13 @@ func (f *Folder) freeze(ctx context.Context, inos map[Ino]string) (map[Ino]*froz
 		}
 	}
 	return out, nil
+}
+
+// noteLater tries an inode again after a while.
+func (f *Folder) noteLater(ino Ino) {
+	if r, err := f.ix.Attr(ino); err == nil {
+		time.AfterFunc(tryAgain, func() { f.pace.note(groupOf(ino, r), time.Now(), true) })
+	}
 }
 
 func (f *Folder) freezeOne(ctx context.Context, ino Ino, name string) (*frozen, error) {

@@ -57,6 +57,7 @@ type Folder struct {
 	durable model.VV     // of K, what is on disk
 	acks    map[string]Ack
 	failed  error
+	parked  []Ino  // inodes whose bytes nobody connected had
 	commits uint64 // so far
 	counted counted
 
@@ -109,7 +110,8 @@ func (f *Folder) Store() *blocks.Store { return f.store }
 func (f *Folder) ReadOnly() bool { return f.o.ReadOnly }
 
 // Run cuts, fetches, publishes and syncs until ctx ends. Before it returns,
-// everything closed is cut and durable.
+// everything is durable, and what is closed is cut as far as 20 s allow: the
+// rest is cut at the next start.
 func (f *Folder) Run(ctx context.Context) error {
 	if err := f.disk.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
@@ -157,6 +159,9 @@ func (f *Folder) update(fn func(t *index.Tx) error) error {
 	if err == nil {
 		t := f.ix.Begin()
 		if err = fn(t); err != nil {
+			if t.Err() != nil { // what is in memory may be ahead of the rows
+				f.stop(t.Err())
+			}
 			t.Abort()
 		} else {
 			flips, err = f.commit(t)
@@ -179,10 +184,7 @@ func (f *Folder) commit(t *index.Tx) ([]Flip, error) {
 		f.pace.note(dir, time.Now(), true)
 	}
 	if err := t.Commit(); err != nil {
-		f.mu.Lock()
-		f.failed = fmt.Errorf("folder %s stopped: %w (restart the daemon; if it comes again: clachan db check)", f.o.Name, err)
-		f.mu.Unlock()
-		f.log.Error("commit failed", "err", err)
+		f.stop(err)
 		return nil, err
 	}
 	f.mu.Lock()
@@ -197,6 +199,14 @@ func (f *Folder) commit(t *index.Tx) ([]Flip, error) {
 		out[i] = Flip(x)
 	}
 	return out, nil
+}
+
+// stop lets nothing more be done to the folder.
+func (f *Folder) stop(err error) {
+	f.mu.Lock()
+	f.failed = fmt.Errorf("folder %s stopped: %w (restart the daemon; if it comes again: clachan db check)", f.o.Name, err)
+	f.mu.Unlock()
+	f.log.Error("folder stopped", "err", err)
 }
 
 func (f *Folder) broken() error {

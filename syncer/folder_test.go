@@ -306,6 +306,10 @@ func (p *peer) writeAt(dir Ino, name, data string) bool {
 	gen := p.gen
 	p.surf.mu.Unlock()
 	err = p.Dirty(a.Ino, DirtyState{Gen: gen, Base: v.Orig, Size: int64(len(data)), Alloc: int64(len(data)), Mtime: now, Ctime: now, Whole: true})
+	if errors.Is(err, ErrNotExist) {
+		p.forget()
+		return false
+	}
 	p.must(err)
 	p.Closed(a.Ino)
 	return true
@@ -419,6 +423,9 @@ func (w *world) settle() {
 			for _, p := range w.peers {
 				n, _ := p.Missing()
 				w.t.Logf("%s: knows %v, lacks %d", p.name, p.Knowledge(), n)
+				for _, d := range p.Drift() {
+					w.t.Logf("%s: %s", p.name, d)
+				}
 			}
 			w.t.Fatal("peers do not come together")
 		}

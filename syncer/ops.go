@@ -89,9 +89,13 @@ func (f *Folder) Readlink(ino Ino) (string, error) {
 	return s.Content, notFound(err)
 }
 
-// Content returns the committed bytes that a file shows.
+// Content returns the committed bytes that a file shows. A file that is being
+// opened counts as busy before it asks, so with the folder locked it gets what
+// was published before, or goes on with what was there.
 func (f *Folder) Content(ino Ino) (Version, error) {
+	f.apply.Lock()
 	s, err := f.ix.Shows(ino)
+	f.apply.Unlock()
 	if err != nil {
 		return Version{}, notFound(err)
 	}
@@ -250,7 +254,7 @@ func (f *Folder) Link(ino, dir Ino, name string) (a Attr, err error) {
 		if _, err := checkDir(t, dir); err != nil {
 			return err
 		}
-		r := t.Row(ino)
+		r := t.Inode(ino)
 		switch _, exists := t.Entry(dir, name); {
 		case r == nil:
 			return ErrNotExist
@@ -434,7 +438,7 @@ func under(t *index.Tx, dir, top Ino) bool {
 func (f *Folder) SetAttr(ino Ino, s Set) (a Attr, err error) {
 	var dir Ino
 	err = f.change(func(t *index.Tx) error {
-		r := t.Row(ino)
+		r := t.Inode(ino)
 		if r == nil {
 			return ErrNotExist
 		}
@@ -495,7 +499,7 @@ func groupOf(ino Ino, r *index.Row) Ino {
 // takes to find them after a crash.
 func (f *Folder) Dirty(ino Ino, d DirtyState) error {
 	return f.change(func(t *index.Tx) error {
-		r := t.Row(ino)
+		r := t.Inode(ino)
 		if r == nil {
 			return ErrNotExist
 		}

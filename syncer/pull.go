@@ -23,6 +23,7 @@ const (
 	waitForIt  = 30 * time.Second // how long a reader waits for a block
 	publishMax = 256              // files shown in one transaction
 	retryIn    = 2 * time.Second
+	unparkIn   = 10 * time.Second // what nobody had is asked for again so often at least
 )
 
 // pulled is a file whose wanted version is complete.
@@ -37,6 +38,18 @@ func (f *Folder) runPuller(ctx context.Context) error {
 	ready := make(chan pulled, publishMax)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return f.runPublisher(ctx, ready) })
+	g.Go(func() error {
+		tick := time.NewTicker(unparkIn)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-tick.C:
+				f.unpark()
+			}
+		}
+	})
 	g.Go(func() error {
 		slots := make(chan struct{}, pullFiles)
 		for {
@@ -78,10 +91,25 @@ func (f *Folder) pull(ctx context.Context, ino Ino, ready chan<- pulled) {
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	if !errors.Is(err, ErrOffline) {
-		f.log.Warn("fetch", "ino", ino, "err", err)
+	if errors.Is(err, ErrOffline) {
+		f.mu.Lock()
+		f.parked = append(f.parked, ino)
+		f.mu.Unlock()
+		return
 	}
+	f.log.Warn("fetch", "ino", ino, "err", err)
 	time.AfterFunc(retryIn, func() { f.wants.add(ino) })
+}
+
+// unpark tries again what nobody had, now that somebody was heard of.
+func (f *Folder) unpark() {
+	f.mu.Lock()
+	parked := f.parked
+	f.parked = nil
+	f.mu.Unlock()
+	for _, ino := range parked {
+		f.wants.add(ino)
+	}
 }
 
 func (f *Folder) pullOne(ctx context.Context, ino Ino) (pulled, error) {

@@ -152,8 +152,9 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 // still lacks.
 func (f *Folder) Acked(peer string, k model.VV, missing uint64) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.acks[peer] = Ack{K: k, Missing: missing}
+	f.mu.Unlock()
+	f.unpark()
 }
 
 // Acks returns what each peer last said it has.

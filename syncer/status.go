@@ -47,8 +47,8 @@ func (f *Folder) Stats() (Stats, error) {
 			s.Pending++
 		}
 	})
-	f.ix.AllBytes(func(_ Ino, w index.Bytes) {
-		if w.Ours {
+	f.ix.AllBytes(func(ino Ino, w index.Bytes) {
+		if w.Ours && !f.ix.Orphan(ino) {
 			s.Pending++
 		}
 	})

@@ -74,7 +74,7 @@ func (f *Folder) Removexattr(ino Ino, name string) error {
 func (f *Folder) xattr(ino Ino, name string, set func(old map[string][]byte) ([]byte, error)) error {
 	var dir Ino
 	err := f.change(func(t *index.Tx) error {
-		r := t.Row(ino)
+		r := t.Inode(ino)
 		if r == nil {
 			return ErrNotExist
 		}

@@ -154,22 +154,36 @@ func (m *Mount) setAttr(ctx context.Context, a syncer.Attr, in *fuse.SetAttrIn) 
 			return err
 		}
 	}
-	got, err := m.folder.SetAttr(a.Ino, set)
-	if err != nil {
+	if err := m.setRow(a.Ino, set); err != nil {
 		return err
-	}
-	if l := m.table.peek(a.Ino); l != nil {
-		l.noPriv.Store(false)
-		if f := l.file.Load(); f != nil {
-			// The next version carries the time that was asked for.
-			f.SetTimes(set.Mtime, &got.Ctime)
-		}
 	}
 	if set.Atime != nil {
 		m.table.setAtime(a.Ino, 0)
 	}
 	if set.Mode != nil {
 		return m.chmodACL(a.Ino, *set.Mode)
+	}
+	return nil
+}
+
+// setRow changes the row and the times of staged bytes as one: a row that is
+// saved meanwhile has either the old of both or the new.
+func (m *Mount) setRow(ino syncer.Ino, set syncer.Set) error {
+	l := m.table.peek(ino)
+	if l == nil {
+		_, err := m.folder.SetAttr(ino, set)
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	got, err := m.folder.SetAttr(ino, set)
+	if err != nil {
+		return err
+	}
+	l.noPriv.Store(false)
+	if f := l.file.Load(); f != nil {
+		// The next version carries the time that was asked for.
+		f.SetTimes(set.Mtime, &got.Ctime)
 	}
 	return nil
 }

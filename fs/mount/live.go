@@ -177,6 +177,9 @@ func (m *Mount) save(ctx context.Context, l *live, durable bool) error {
 	}
 	l.saving.Lock()
 	defer l.saving.Unlock()
+	l.mu.Lock()
+	durable = durable || l.synced // what was promised once, the next row must keep
+	l.mu.Unlock()
 	for {
 		if i := f.Info(); !i.Dirty || i.Seq == l.rowSeq && (l.synced || !durable) {
 			return nil
@@ -200,6 +203,9 @@ func (m *Mount) saveRow(l *live, f *staging.File, st staging.State, durable bool
 		return false, nil
 	case !f.Dirty():
 		return true, nil
+	}
+	if i := f.Info(); st.Gen == f.Gen() {
+		st.Mtime, st.Ctime = i.Mtime, i.Ctime // set since the state was taken
 	}
 	l.rows.Add(1)
 	if err := m.folder.Dirty(l.ino, m.dirtyState(l, st)); err != nil {

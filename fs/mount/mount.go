@@ -20,7 +20,7 @@ import (
 
 const (
 	cacheTime   = time.Hour        // how long the kernel believes what it was told
-	saveEvery   = 5 * time.Second  // how often files open for writing become durable
+	saveEvery   = 4 * time.Second  // how often files open for writing become durable: within 5 s
 	unmountWait = 10 * time.Second // how long users of the mount may hold up the end
 	drainWait   = 2 * time.Second  // how long after that the last requests may take
 )
@@ -219,9 +219,15 @@ func (m *Mount) saveLoop(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		for _, l := range m.table.dirty() {
+		files := m.table.dirty()
+		for _, l := range files {
 			if err := m.save(ctx, l, true); err != nil && ctx.Err() == nil {
 				m.log.Error("staged file not saved", slog.Uint64("inode", uint64(l.ino)), slog.Any("err", err))
+			}
+		}
+		if len(files) > 0 {
+			if err := m.folder.Sync(); err != nil {
+				m.log.Error("staged files not synced", slog.Any("err", err))
 			}
 		}
 	}

@@ -168,6 +168,9 @@ func (m *Mount) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) 
 		return 0, m.status("copy_file_range", src, err)
 	}
 	done, err := m.copyRange(ctx, from, to, int64(in.OffIn), int64(in.OffOut), int64(min(in.Len, copyMax)))
+	if err == nil {
+		err = m.save(ctx, to, false) // holes that were copied are known from the row alone
+	}
 	if done > 0 {
 		return uint32(done), fuse.OK
 	}

@@ -53,6 +53,7 @@ type Dir struct {
 	used     atomic.Int64  // bytes of layers in memory
 	gen      atomic.Uint64 // last generation given out
 	sameBoot bool
+	boot     []byte              // the id of this boot
 	found    map[uint64][]uint64 // files there at the start, by inode: generations; read only after Open
 
 	mu   sync.Mutex // guards the rest
@@ -133,10 +134,23 @@ func (d *Dir) checkBoot() error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if d.sameBoot = string(last) == string(now); d.sameBoot {
+	d.sameBoot = string(last) == string(now)
+	d.boot = now
+	return nil
+}
+
+// markBoot remembers this boot, once what the last one left is recovered: until
+// then its unsynced sizes are not to be trusted, however often that is tried.
+func (d *Dir) markBoot() error {
+	if d.sameBoot {
 		return nil
 	}
-	return os.WriteFile(name, now, 0o600)
+	f, err := os.OpenFile(filepath.Join(d.path, bootFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(d.boot)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // scan lists the staging files and removes what was never finished.
@@ -173,6 +187,9 @@ func (d *Dir) Sweep(known func(ino uint64) bool) error {
 				return fmt.Errorf("sweep staging: %w", err)
 			}
 		}
+	}
+	if err := d.markBoot(); err != nil {
+		return fmt.Errorf("sweep staging: %w", err)
 	}
 	return nil
 }

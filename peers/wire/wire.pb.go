@@ -285,6 +285,7 @@ type CatchUp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Folder        []byte                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
 	Knowledge     []byte                 `protobuf:"bytes,2,opt,name=knowledge,proto3" json:"knowledge,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the receiver, as in Batch: what came before was dropped else
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -331,6 +332,13 @@ func (x *CatchUp) GetKnowledge() []byte {
 		return x.Knowledge
 	}
 	return nil
+}
+
+func (x *CatchUp) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 type Ack struct {
@@ -962,10 +970,11 @@ const file_wire_proto_rawDesc = "" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x16\n" +
 	"\x06header\x18\x02 \x01(\fR\x06header\x12\x12\n" +
 	"\x04body\x18\x03 \x01(\fR\x04body\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"?\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"U\n" +
 	"\aCatchUp\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x1c\n" +
-	"\tknowledge\x18\x02 \x01(\fR\tknowledge\"\xa9\x01\n" +
+	"\tknowledge\x18\x02 \x01(\fR\tknowledge\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\xa9\x01\n" +
 	"\x03Ack\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x1c\n" +
 	"\tknowledge\x18\x02 \x01(\fR\tknowledge\x12\x18\n" +

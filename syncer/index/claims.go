@@ -1,6 +1,7 @@
 package index
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 
@@ -58,10 +59,16 @@ func (t *Tx) touch(id model.ID) {
 }
 
 func (t *Tx) rowOf(id model.ID) *Row {
-	if ino := t.Ino(id); ino != 0 {
-		return t.Row(ino)
+	ino := t.Ino(id)
+	if ino == 0 {
+		return nil
 	}
-	return nil
+	r := t.Row(ino)
+	if r == nil || r.ID != id {
+		t.fail(fmt.Errorf("inode %d is not that of node %v: %w", ino, id, errRow))
+		return nil
+	}
+	return r
 }
 
 func (t *Tx) hist(id model.ID) []model.Loc {

@@ -33,6 +33,7 @@ type Row struct {
 	OfOrig   model.Dot
 	Shown    *Shown // what a file shows, if not the node's winning version
 	Target   string // of an unborn symlink
+	Spared   bool   // its last name was taken away by others: its user has not seen it go
 	Xattrs   bool   // there are x rows, or were
 	Node     *model.Node
 }
@@ -82,6 +83,7 @@ const (
 	flagAtime
 	flagOwner
 	flagXattrs
+	flagSpared
 )
 
 func (r *Row) encode(e *enc) []byte {
@@ -99,6 +101,7 @@ func (r *Row) encode(e *enc) []byte {
 	set(r.Node != nil, flagNode)
 	set(r.Atime != r.Mtime, flagAtime)
 	set(r.Xattrs, flagXattrs)
+	set(r.Spared, flagSpared)
 	set(r.UID != 0 || r.GID != 0 || r.Rdev != 0, flagOwner)
 	e.b = append(e.b, byte(r.Kind), byte(flags))
 	e.u(uint64(r.Mode))
@@ -313,6 +316,7 @@ func decodeRow(b []byte, d *dec, node bool) (*Row, error) {
 	r := &Row{ID: d.id16(), Kind: model.Kind(d.byte())}
 	flags := d.byte()
 	r.Xattrs = flags&flagXattrs != 0
+	r.Spared = flags&flagSpared != 0
 	r.Mode = uint32(d.u())
 	r.Nlink = uint32(d.u())
 	r.Size = int64(d.u())

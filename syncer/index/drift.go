@@ -133,8 +133,8 @@ func (t *Tx) show(dir Ino, name string, id model.ID) {
 		t.block(nameKey{dir, name}, id, seen)
 	case ok && target == 0 && e.Kind == model.Dir && !t.alive(seen) && !t.Empty(e.Ino): // what is in it is of this machine only, or not cut yet
 		t.block(nameKey{dir, name}, id, seen)
-	case ok && target == 0 && t.staged(e.Ino): // an edit beats a delete
-		t.SetDrift(dir, name, &Drift{Seen: seen, SeenOrig: t.ShownOrig(e.Ino), Ours: true})
+	case ok && t.staged(e.Ino) && (target == 0 || !t.alive(seen)): // an edit beats a delete
+		t.SetDrift(dir, name, &Drift{View: id, Seen: seen, SeenOrig: t.ShownOrig(e.Ino), Ours: true})
 		t.owed = append(t.owed, dir)
 	case target != 0 && !t.ready(target):
 		t.SetDrift(dir, name, &Drift{View: id, Seen: seen})

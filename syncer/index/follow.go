@@ -230,3 +230,13 @@ func (t *Tx) Lost() []Ino {
 		return r == nil || r.Kind == model.Dir && r.Parent != 0 || r.Kind != model.Dir && r.Nlink > 0
 	})
 }
+
+// Inode returns the row of an inode that programs may know: one with a name, or
+// one that was unlinked and is open.
+func (t *Tx) Inode(ino Ino) *Row {
+	r := t.Row(ino)
+	if r == nil || t.ix.orphans[ino] || r.Kind == model.Dir && r.Parent != 0 || r.Kind != model.Dir && r.Nlink > 0 {
+		return r
+	}
+	return nil
+}

@@ -84,6 +84,10 @@ func (c Cut) Bind(th *model.Thing, id model.ID) {
 	t.touch(id)
 	t.freeze(ino, r)
 	t.suspect(ino, true)
+	if !r.ID.IsZero() && r.ID != id { // a conflict copy that nobody pinned and that is no more
+		t.unbindID(r.ID)
+		r.Of, r.OfOrig = model.ID{}, model.Dot{}
+	}
 	if old := t.Ino(id); old != 0 && old != ino {
 		o := t.Row(old)
 		r.Node, r.Of, r.OfOrig, r.Kids, r.Crowd, r.Eff = o.Node, o.Of, o.OfOrig, o.Kids, o.Crowd, o.Eff
@@ -168,12 +172,19 @@ func (c Cut) Swap(th *model.Thing, id model.ID) {
 		return
 	}
 	ra, rb := t.Row(a), t.Row(b)
-	t.touch(id)
-	if !ra.ID.IsZero() {
-		t.touch(ra.ID)
+	for _, ino := range []Ino{a, b} {
+		for _, k := range t.shownNames(ino) { // the view goes on having this node there
+			if _, drift := t.Drift(k.dir, k.name); !drift {
+				t.block(k, t.Row(ino).ID, t.Row(ino).ID)
+				t.vacated = true
+			}
+		}
 	}
-	for _, ino := range []Ino{a, b} { // who has it open goes on reading it
-		t.freeze(ino, t.Row(ino))
+	for _, ino := range []Ino{a, b} {
+		if r := t.Row(ino); !r.ID.IsZero() {
+			t.touch(r.ID)
+		}
+		t.freeze(ino, t.Row(ino)) // who has it open goes on reading it
 		t.suspect(ino, false)
 	}
 	ra.ID, rb.ID = rb.ID, ra.ID

@@ -57,10 +57,11 @@ func (r batchRow) live() (n uint64) {
 
 // Has tells whether a batch has been joined.
 func (t *Tx) Has(h model.Header) bool {
-	if t.rep(h.Replica).Known >= h.Hi {
-		return true
+	i, known := t.ix.dict.Load().index[h.Replica]
+	if !known || t.rep(h.Replica).Known >= h.Hi {
+		return known
 	}
-	_, err := get(t.b, t.ix.keys.log(tableBatch, t.number(h.Replica), h.Hi))
+	_, err := get(t.b, t.ix.keys.log(tableBatch, i, h.Hi))
 	return err == nil
 }
 

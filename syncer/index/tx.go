@@ -176,6 +176,11 @@ func (t *Tx) bindID(id model.ID, ino Ino) {
 	t.fail(t.b.Set(t.ix.keys.id(id), binary.BigEndian.AppendUint64(nil, uint64(ino)), nil))
 }
 
+func (t *Tx) unbindID(id model.ID) {
+	t.inos[id] = 0
+	t.fail(t.b.Delete(t.ix.keys.id(id), nil))
+}
+
 // Number is the number of a node; one not heard of yet gets one. What nobody
 // has described is taken for a directory: only parents are named before they
 // come.
@@ -434,6 +439,10 @@ func (ix *Index) Wants(ino Ino) bool {
 	w, ok := ix.bytes[ino]
 	return ok && !w.Ours
 }
+
+// Orphan tells whether an inode has no name but may be open; the holder of the
+// apply lock may ask.
+func (ix *Index) Orphan(ino Ino) bool { return ix.orphans[ino] }
 
 // Wanting tells whether bytes of others are wanted; the holder of the apply
 // lock may ask.

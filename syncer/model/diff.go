@@ -64,7 +64,6 @@ func (a *Author) Diff(tree Tree, names []*Name, things []*Thing) {
 		held: map[ID]bool{}, lost: map[ID][]*Name{}, gained: map[*Thing][]*Name{}}
 	d.find()
 	d.pins()
-	d.find()
 	d.identify()
 	d.compare()
 	d.deletes()
@@ -92,7 +91,7 @@ type diff struct {
 // they would be had others not taken the name.
 func (d *diff) find() {
 	for _, n := range d.names {
-		if _, ok := d.key[n]; ok || n.Seen.IsZero() || n.Dir.ID.IsZero() {
+		if n.Seen.IsZero() || n.Dir.ID.IsZero() {
 			continue
 		}
 		if e := d.At(n.Dir.ID, n.Name); e != nil && e.Node() == n.Seen {
@@ -113,8 +112,8 @@ func (d *diff) find() {
 // pins writes down what the view decided about everything the cut is about.
 func (d *diff) pins() {
 	for _, n := range d.names {
-		if t := n.Tree; t != nil && t.Kind == Dir && !t.ID.IsZero() {
-			d.pinUndone() // a directory moves, or is spelt anew
+		if t := n.Tree; t != nil && t.Kind == Dir {
+			d.pinUndone() // a directory moves, is spelt anew, or a dead one is used again
 			break
 		}
 	}
@@ -385,6 +384,7 @@ func (d *diff) makeDir(t *Thing, n *Name) {
 		d.put(d.Node(t.ID), VersionChange{})
 	}
 	if t.ID == n.Seen { // removed here, and made again
+		d.place(d.Node(t.ID), PrimaryKey, n.Dir.ID, n.Name)
 		d.setAttrs(d.Node(t.ID), t.Attrs)
 		return
 	}

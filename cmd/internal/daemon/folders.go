@@ -257,10 +257,15 @@ func (d *Daemon) leaveFolder(ctx context.Context, in control.LeaveRequest) (cont
 
 // leave is leaveFolder under ops.
 func (d *Daemon) leave(ctx context.Context, f *folder, force bool) error {
-	if err := d.stop(f, force); err != nil {
+	ended, err := d.end(f, force)
+	if ended { // forget does it after it has told the others
+		defer d.node.RemoveFolder(f.grant.ID)
+	}
+	if err != nil {
 		return err
 	}
 	if err := d.update(f, func(r *record) { r.Leaving = true }); err != nil {
+		d.node.RemoveFolder(f.grant.ID)
 		return errors.Join(err, d.start(f))
 	}
 	d.drop(f)

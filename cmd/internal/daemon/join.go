@@ -203,6 +203,9 @@ func (d *Daemon) invite(_ context.Context, in control.InviteRequest) (control.In
 		return control.Invitation{}, control.Errorf(control.Usage, "%v", err)
 	}
 	ticket, err := d.node.Invite(f.grant.ID, role, in.Expires, in.Uses)
+	if errors.Is(err, trust.ErrRole) {
+		err = control.Errorf(control.Denied, "only the owner and admins of %s can invite: ask one of them for a ticket", d.view(f).rec.Name)
+	}
 	if err != nil {
 		return control.Invitation{}, err
 	}

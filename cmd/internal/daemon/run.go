@@ -148,23 +148,31 @@ func (d *Daemon) lost(f *folder, r *run) {
 // it busy; without it that is an error, and all stays as it was. The caller
 // holds ops.
 func (d *Daemon) stop(f *folder, force bool) error {
+	ended, err := d.end(f, force)
+	if ended {
+		d.node.RemoveFolder(f.grant.ID)
+	}
+	return err
+}
+
+// end is stop, but peers can still be talked to about f when it has ended.
+func (d *Daemon) end(f *folder, force bool) (ended bool, err error) {
 	r := d.view(f).run
 	if r == nil {
-		return nil
+		return true, nil
 	}
 	if r.mount != nil && !force {
 		if err := unmount(r.mount.Dir()); err != nil {
-			return err
+			return false, err
 		}
 	}
 	r.cancel()
 	<-r.done // all that is closed is cut now, and members were told
-	d.node.RemoveFolder(f.grant.ID)
 	d.set(f, nil, nil)
 	if errors.Is(r.err, mount.ErrUnmounted) {
-		return nil
+		return true, nil
 	}
-	return r.err
+	return true, r.err
 }
 
 // set changes what f is doing.

@@ -1,0 +1,22 @@
+package syncer
+
+import (
+	"fmt"
+
+	"github.com/clachanfs/clachan/syncer/index"
+)
+
+// Drift describes where tree and view differ, for tests that fail.
+func (f *Folder) Drift() (out []string) {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	f.ix.Names(func(dir Ino, name string, y index.Drift) {
+		e, _ := f.ix.Lookup(dir, name)
+		out = append(out, fmt.Sprintf("%d %q: shows %d, drift %+v", dir, name, e.Ino, y))
+	})
+	f.ix.AllBytes(func(ino Ino, w index.Bytes) {
+		r, err := f.ix.Attr(ino)
+		out = append(out, fmt.Sprintf("%d: %+v %+v %v", ino, w, r, err))
+	})
+	return out
+}
