@@ -179,8 +179,11 @@ func TestStrangersAreNotRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := &wire.Knock{Folder: g.ID[:], Invite: make([]byte, 32), Proof: make([]byte, 64)}
-	if err := s.node.ask(t.Context(), a.node.id, k, nil); !errors.Is(err, errTurnedAway) {
+	if err := s.node.ask(t.Context(), a.node.id, k, nil); err == nil || !strings.Contains(err.Error(), "code 2") {
 		t.Fatal(err)
+	}
+	if len(s.node.traffic) != 1 {
+		t.Fatal("nothing was counted")
 	}
 	eventually(t, func() bool {
 		a.node.mu.Lock()

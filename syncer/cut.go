@@ -212,8 +212,13 @@ func (f *Folder) applyCut(dirs map[Ino]bool, ready map[Ino]*frozen) ([]*frozen, 
 	t := f.ix.Begin()
 	c := &cutting{f: f, t: t, ready: ready, things: map[Ino]*model.Thing{}, has: map[Ino]string{}}
 	names := c.names(s)
+	for _, n := range names {
+		if n.Tree != nil {
+			s.inos[Ino(n.Tree.Ino)] = true
+		}
+	}
 	for _, ino := range sortedInos(s.inos) {
-		names = append(names, c.copies(ino)...)
+		names = append(names, c.copies(ino, s)...)
 	}
 	author := t.NewAuthor(f.o.Label, time.Now().Unix())
 	author.Diff(index.Cut{Tx: t}, names, c.list)
@@ -288,20 +293,27 @@ func (c *cutting) names(s selection) []*model.Name {
 		if e, ok := c.t.Entry(k.dir, k.name); ok && e.Kind.Replicates() {
 			n.Tree = c.thing(e.Ino)
 		}
+		if r := c.t.Row(c.t.Ino(y.Seen)); !y.Seen.IsZero() && r != nil {
+			n.Spared = r.Spared && r.Kind != model.Dir
+		}
 		out = append(out, n)
 	}
 	return out
 }
 
 // copies takes an inode with changes into the cut. That of a conflict copy which
-// nobody has written yet comes with its name: touching it makes it a file.
-func (c *cutting) copies(ino Ino) (out []*model.Name) {
+// nobody has written yet comes with its name: touching it, or giving it a
+// further name, makes it a file.
+func (c *cutting) copies(ino Ino, s selection) (out []*model.Name) {
 	th := c.thing(ino)
 	r := c.t.Row(ino)
 	if r == nil || r.Of.IsZero() || r.Node != nil && r.Node.Live() {
 		return nil
 	}
 	for _, k := range c.t.ShownNames(ino) {
+		if _, dirty := s.names[nameAt{k.Dir, k.Name}]; dirty {
+			continue
+		}
 		out = append(out, &model.Name{Dir: c.dir(k.Dir), Name: k.Name, Seen: r.ID, Tree: th})
 	}
 	return out

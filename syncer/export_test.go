@@ -20,3 +20,10 @@ func (f *Folder) Drift() (out []string) {
 	})
 	return out
 }
+
+// State describes all nodes, for tests that fail.
+func (f *Folder) State() map[string]string {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	return f.ix.State()
+}

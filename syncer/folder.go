@@ -79,6 +79,7 @@ func Open(o Options) (*Folder, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	o.Label = model.Label{Author: model.CleanLabel(o.Label.Author), Device: model.CleanLabel(o.Label.Device)}
 	if o.Remote == nil {
 		o.Remote = offline{}
 	}

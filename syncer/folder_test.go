@@ -443,6 +443,12 @@ func (w *world) same() string {
 	tree := w.peers[0].tree()
 	for _, p := range w.peers[1:] {
 		if got := p.tree(); got != tree {
+			a, b := w.peers[0].State(), p.State()
+			for id := range a {
+				if a[id] != b[id] {
+					w.t.Logf("%s: %s\n%s\n%s", p.name, id, a[id], b[id])
+				}
+			}
 			w.t.Fatalf("%s and %s differ:\n%s\n\n%s", w.peers[0].name, p.name, tree, got)
 		}
 	}

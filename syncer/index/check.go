@@ -265,3 +265,18 @@ func (c *check) tree() error {
 	}
 	return err
 }
+
+// State describes all nodes: equal on peers that know the same. The caller holds
+// the apply lock.
+func (ix *Index) State() map[string]string {
+	out := map[string]string{}
+	t := ix.Begin()
+	defer t.Abort()
+	t.fail(ix.scan(ix.keys.table(tableID), func(k, _ []byte) error {
+		if n := t.Node(model.ID(k[5:])); n != nil {
+			out[n.ID.String()] = fmt.Sprintf("%d %v gone %v links %v attrs %v", n.Kind, n.Heads, n.Gone, n.Links, n.Attrs)
+		}
+		return nil
+	}))
+	return out
+}

@@ -185,6 +185,10 @@ func (t *Tx) flip(dir Ino, name string, target Ino) {
 	if target != 0 {
 		t.SetEntry(dir, name, target)
 	}
+	if r := t.Row(old); old != 0 && r != nil && r.Kind != model.Dir && r.Nlink == 0 {
+		r.Spared = true
+		t.Changed(old)
+	}
 	if r := t.Row(dir); r != nil {
 		now := t.now()
 		r.Ctime = now

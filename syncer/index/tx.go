@@ -268,6 +268,7 @@ func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
 	} else {
 		r.Nlink++
 		if r.Nlink == 1 {
+			r.Spared = false
 			t.suspect(ino, false)
 		}
 	}
