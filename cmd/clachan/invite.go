@@ -17,7 +17,7 @@ const ticketLife = 24 * time.Hour
 
 func newInvite(a *app) *cobra.Command {
 	var in control.InviteRequest
-	roles := []string{"reader", "writer", "admin", "blind"}
+	roles := []string{"reader", "writer", "admin"}
 	c := &cobra.Command{
 		Use:   "invite NAME",
 		Short: "Print a ticket with which somebody can join a folder",

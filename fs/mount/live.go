@@ -71,10 +71,13 @@ func (m *Mount) reload(ino syncer.Ino) {
 	if l == nil {
 		return
 	}
+	if f := l.file.Load(); f == nil || f.Dirty() {
+		return // and a writer may hold the lock while it waits for the disk
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f := l.file.Load()
-	if f == nil || f.Dirty() {
+	if f.Dirty() {
 		return
 	}
 	v, err := m.folder.Content(ino)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"sync"
+	"sync/atomic"
 )
 
 // Base is committed content.
@@ -32,7 +33,8 @@ type File struct {
 	dir *Dir
 	ino uint64
 
-	save sync.Mutex // one Persist at a time
+	save   sync.Mutex  // one Persist at a time
+	staged atomic.Bool // there are layers; written with mu held
 
 	mu     sync.RWMutex // guards the rest
 	src    Source
@@ -81,12 +83,9 @@ func (f *File) info() Info {
 	return i
 }
 
-// Dirty says whether anything is staged.
-func (f *File) Dirty() bool {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return len(f.layers) > 0
-}
+// Dirty says whether anything is staged. It takes no lock: those who ask may
+// hold some that a slow write must not.
+func (f *File) Dirty() bool { return f.staged.Load() }
 
 // Gen is the generation open for writing, 0 if none is.
 func (f *File) Gen() uint64 {
@@ -114,6 +113,7 @@ func (f *File) Begin() (st State, fresh bool) {
 	defer f.mu.Unlock()
 	if f.top() == nil {
 		f.layers = append(f.layers, &layer{gen: f.dir.nextGen(0), mem: map[int64][]byte{}})
+		f.staged.Store(true)
 		f.seq++
 		fresh = true
 	}
@@ -133,6 +133,7 @@ func (f *File) Cancel(gen uint64) {
 		return
 	}
 	f.layers = f.layers[:n]
+	f.staged.Store(n > 0)
 	f.seq++
 }
 

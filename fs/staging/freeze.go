@@ -137,6 +137,7 @@ func (f *File) Rebase(gen uint64, src Source) error {
 	}
 	dropped := f.layers[:n]
 	f.layers = append([]*layer(nil), f.layers[n:]...)
+	f.staged.Store(len(f.layers) > 0)
 	f.src, f.base = src, nil
 	f.epoch++
 	f.seq++

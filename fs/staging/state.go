@@ -174,6 +174,7 @@ func (d *Dir) Recover(ino uint64, st State, src Source) (*File, error) {
 		whole.data.set(0, ceilBlock(st.Size))
 		whole.zero = whole.zero.add(0, forever)
 		f.layers = append(f.layers, whole)
+		f.staged.Store(len(f.layers) > 0)
 	}
 	for _, g := range gens {
 		if g < st.Gen && st.Data != nil || g > st.Gen && !d.sameBoot {
@@ -235,6 +236,7 @@ func (f *File) recoverLayer(gen uint64, st State) error {
 	}
 	f.dir.adopt(l, file)
 	f.layers = append(f.layers, l)
+	f.staged.Store(len(f.layers) > 0)
 	return nil
 }
 
@@ -254,6 +256,7 @@ func (f *File) placeZero(st State) {
 		at--
 	}
 	f.layers = slices.Insert(f.layers, at, l)
+	f.staged.Store(len(f.layers) > 0)
 }
 
 // Seek finds the next data (or hole) at or after off, as lseek does: io.EOF when there is none.
