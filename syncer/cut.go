@@ -124,10 +124,10 @@ type frozen struct {
 }
 
 // freeze holds the bytes of the inodes still and stores them.
-func (f *Folder) freeze(ctx context.Context, inos map[Ino]string) (map[Ino]*frozen, error) {
+func (f *Folder) freeze(ctx context.Context, inos map[Ino]dirtyFile) (map[Ino]*frozen, error) {
 	out := map[Ino]*frozen{}
-	for ino, name := range inos {
-		x, err := f.freezeOne(ctx, ino, name)
+	for ino, d := range inos {
+		x, err := f.freezeOne(ctx, ino, d)
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, ErrFull) {
 				return nil, fmt.Errorf("inode %d: %w", ino, err)
@@ -155,19 +155,19 @@ func (f *Folder) noteLater(ino Ino) {
 	}
 }
 
-func (f *Folder) freezeOne(ctx context.Context, ino Ino, name string) (*frozen, error) {
+func (f *Folder) freezeOne(ctx context.Context, ino Ino, d dirtyFile) (*frozen, error) {
 	l, err := f.surf.Freeze(ctx, ino)
 	if err != nil {
 		return nil, err
 	}
 	if l == nil {
-		return &frozen{ino: ino, stale: true}, nil
+		return &frozen{ino: ino, gen: d.gen, stale: true}, nil
 	}
 	base := l.Base().Content
 	var c content.Content
 	var st content.Stat
 	if base.Size == 0 {
-		c, st, err = content.Write(ctx, f.blockStore(), f.o.Seed, cutMode(base, name), l, l.Size(), l.Holes())
+		c, st, err = content.Write(ctx, f.blockStore(), f.o.Seed, cutMode(base, d.name), l, l.Size(), l.Holes())
 	} else {
 		c, st, err = content.Edit(ctx, f.blockStore(), f.o.Seed, base, l.Dirty(), l, l.Size())
 	}
@@ -191,9 +191,14 @@ func cutMode(base content.Content, name string) content.Cut {
 // selection is what one cut is about.
 type selection struct {
 	names map[nameAt]index.Drift
-	inos  map[Ino]bool   // with bytes or attributes to cut
-	dirty map[Ino]string // of them, those with bytes: a name, if that is new
+	inos  map[Ino]bool      // with bytes or attributes to cut
+	dirty map[Ino]dirtyFile // of them, those with bytes
 	more  bool
+}
+
+type dirtyFile struct {
+	gen  uint64 // newest layer, when it was selected
+	name string // if that is new
 }
 
 type nameAt struct {
@@ -400,7 +405,7 @@ func (c *cutting) finish(s selection) {
 			c.shown(ino, r, x, want)
 		}
 		if ok && w.Ours {
-			later := w.Written && (x == nil || !x.stale && (w.Gen > x.gen || r.Nlink > 0 && !same))
+			later := w.Written && (x == nil || w.Gen > x.gen || !x.stale && r.Nlink > 0 && !same)
 			afterCut(t, ino, w, later)
 		} else if same {
 			t.SetBytes(ino, nil)

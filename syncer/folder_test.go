@@ -293,7 +293,7 @@ func (p *peer) writeAt(dir Ino, name, data string) bool {
 	}
 	p.must(err)
 	p.Hold(a.Ino)
-	defer p.Release(a.Ino)
+	defer func() { p.forget(); p.Release(a.Ino) }()
 	v, err := p.Content(a.Ino)
 	if errors.Is(err, ErrNotExist) {
 		return false
@@ -307,7 +307,6 @@ func (p *peer) writeAt(dir Ino, name, data string) bool {
 	p.surf.mu.Unlock()
 	err = p.Dirty(a.Ino, DirtyState{Gen: gen, Base: v.Orig, Size: int64(len(data)), Alloc: int64(len(data)), Mtime: now, Ctime: now, Whole: true})
 	if errors.Is(err, ErrNotExist) {
-		p.forget()
 		return false
 	}
 	p.must(err)

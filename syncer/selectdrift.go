@@ -12,7 +12,7 @@ import (
 // too. The caller holds the apply lock.
 func (f *Folder) selectDrift(dirs map[Ino]bool, ready map[Ino]*frozen) selection {
 	g := f.relate(ready)
-	s := selection{names: map[nameAt]index.Drift{}, inos: map[Ino]bool{}, dirty: map[Ino]string{}}
+	s := selection{names: map[nameAt]index.Drift{}, inos: map[Ino]bool{}, dirty: map[Ino]dirtyFile{}}
 	for k := range g.names {
 		if dirs != nil && !dirs[k.dir] {
 			continue
@@ -39,7 +39,7 @@ func (f *Folder) selectDrift(dirs map[Ino]bool, ready map[Ino]*frozen) selection
 		}
 		s.inos[ino] = true
 		if w.Written {
-			s.dirty[ino] = ""
+			s.dirty[ino] = dirtyFile{gen: w.Gen}
 		}
 		for _, k := range g.at[ino] {
 			g.take(k, &s)
@@ -201,7 +201,7 @@ func (g *relations) take(k nameAt, s *selection) {
 			if w, dirty := g.bytes[e.Ino]; dirty {
 				s.inos[e.Ino] = true
 				if w.Written {
-					s.dirty[e.Ino] = k.name
+					s.dirty[e.Ino] = dirtyFile{w.Gen, k.name}
 				}
 			}
 		}

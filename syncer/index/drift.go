@@ -71,13 +71,19 @@ func (t *Tx) showAll(ns names) {
 		t.show(k.dir, k.name, model.ID{})
 	}
 	for k, id := range ns {
-		if !id.IsZero() {
+		if id.IsZero() {
+			continue
+		}
+		if e, ok := t.Entry(k.dir, k.name); ok && t.staged(e.Ino) && e.Ino != t.Ino(id) {
+			gone = append(gone, k)
+		} else {
 			t.show(k.dir, k.name, id)
 		}
 	}
 	for _, k := range gone {
-		t.show(k.dir, k.name, model.ID{})
+		t.show(k.dir, k.name, ns[k])
 	}
+	t.vacated = t.vacated || len(ns) > 0 // what lives has changed too
 	t.unblock()
 }
 

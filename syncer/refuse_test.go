@@ -1,0 +1,93 @@
+package syncer_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// forge signs a batch of one change as a member would.
+func forge(p *peer, replica model.Replica, c model.Change) model.Batch {
+	seal := model.Seal{Folder: p.opts.ID, Key: [32]byte(p.opts.Key)}
+	_, key, _ := ed25519.GenerateKey(rand.Reader)
+	h := model.Header{Replica: replica, Lo: 1, Hi: 1, UTC: time.Now().Unix(), Author: "eve", Device: "box"}
+	return seal.Sign(h, [][]byte{c.Encode()}, key)
+}
+
+// TestRefusedBatchesDoNoHarm: what a broken member sends is refused, changes
+// nothing, and the folder opens again afterwards.
+func TestRefusedBatchesDoNoHarm(t *testing.T) {
+	w := newWorld(t, 2)
+	a := w.peers[0]
+	a.write("/f", "F")
+	w.same()
+	place := []model.LinkChange{{Key: model.PrimaryKey, Parent: model.RootID, Name: "x"}}
+	tests := []struct {
+		name string
+		c    model.Change
+	}{
+		{"a clock at its end", model.Change{ID: model.ID{9}, Lamport: 1 << 62, Links: place, Version: &model.VersionChange{}}},
+		{"content that cannot be", model.Change{ID: model.ID{9}, Lamport: 1, Links: place, Version: &model.VersionChange{Content: "\xff\xff"}}},
+		{"a reserved name", model.Change{ID: model.ID{9}, Lamport: 1, Links: []model.LinkChange{{Parent: model.RootID, Name: ".clachan"}}}},
+		{"a path for a name", model.Change{ID: model.ID{9}, Lamport: 1, Links: []model.LinkChange{{Parent: model.RootID, Name: "../x"}}}},
+		{"the root itself", model.Change{ID: model.RootID, Lamport: 1, Kind: model.Dir, Gone: model.VV{{Replica: 1, Seq: 1}}}},
+	}
+	before, k := a.tree(), a.Knowledge()
+	for i, tt := range tests {
+		if err := a.Receive(context.Background(), "eve", forge(a, model.Replica(100+i), tt.c)); !errors.Is(err, model.ErrBatch) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+	if a.tree() != before || !a.Knowledge().Equal(k) {
+		t.Errorf("changed to\n%s", a.tree())
+	}
+	b := w.peers[1]
+	b.write("/g", "G")
+	w.same()
+	a.stop()
+	a.start()
+	a.write("/h", "H")
+	w.want("/f 644 F", "/g 644 G", "/h 644 H")
+}
+
+// TestStagedBytesOutliveAnotherKind: bytes not cut yet are kept when others put
+// something else under the name.
+func TestStagedBytesOutliveAnotherKind(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "v")
+	w.same()
+	w.part(true)
+	b.rm("/f")
+	b.mkdir("/f")
+	b.must(b.Cut(context.Background()))
+	dir, name := a.at("/f")
+	x, err := a.Lookup(dir, name)
+	a.must(err)
+	a.surf.mu.Lock()
+	a.surf.open[x.Ino] = true // a writer holds it: it is not cut yet
+	a.surf.mu.Unlock()
+	a.write("/f", "mine")
+	w.part(false)
+	deadline := time.Now().Add(10 * time.Second)
+	for !b.Knowledge().LE(a.Knowledge()) {
+		if time.Now().After(deadline) {
+			t.Fatal("the directory does not arrive")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	a.surf.mu.Lock()
+	delete(a.surf.open, x.Ino)
+	a.surf.mu.Unlock()
+	a.Closed(x.Ino)
+	tree := w.same()
+	if !strings.Contains(tree, "mine") || !strings.Contains(tree, "/f 755 /") {
+		t.Fatalf("got\n%s", tree)
+	}
+}
