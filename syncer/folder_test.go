@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,27 +97,31 @@ type peer struct {
 	cancel context.CancelFunc
 	done   chan error
 	gen    uint64
+	up     bool
 }
 
 type world struct {
 	t     testing.TB
-	peers []*peer
-	mu    sync.Mutex // guards cut
-	cut   bool       // nobody reaches anybody
+	talk  sync.Mutex  // held while two peers talk, and to keep them from it
+	cut   atomic.Bool // nobody reaches anybody
 	kick  chan struct{}
+	live  sync.RWMutex // guards peers, and of each its Folder and up
+	peers []*peer
 }
 
-func (w *world) apart() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.cut
-}
-
+// part cuts all off from each other, or ends that.
 func (w *world) part(cut bool) {
-	w.mu.Lock()
-	w.cut = cut
-	w.mu.Unlock()
+	w.talk.Lock()
+	w.cut.Store(cut)
+	w.talk.Unlock()
 	w.poke()
+}
+
+// up returns the folders that are running.
+func (w *world) up() []*peer {
+	w.live.RLock()
+	defer w.live.RUnlock()
+	return slices.DeleteFunc(slices.Clone(w.peers), func(p *peer) bool { return !p.up })
 }
 
 func (w *world) poke() {
@@ -130,11 +136,14 @@ type memRemote struct{ p *peer }
 func (r *memRemote) Announce(model.VV) { r.p.w.poke() }
 
 func (r *memRemote) Fetch(ctx context.Context, id blocks.ID, _ int64, _ Class) error {
-	if r.p.w.apart() {
+	if r.p.w.cut.Load() {
 		return ErrOffline
 	}
-	for _, q := range r.p.w.peers {
-		if q == r.p || q.Folder == nil {
+	w := r.p.w
+	w.live.RLock() // nobody's disk is closed meanwhile
+	defer w.live.RUnlock()
+	for _, q := range w.peers {
+		if q == r.p || !q.up {
 			continue
 		}
 		if b, err := q.Store().Get(ctx, id, nil); err == nil {
@@ -157,7 +166,9 @@ func newWorld(t testing.TB, n int) *world {
 		p.opts = Options{Number: 1, ID: id, Name: "test", Key: key, Device: dev, Label: model.Label{Author: "u" + p.name, Device: "d" + p.name},
 			Allowed: func(ed25519.PublicKey) error { return nil }, Remote: &memRemote{p}}
 		p.start()
+		w.live.Lock()
 		w.peers = append(w.peers, p)
+		w.live.Unlock()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -185,13 +196,18 @@ func (p *peer) start() {
 	}
 	p.surf = &memSurface{dirty: map[Ino]*memLayer{}, open: map[Ino]bool{}, busy: map[Ino]bool{}}
 	f.SetSurface(p.surf)
-	p.Folder = f
+	p.w.live.Lock()
+	p.Folder, p.up = f, true
+	p.w.live.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel, p.done = cancel, make(chan error, 1)
 	go func() { p.done <- f.Run(ctx) }()
 }
 
 func (p *peer) stop() {
+	p.w.live.Lock()
+	p.up = false
+	p.w.live.Unlock()
 	p.cancel()
 	if err := <-p.done; err != nil {
 		p.t.Errorf("%s: run: %v", p.name, err)
@@ -210,15 +226,16 @@ func (w *world) gossip(ctx context.Context) {
 		case <-w.kick:
 		case <-time.After(20 * time.Millisecond):
 		}
-		for _, p := range w.peers {
-			for _, q := range w.peers {
-				w.mu.Lock()
-				if p != q && !w.cut && !p.Knowledge().LE(q.Knowledge()) {
+		w.talk.Lock()
+		all := w.up()
+		for _, p := range all {
+			for _, q := range all {
+				if p != q && !w.cut.Load() && !p.Knowledge().LE(q.Knowledge()) {
 					w.send(ctx, p, q)
 				}
-				w.mu.Unlock()
 			}
 		}
+		w.talk.Unlock()
 	}
 }
 
@@ -293,7 +310,7 @@ func (p *peer) writeAt(dir Ino, name, data string) bool {
 	}
 	p.must(err)
 	p.Hold(a.Ino)
-	defer func() { p.forget(); p.Release(a.Ino) }()
+	defer func() { p.forget(a.Ino); p.Release(a.Ino) }()
 	v, err := p.Content(a.Ino)
 	if errors.Is(err, ErrNotExist) {
 		return false
@@ -338,11 +355,15 @@ func (p *peer) rm(path string) {
 	p.must(p.Unlink(dir, name))
 }
 
-// forget drops what was written to files that are gone, as a kernel would.
-func (p *peer) forget() {
+// forget drops what was written to files that are gone, as a kernel would: to
+// those given, or all.
+func (p *peer) forget(inos ...Ino) {
 	p.surf.mu.Lock()
 	defer p.surf.mu.Unlock()
-	for ino := range p.surf.dirty {
+	if inos == nil {
+		inos = slices.Collect(maps.Keys(p.surf.dirty))
+	}
+	for _, ino := range inos {
 		if a, err := p.Attr(ino); err != nil || a.Nlink == 0 {
 			delete(p.surf.dirty, ino)
 		}

@@ -24,9 +24,9 @@ func (w *world) join() *peer {
 	q.Device, q.Label, q.Remote = dev, model.Label{Author: "u" + p.name, Device: "d" + p.name}, &memRemote{p}
 	p.opts = q
 	p.start()
-	w.mu.Lock()
+	w.live.Lock()
 	w.peers = append(w.peers, p)
-	w.mu.Unlock()
+	w.live.Unlock()
 	return p
 }
 
@@ -147,6 +147,8 @@ func TestCrashKeepsWhatWasSynced(t *testing.T) {
 }
 
 func (p *peer) crashable() {
+	p.w.talk.Lock()
+	defer p.w.talk.Unlock()
 	p.stop()
 	p.fs = vfs.NewCrashableMem()
 	p.start()
@@ -154,8 +156,8 @@ func (p *peer) crashable() {
 
 // crash goes on with what a power cut leaves of the disk.
 func (p *peer) crash(r *mrand.Rand) {
-	p.w.mu.Lock()
-	defer p.w.mu.Unlock()
+	p.w.talk.Lock()
+	defer p.w.talk.Unlock()
 	left := p.fs.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: r.Intn(101), RNG: rng(r)})
 	p.stop()
 	p.fs = left

@@ -50,8 +50,10 @@ func TestRefusedBatchesDoNoHarm(t *testing.T) {
 	b := w.peers[1]
 	b.write("/g", "G")
 	w.same()
+	w.talk.Lock()
 	a.stop()
 	a.start()
+	w.talk.Unlock()
 	a.write("/h", "H")
 	w.want("/f 644 F", "/g 644 G", "/h 644 H")
 }
