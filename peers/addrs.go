@@ -178,6 +178,18 @@ func (b *book) worked(p peer.ID, dialed ma.Multiaddr, now time.Time) error {
 	return b.store(p, pg)
 }
 
+// left remembers when p was last seen, unless it was forgotten while it left.
+func (b *book) left(p peer.ID, now time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	pg := b.page(p)
+	if pg.seen.IsZero() {
+		return nil
+	}
+	pg.seen = now
+	return b.store(p, pg)
+}
+
 func (b *book) lastSeen(p peer.ID) time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -125,7 +125,7 @@ func (s *session) run(ctx context.Context) error {
 	if s.k.session.CompareAndSwap(s, nil) {
 		s.n.presenceChanged()
 	}
-	if err := s.n.book.worked(s.p, nil, time.Now()); err != nil {
+	if err := s.n.book.left(s.p, time.Now()); err != nil {
 		s.n.log.Warn("remember peer", "peer", s.p, "err", err)
 	}
 	return context.Cause(s.ctx)
