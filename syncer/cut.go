@@ -88,20 +88,21 @@ func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) error {
 			return err
 		}
 		f.apply.Lock()
-		s := f.selectDrift(dirs, nil)
+		s := f.selectDrift(dirs)
 		f.apply.Unlock()
-		if len(s.names) == 0 && len(s.inos) == 0 {
+		f.await(s)
+		if s.empty() {
 			return nil
 		}
-		again = s.more
 		ready, err := f.freeze(ctx, s.dirty)
 		if err != nil {
 			return err
 		}
-		done, err := f.applyCut(dirs, ready)
+		done, some, err := f.applyCut(s, ready)
 		if err != nil {
 			return err
 		}
+		again = s.more && some
 		if err := f.Sync(); err != nil {
 			return err
 		}
@@ -188,33 +189,17 @@ func cutMode(base content.Content, name string) content.Cut {
 	return base.Cut
 }
 
-// selection is what one cut is about.
-type selection struct {
-	names map[nameAt]index.Drift
-	inos  map[Ino]bool      // with bytes or attributes to cut
-	dirty map[Ino]dirtyFile // of them, those with bytes
-	more  bool
-}
-
-type dirtyFile struct {
-	gen  uint64 // newest layer, when it was selected
-	name string // if that is new
-}
-
-type nameAt struct {
-	dir  Ino
-	name string
-}
-
 // applyCut compares tree and view and logs the difference.
-func (f *Folder) applyCut(dirs map[Ino]bool, ready map[Ino]*frozen) ([]*frozen, error) {
+func (f *Folder) applyCut(s *selection, ready map[Ino]*frozen) (done []*frozen, some bool, err error) {
 	f.apply.Lock()
-	s := f.selectDrift(dirs, ready)
-	if len(s.names) == 0 && len(s.inos) == 0 {
-		f.apply.Unlock()
-		return nil, nil
-	}
 	t := f.ix.Begin()
+	s = f.reselect(t, s, ready)
+	defer f.await(s)
+	if s.empty() {
+		t.Abort()
+		f.apply.Unlock()
+		return nil, false, nil
+	}
 	c := &cutting{f: f, t: t, ready: ready, things: map[Ino]*model.Thing{}, has: map[Ino]string{}}
 	names := c.names(s)
 	for _, n := range names {
@@ -233,9 +218,9 @@ func (f *Folder) applyCut(dirs map[Ino]bool, ready map[Ino]*frozen) ([]*frozen, 
 	f.apply.Unlock()
 	f.show(flips)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return c.done, nil
+	return c.done, true, nil
 }
 
 // logOwn signs what an author said and logs it.
@@ -275,12 +260,12 @@ type cutting struct {
 }
 
 // names describes the dirty names, parents before what is in them.
-func (c *cutting) names(s selection) []*model.Name {
+func (c *cutting) names(s *selection) []*model.Name {
 	keys := make([]nameAt, 0, len(s.names))
 	depth := map[Ino]int{}
 	for k := range s.names {
 		keys = append(keys, k)
-		for d := k.dir; d != RootIno && d != 0 && depth[k.dir] < 1<<16; depth[k.dir]++ {
+		for d := k.Dir; d != RootIno && d != 0 && depth[k.Dir] < 1<<16; depth[k.Dir]++ {
 			r := c.t.Row(d)
 			if r == nil {
 				break
@@ -289,13 +274,13 @@ func (c *cutting) names(s selection) []*model.Name {
 		}
 	}
 	slices.SortFunc(keys, func(a, b nameAt) int {
-		return cmp.Or(depth[a.dir]-depth[b.dir], cmp.Compare(a.dir, b.dir), strings.Compare(a.name, b.name))
+		return cmp.Or(depth[a.Dir]-depth[b.Dir], cmp.Compare(a.Dir, b.Dir), strings.Compare(a.Name, b.Name))
 	})
 	var out []*model.Name
 	for _, k := range keys {
 		y := s.names[k]
-		n := &model.Name{Dir: c.dir(k.dir), Name: k.name, Seen: y.Seen, SeenOrig: y.SeenOrig}
-		if e, ok := c.t.Entry(k.dir, k.name); ok && e.Kind.Replicates() {
+		n := &model.Name{Dir: c.dir(k.Dir), Name: k.Name, Seen: y.Seen, SeenOrig: y.SeenOrig}
+		if e, ok := c.t.Entry(k.Dir, k.Name); ok && e.Kind.Replicates() {
 			n.Tree = c.thing(e.Ino)
 		}
 		if r := c.t.Row(c.t.Ino(y.Seen)); !y.Seen.IsZero() && r != nil {
@@ -309,14 +294,14 @@ func (c *cutting) names(s selection) []*model.Name {
 // copies takes an inode with changes into the cut. That of a conflict copy which
 // nobody has written yet comes with its name: touching it, or giving it a
 // further name, makes it a file.
-func (c *cutting) copies(ino Ino, s selection) (out []*model.Name) {
+func (c *cutting) copies(ino Ino, s *selection) (out []*model.Name) {
 	th := c.thing(ino)
 	r := c.t.Row(ino)
 	if r == nil || r.Of.IsZero() || r.Node != nil && r.Node.Live() {
 		return nil
 	}
 	for _, k := range c.t.ShownNames(ino) {
-		if _, dirty := s.names[nameAt{k.Dir, k.Name}]; dirty {
+		if _, dirty := s.names[k]; dirty {
 			continue
 		}
 		out = append(out, &model.Name{Dir: c.dir(k.Dir), Name: k.Name, Seen: r.ID, Tree: th})
@@ -388,7 +373,7 @@ func (c *cutting) hasMtime(r *index.Row) bool {
 
 // finish brings tree and view together where they now agree, and hands over to
 // the puller where others have been faster.
-func (c *cutting) finish(s selection) {
+func (c *cutting) finish(s *selection) {
 	t := c.t
 	t.Flips() // settles
 	for _, th := range c.list {
@@ -442,13 +427,13 @@ func afterCut(t *index.Tx, ino Ino, w index.Bytes, later bool) {
 
 // agree drops the drift of a name that was cut.
 func (c *cutting) agree(k nameAt) {
-	y, ok := c.t.Drift(k.dir, k.name)
+	y, ok := c.t.Drift(k.Dir, k.Name)
 	if !ok {
 		return
 	}
 	y.Ours = false
-	c.t.SetDrift(k.dir, k.name, &y)
-	c.t.Show(k.dir, k.name, y.View)
+	c.t.SetDrift(k.Dir, k.Name, &y)
+	c.t.Show(k.Dir, k.Name, y.View)
 }
 
 func sortedInos(m map[Ino]bool) []Ino {

@@ -53,6 +53,7 @@ type Folder struct {
 	// mu guards what follows. It is taken after apply, never before.
 	mu      sync.Mutex
 	held    map[Ino]int
+	waiting map[Ino]bool // directories in which something waits for a file to be closed
 	orphans map[Ino]bool // without a name, deleted when released
 	durable model.VV     // of K, what is on disk
 	acks    map[string]Ack
@@ -89,7 +90,7 @@ func Open(o Options) (*Folder, error) {
 	}
 	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
-		held: map[Ino]int{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{},
+		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{},
 		pace: newPacer(), wants: newQueue(), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
 	ix.SetSeal(f.seal)
 	return f, nil

@@ -355,8 +355,8 @@ func (p *peer) rm(path string) {
 	p.must(p.Unlink(dir, name))
 }
 
-// forget drops what was written to files that are gone, as a kernel would: to
-// those given, or all.
+// forget drops what was written to files that are gone and not open, as a kernel
+// would: to those given, or all.
 func (p *peer) forget(inos ...Ino) {
 	p.surf.mu.Lock()
 	defer p.surf.mu.Unlock()
@@ -364,14 +364,17 @@ func (p *peer) forget(inos ...Ino) {
 		inos = slices.Collect(maps.Keys(p.surf.dirty))
 	}
 	for _, ino := range inos {
-		if a, err := p.Attr(ino); err != nil || a.Nlink == 0 {
+		if a, err := p.Attr(ino); !p.surf.busy[ino] && (err != nil || a.Nlink == 0) {
 			delete(p.surf.dirty, ino)
 		}
 	}
 }
 
 // tree lists all paths with kind, mode and bytes.
-func (p *peer) tree() string {
+func (p *peer) tree() string { return p.list(false) }
+
+// list lists all paths; with all, also what else must be the same everywhere.
+func (p *peer) list(all bool) string {
 	var lines []string
 	var walk func(dir Ino, at string)
 	walk = func(dir Ino, at string) {
@@ -391,6 +394,12 @@ func (p *peer) tree() string {
 				}
 				line += " " + b
 			}
+			if all && e.Attr.Kind != model.Dir {
+				line += fmt.Sprintf(" size %d mtime %d", e.Attr.Size, e.Attr.Mtime)
+			}
+			if all {
+				line += p.xattrs(e.Attr.Ino)
+			}
 			lines = append(lines, line)
 			if e.Attr.Kind == model.Dir {
 				walk(e.Attr.Ino, at+"/"+e.Name)
@@ -401,6 +410,18 @@ func (p *peer) tree() string {
 	walk(RootIno, "")
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
+}
+
+func (p *peer) xattrs(ino Ino) (out string) {
+	names, err := p.Listxattr(ino)
+	p.must(err)
+	slices.Sort(names)
+	for _, n := range names {
+		v, err := p.Getxattr(ino, n)
+		p.must(err)
+		out += fmt.Sprintf(" %s=%s", n, v)
+	}
+	return out
 }
 
 func (p *peer) read(ino Ino) string {
@@ -460,9 +481,9 @@ func (w *world) same() string {
 	for _, p := range w.peers {
 		p.must(p.Check(context.Background(), func(err error) { w.t.Errorf("%s: check: %v", p.name, err) }))
 	}
-	tree := w.peers[0].tree()
+	tree := w.peers[0].list(true)
 	for _, p := range w.peers[1:] {
-		if got := p.tree(); got != tree {
+		if got := p.list(true); got != tree {
 			a, b := w.peers[0].State(), p.State()
 			for id := range a {
 				if a[id] != b[id] {
@@ -472,7 +493,7 @@ func (w *world) same() string {
 			w.t.Fatalf("%s and %s differ:\n%s\n\n%s", w.peers[0].name, p.name, tree, got)
 		}
 	}
-	return tree
+	return w.peers[0].tree()
 }
 
 func (w *world) want(paths ...string) {

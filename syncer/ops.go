@@ -540,6 +540,7 @@ func (f *Folder) Closed(ino Ino) {
 	if r, err := f.ix.Attr(ino); err == nil {
 		f.noted(groupOf(ino, r), "", false)
 	}
+	f.unwait()
 }
 
 // Staged calls yield with what was dirty when the last run ended, before Run.

@@ -20,9 +20,11 @@ var (
 // A user does random things to a few names.
 type user struct {
 	*peer
-	r   *mrand.Rand
-	log *[]string
-	n   int
+	r      *mrand.Rand
+	log    *[]string
+	n      int
+	reads  map[Ino]string // open for reading, with what was read
+	writes map[Ino]bool   // open for writing
 }
 
 func (u *user) say(format string, args ...any) {
@@ -64,13 +66,11 @@ func (u *user) step() {
 	a, err := u.Lookup(dir, name)
 	there := err == nil
 	u.n++
-	switch op := u.r.Intn(16); {
+	switch op := u.r.Intn(22); {
 	case op < 5:
 		if !there || a.Kind == model.File {
 			u.say("write %s", path)
-			if !u.writeAt(dir, name, fmt.Sprint(u.name, u.n)) { // somebody else's has come in between
-				u.say("not written")
-			}
+			u.write(dir, name)
 		}
 	case op < 7:
 		u.say("mkdir %s", path)
@@ -94,14 +94,120 @@ func (u *user) step() {
 		to, toName, toPath := u.pick()
 		u.say("ln %s %s", path, toPath)
 		u.Link(a.Ino, to, toName)
-	case op < 15 && there:
-		mode := uint32(0o600 + u.r.Intn(64))
-		u.say("chmod %s %o", path, mode)
-		u.SetAttr(a.Ino, Set{Mode: &mode})
+	case op < 17 && there:
+		u.attrs(a, path)
+	case op < 18 && !(there && a.Kind != model.File):
+		u.say("save %s by rename", path)
+		u.write(dir, ".tmp")
+		u.Rename(dir, ".tmp", dir, name, 0)
+	case op < 19 && !(there && a.Kind != model.File):
+		u.say("save %s with backup", path)
+		u.Rename(dir, name, dir, name+"~", 0)
+		u.write(dir, name)
+	case op < 20 && there && a.Kind == model.File:
+		u.open(a.Ino, path)
+	case op < 21:
+		u.close()
 	default:
 		u.say("symlink %s", path)
 		u.Create(dir, name, New{Kind: model.Symlink, Mode: 0o777, Target: fmt.Sprint("to", u.n)})
 	}
+}
+
+func (u *user) write(dir Ino, name string) {
+	if a, err := u.Lookup(dir, name); err == nil { // it changes for who reads it
+		if _, ok := u.reads[a.Ino]; ok {
+			u.close()
+		}
+	}
+	if !u.writeAt(dir, name, fmt.Sprint(u.name, u.n)) { // somebody else's has come in between
+		u.say("not written")
+	}
+}
+
+// attrs changes mode, times or extended attributes.
+func (u *user) attrs(a Attr, path string) {
+	switch u.r.Intn(4) {
+	case 0:
+		mode := uint32(0o600 + u.r.Intn(64))
+		u.say("chmod %s %o", path, mode)
+		u.SetAttr(a.Ino, Set{Mode: &mode})
+	case 1:
+		mtime := int64(u.r.Intn(1e9)) * 1e9
+		u.say("touch %s %d", path, mtime)
+		u.SetAttr(a.Ino, Set{Mtime: &mtime})
+	case 2:
+		u.say("setxattr %s", path)
+		u.Setxattr(a.Ino, fmt.Sprint("user.", u.r.Intn(2)), []byte(fmt.Sprint(u.name, u.n)), 0)
+	case 3:
+		u.say("removexattr %s", path)
+		u.Removexattr(a.Ino, fmt.Sprint("user.", u.r.Intn(2)))
+	}
+}
+
+// open opens a file for reading, whose bytes must stay, or for writing, when it
+// is not cut.
+func (u *user) open(ino Ino, path string) {
+	if _, ok := u.reads[ino]; ok || u.writes[ino] {
+		return
+	}
+	u.Hold(ino)
+	u.surf.mu.Lock()
+	writes := u.r.Intn(2) == 0
+	if u.surf.busy[ino] = true; writes {
+		u.surf.open[ino] = true
+	}
+	u.surf.mu.Unlock()
+	if writes {
+		u.say("open %s", path)
+		u.writes[ino] = true
+	} else if _, err := u.Content(ino); err == nil {
+		u.say("open %s to read", path)
+		u.reads[ino] = u.read(ino)
+	} else { // removed in between
+		u.shut(ino)
+	}
+}
+
+func (u *user) shut(ino Ino) {
+	u.surf.mu.Lock()
+	delete(u.surf.busy, ino)
+	delete(u.surf.open, ino)
+	u.surf.mu.Unlock()
+	u.Closed(ino)
+	u.forget(ino)
+	u.Release(ino)
+}
+
+// close closes all that is open.
+func (u *user) close() {
+	u.say("close")
+	for ino, was := range u.reads {
+		if now := u.read(ino); now != was {
+			u.t.Errorf("%s: inode %d had %s when it was opened, has %s", u.name, ino, was, now)
+		}
+		u.shut(ino)
+	}
+	for ino := range u.writes {
+		u.shut(ino)
+	}
+	clear(u.reads)
+	clear(u.writes)
+}
+
+// restart stops the peer and starts it again, or kills it.
+func (u *user) restart() {
+	u.close()
+	if u.r.Intn(2) == 0 {
+		u.say("crash")
+		u.crash(u.r)
+		return
+	}
+	u.say("restart")
+	u.w.talk.Lock()
+	defer u.w.talk.Unlock()
+	u.stop()
+	u.start()
 }
 
 func (u *user) removeAll(dir Ino, name string) {
@@ -139,11 +245,12 @@ func TestRandomWorlds(t *testing.T) {
 			})
 			var us []*user
 			for _, p := range w.peers {
-				us = append(us, &user{peer: p, r: r, log: &log})
+				p.crashable()
+				us = append(us, &user{peer: p, r: r, log: &log, reads: map[Ino]string{}, writes: map[Ino]bool{}})
 			}
 			for range 30 + r.Intn(40) {
 				u := us[r.Intn(len(us))]
-				switch r.Intn(12) {
+				switch r.Intn(13) {
 				case 0:
 					log = append(log, "part")
 					w.part(true)
@@ -153,9 +260,16 @@ func TestRandomWorlds(t *testing.T) {
 				case 2:
 					u.say("cut")
 					u.must(u.Cut(context.Background()))
+				case 3:
+					if r.Intn(4) == 0 {
+						u.restart()
+					}
 				default:
 					u.step()
 				}
+			}
+			for _, u := range us {
+				u.close()
 			}
 			w.part(false)
 			w.same()

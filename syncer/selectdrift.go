@@ -1,219 +1,241 @@
 package syncer
 
 import (
+	"time"
+
 	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
-// selectDrift chooses what is cut: the dirty names and inodes of the
-// directories given (all if nil), with everything related to them, since only
-// together do they tell a move from a deletion; what hangs on a file that is
-// open for writing waits for it. With ready, bytes that are not among it wait
-// too. The caller holds the apply lock.
-func (f *Folder) selectDrift(dirs map[Ino]bool, ready map[Ino]*frozen) selection {
-	g := f.relate(ready)
-	s := selection{names: map[nameAt]index.Drift{}, inos: map[Ino]bool{}, dirty: map[Ino]dirtyFile{}}
-	for k := range g.names {
-		if dirs != nil && !dirs[k.dir] {
-			continue
-		}
-		if len(s.names) >= cutNames {
-			s.more = true
+// selection is what one cut is about.
+type selection struct {
+	names map[nameAt]index.Drift
+	inos  map[Ino]bool      // with bytes or attributes to cut
+	dirty map[Ino]dirtyFile // of them, those with bytes
+	waits map[Ino][]Ino     // files that are open for writing: the directories in which something waits for them
+	later map[Ino]bool      // directories in which something was written since
+	more  bool
+}
+
+type nameAt = index.Place
+
+type dirtyFile struct {
+	gen  uint64 // newest layer, when it was selected
+	name string // if that is new
+}
+
+func (s *selection) empty() bool { return len(s.names) == 0 && len(s.inos) == 0 }
+
+// A selector chooses what is cut: dirty names and inodes, with everything
+// related to them, since only together do they tell a move from a deletion;
+// what hangs on a file that is open for writing waits for it. With ready, bytes
+// that are not among it wait too.
+type selector struct {
+	f     *Folder
+	t     *index.Tx // reads only
+	ready map[Ino]*frozen
+	skip  map[nameAt]bool // waits
+	dirs  bool            // what is being taken has the names of directories already
+	*selection
+}
+
+// selectDrift chooses from the directories given, all if nil. The caller holds
+// the apply lock.
+func (f *Folder) selectDrift(dirs map[Ino]bool) *selection {
+	t := f.ix.Begin()
+	defer t.Abort()
+	g := f.newSelector(t, nil)
+	if dirs == nil {
+		f.ix.DirtyDirs(g.takeDir)
+		return g.selection
+	}
+	for dir := range dirs {
+		if !g.takeDir(dir) {
 			break
 		}
-		g.take(k, &s)
 	}
-	for ino, w := range g.bytes {
-		if g.unborn[ino] { // comes with its name
-			continue
-		}
-		if dirs != nil && !dirs[g.group[ino]] {
-			continue
-		}
-		if len(s.inos) >= cutNames {
-			s.more = true
-			break
-		}
-		if g.blocked[ino] {
-			continue
-		}
-		s.inos[ino] = true
-		if w.Written {
-			s.dirty[ino] = dirtyFile{gen: w.Gen}
-		}
-		for _, k := range g.at[ino] {
-			g.take(k, &s)
-		}
-	}
-	return s
+	return g.selection
 }
 
-// relations are the dirty names and how they hang together.
-type relations struct {
-	names   map[nameAt]index.Drift
-	bytes   map[Ino]index.Bytes
-	tree    map[nameAt]index.Entry
-	seen    map[model.ID][]nameAt // names under which a node was seen
-	at      map[Ino][]nameAt      // dirty names under which the tree has an inode
-	in      map[Ino][]nameAt      // dirty names in a directory
-	dirs    []nameAt              // dirty names that show a directory, or did: one cut has them all
-	id      map[Ino]model.ID
-	ino     map[model.ID]Ino
-	unborn  map[Ino]bool
-	group   map[Ino]Ino
-	blocked map[Ino]bool
-	skip    map[nameAt]bool
+// reselect chooses what of a selection can still be cut now that its bytes are
+// frozen. The caller holds the apply lock.
+func (f *Folder) reselect(t *index.Tx, s *selection, ready map[Ino]*frozen) *selection {
+	g := f.newSelector(t, ready)
+	for k := range s.names {
+		g.take(k)
+	}
+	for ino := range s.inos {
+		g.takeIno(ino)
+	}
+	return g.selection
 }
 
-func (f *Folder) relate(ready map[Ino]*frozen) *relations {
-	g := &relations{names: map[nameAt]index.Drift{}, bytes: map[Ino]index.Bytes{}, tree: map[nameAt]index.Entry{},
-		seen: map[model.ID][]nameAt{}, at: map[Ino][]nameAt{}, in: map[Ino][]nameAt{}, id: map[Ino]model.ID{}, ino: map[model.ID]Ino{},
-		unborn: map[Ino]bool{}, group: map[Ino]Ino{}, blocked: map[Ino]bool{}, skip: map[nameAt]bool{}}
-	f.ix.Names(func(dir Ino, name string, y index.Drift) {
-		if !y.Ours {
-			return
-		}
-		k := nameAt{dir, name}
-		g.names[k] = y
-		g.in[dir] = append(g.in[dir], k)
-		if !y.Seen.IsZero() {
-			g.seen[y.Seen] = append(g.seen[y.Seen], k)
-		}
-		if e, err := f.ix.Lookup(dir, name); err == nil && e.Kind.Replicates() {
-			g.tree[k] = e
-			g.at[e.Ino] = append(g.at[e.Ino], k)
-			g.know(f, e.Ino)
-		}
-		if g.tree[k].Kind == model.Dir && g.tree[k].Ino != 0 || y.SeenDir {
-			g.dirs = append(g.dirs, k)
-		}
-		g.know(f, dir)
+func (f *Folder) newSelector(t *index.Tx, ready map[Ino]*frozen) *selector {
+	return &selector{f: f, t: t, ready: ready, skip: map[nameAt]bool{},
+		selection: &selection{names: map[nameAt]index.Drift{}, inos: map[Ino]bool{}, dirty: map[Ino]dirtyFile{},
+			waits: map[Ino][]Ino{}, later: map[Ino]bool{}}}
+}
+
+// takeDir selects in one directory; false: it is enough for one cut.
+func (g *selector) takeDir(dir Ino) bool {
+	g.f.ix.DirtyIn(dir, func(k nameAt) bool {
+		g.take(k)
+		g.more = len(g.names) >= cutNames
+		return !g.more
 	})
-	f.ix.AllBytes(func(ino Ino, w index.Bytes) {
-		if w.Ours && g.know(f, ino) {
-			g.bytes[ino] = w
-		}
-	})
-	for ino := range g.at {
-		g.check(f, ino, ready)
-	}
-	for ino := range g.bytes {
-		g.check(f, ino, ready)
-	}
-	for ino := range g.blocked {
-		for _, k := range g.at[ino] {
-			g.block(k)
-		}
-		for _, k := range g.seen[g.id[ino]] {
-			if !g.id[ino].IsZero() {
-				g.block(k)
-			}
-		}
-	}
-	return g
-}
-
-// know reads what an inode is; false: it has no name, so there is nothing to cut.
-func (g *relations) know(f *Folder, ino Ino) bool {
-	if _, ok := g.group[ino]; ok {
-		return true
-	}
-	r, err := f.ix.Attr(ino)
-	if err != nil || r.Kind != model.Dir && r.Nlink == 0 {
+	if g.more {
 		return false
 	}
-	g.group[ino] = groupOf(ino, r)
-	g.id[ino] = r.ID
-	if r.ID.IsZero() {
-		g.unborn[ino] = true
-	} else {
-		g.ino[r.ID] = ino
+	g.f.ix.DirtyInos(dir, func(ino Ino) bool {
+		g.takeIno(ino)
+		g.more = len(g.inos) >= cutNames
+		return !g.more
+	})
+	return !g.more
+}
+
+// takeIno selects an inode that is to be cut, with its dirty names. A new one
+// comes with its name.
+func (g *selector) takeIno(ino Ino) {
+	w, ok := g.t.Bytes(ino)
+	r := g.t.Inode(ino)
+	if !ok || !w.Ours || r == nil || r.ID.IsZero() || r.Kind != model.Dir && r.Nlink == 0 || g.inos[ino] || g.wait(ino, r.Parent) {
+		return
 	}
-	return true
-}
-
-// check finds out whether an inode must wait.
-func (g *relations) check(f *Folder, ino Ino, ready map[Ino]*frozen) {
-	if w := g.bytes[ino]; f.surf.Writing(ino) || ready != nil && w.Written && ready[ino] == nil {
-		g.blocked[ino] = true
+	for _, k := range g.f.ix.DirtyAt(ino) {
+		if g.take(k); g.skip[k] {
+			return
+		}
+	}
+	g.inos[ino] = true
+	if _, known := g.dirty[ino]; w.Written && !known {
+		g.dirty[ino] = dirtyFile{gen: w.Gen}
 	}
 }
 
-// block keeps a name, and all it hangs together with, out of the cut.
-func (g *relations) block(k nameAt) {
-	g.walk(k, g.skip)
+// wait tells whether an inode is not to be cut now, and remembers for whom.
+func (g *selector) wait(ino, dir Ino) bool {
+	if g.f.surf.Writing(ino) {
+		g.waits[ino] = append(g.waits[ino], dir)
+		return true
+	}
+	if w, _ := g.t.Bytes(ino); g.ready != nil && w.Written && g.ready[ino] == nil {
+		g.later[dir] = true
+		return true
+	}
+	return false
 }
 
-// walk marks all names that hang together with k.
-func (g *relations) walk(k nameAt, mark map[nameAt]bool) {
+// take selects a name with all that it hangs together with.
+func (g *selector) take(k nameAt) {
+	if _, ok := g.names[k]; ok || g.skip[k] {
+		return
+	}
+	all, waits := map[nameAt]bool{}, false
+	g.dirs = false
 	todo := []nameAt{k}
 	for len(todo) > 0 {
 		k := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		if _, dirty := g.names[k]; !dirty || mark[k] {
+		if _, taken := g.names[k]; taken || all[k] {
 			continue
 		}
-		mark[k] = true
-		y := g.names[k]
-		if g.tree[k].Kind == model.Dir && g.tree[k].Ino != 0 || y.SeenDir {
-			todo = append(todo, g.dirs...)
+		y, e, dirty := g.f.ix.Dirty(k)
+		if !dirty {
+			continue
 		}
-		if !y.Seen.IsZero() {
-			todo = append(todo, g.seen[y.Seen]...)
-			if ino, ok := g.ino[y.Seen]; ok {
-				todo = append(todo, g.at[ino]...)
-				if len(g.at[ino]) == 0 { // removed, and what was in it with it
-					todo = append(todo, g.in[ino]...)
-				}
-			}
+		all[k] = true
+		waits = waits || g.skip[k] || e.Ino != 0 && g.wait(e.Ino, k.Dir)
+		todo = g.related(k, y, e, todo, &waits)
+	}
+	for k := range all {
+		if waits {
+			g.skip[k] = true
+			continue
 		}
-		if e, ok := g.tree[k]; ok && e.Kind != model.Dir {
-			todo = append(todo, g.at[e.Ino]...)
-			if id := g.id[e.Ino]; !id.IsZero() {
-				todo = append(todo, g.seen[id]...)
+		y, e, _ := g.f.ix.Dirty(k)
+		g.names[k] = y
+		if w, ok := g.t.Bytes(e.Ino); ok && w.Ours {
+			g.inos[e.Ino] = true
+			if w.Written {
+				g.dirty[e.Ino] = dirtyFile{w.Gen, k.Name}
 			}
-		} else if ok {
-			todo = append(todo, g.at[e.Ino]...)
-			todo = append(todo, g.seen[g.id[e.Ino]]...)
 		}
 	}
 }
 
-// take adds a name with all that it hangs together with, and the new
-// directories above.
-func (g *relations) take(k nameAt, s *selection) {
-	if g.skip[k] {
-		return
+// related appends the names that one name hangs together with: those of the
+// node seen there, those of what is there now, and that of a new directory it
+// is in. Directories hang together all of them.
+func (g *selector) related(k nameAt, y index.Drift, e index.Entry, todo []nameAt, waits *bool) []nameAt {
+	ix := g.f.ix
+	if !g.dirs && (y.SeenDir || e.Ino != 0 && e.Kind == model.Dir) {
+		g.dirs = true
+		ix.DirtyNamesOfDirs(func(k nameAt) bool {
+			if _, taken := g.names[k]; !taken {
+				todo = append(todo, k)
+			}
+			return true
+		})
 	}
-	if _, ok := s.names[k]; ok {
-		return
-	}
-	all := map[nameAt]bool{}
-	g.walk(k, all)
-	for k := range all {
-		if g.skip[k] {
-			return
-		}
-	}
-	for k := range all {
-		s.names[k] = g.names[k]
-		if e, ok := g.tree[k]; ok {
-			if w, dirty := g.bytes[e.Ino]; dirty {
-				s.inos[e.Ino] = true
-				if w.Written {
-					s.dirty[e.Ino] = dirtyFile{w.Gen, k.name}
-				}
+	if !y.Seen.IsZero() {
+		todo = append(todo, ix.DirtySeen(y.Seen)...)
+		if ino := g.t.Ino(y.Seen); ino != 0 && ino != e.Ino {
+			at := ix.DirtyAt(ino)
+			todo = append(todo, at...)
+			*waits = *waits || g.wait(ino, k.Dir)
+			if y.SeenDir && len(at) == 0 { // removed, and what was in it with it
+				ix.DirtyIn(ino, func(k nameAt) bool { todo = append(todo, k); return true })
 			}
 		}
 	}
-	for k := range all {
-		for dir := k.dir; g.unborn[dir]; {
-			up := g.at[dir]
-			if len(up) == 0 {
-				break
-			}
-			g.take(up[0], s)
-			dir = up[0].dir
+	if e.Ino != 0 {
+		if at := ix.DirtyAt(e.Ino); len(at) > 1 {
+			todo = append(todo, at...)
 		}
+		if r := g.t.Row(e.Ino); r != nil && !r.ID.IsZero() {
+			todo = append(todo, ix.DirtySeen(r.ID)...)
+		}
+	}
+	if r := g.t.Row(k.Dir); r != nil && r.ID.IsZero() {
+		todo = append(todo, ix.DirtyAt(k.Dir)...)
+	}
+	return todo
+}
+
+// await has what waits cut when the file it waits for is closed, and what was
+// written since it was frozen, soon.
+func (f *Folder) await(s *selection) {
+	if len(s.waits) > 0 {
+		f.mu.Lock()
+		for _, dirs := range s.waits {
+			for _, dir := range dirs {
+				f.waiting[dir] = true
+			}
+		}
+		f.mu.Unlock()
+	}
+	for ino, dirs := range s.waits {
+		if f.surf.Writing(ino) {
+			continue
+		}
+		for _, dir := range dirs { // closed in between
+			s.later[dir] = true
+		}
+	}
+	for dir := range s.later {
+		f.pace.note(dir, time.Now(), true)
+	}
+}
+
+// unwait notes the directories in which something waited for a file to be
+// closed.
+func (f *Folder) unwait() {
+	f.mu.Lock()
+	dirs := f.waiting
+	f.waiting = map[Ino]bool{}
+	f.mu.Unlock()
+	for dir := range dirs {
+		f.noted(dir, "", false)
 	}
 }

@@ -42,16 +42,7 @@ func (f *Folder) Stats() (Stats, error) {
 	s := Stats{Files: last.Files, Bytes: last.Bytes, Conflicts: last.Conflicts}
 	f.apply.Lock()
 	defer f.apply.Unlock()
-	f.ix.Names(func(_ Ino, _ string, y index.Drift) {
-		if y.Ours {
-			s.Pending++
-		}
-	})
-	f.ix.AllBytes(func(ino Ino, w index.Bytes) {
-		if w.Ours && !f.ix.Orphan(ino) {
-			s.Pending++
-		}
-	})
+	s.Pending = uint64(f.ix.Pending())
 	return s, nil
 }
 

@@ -139,7 +139,7 @@ func (t *Tx) show(dir Ino, name string, id model.ID) {
 		t.block(nameKey{dir, name}, id, seen)
 	case ok && target == 0 && e.Kind == model.Dir && !t.alive(seen) && !t.Empty(e.Ino): // what is in it is of this machine only, or not cut yet
 		t.block(nameKey{dir, name}, id, seen)
-	case ok && t.staged(e.Ino) && (target == 0 || !t.alive(seen)): // an edit beats a delete
+	case ok && t.staged(e.Ino): // an edit beats a delete
 		t.SetDrift(dir, name, &Drift{View: id, Seen: seen, SeenOrig: t.ShownOrig(e.Ino), Ours: true})
 		t.owed = append(t.owed, dir)
 	case target != 0 && !t.ready(target):
@@ -279,12 +279,6 @@ func (t *Tx) Publish(ino Ino, orig model.Dot, alloc int64, busy func(Ino) bool) 
 		t.show(k.dir, k.name, r.ID)
 	}
 	return true
-}
-
-// A Place is a name of a directory.
-type Place struct {
-	Dir  Ino
-	Name string
 }
 
 // ShownNames returns the names under which tree and view both have an inode.

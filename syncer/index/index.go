@@ -30,6 +30,8 @@ type Index struct {
 	names   map[nameKey]Drift // the y rows
 	blocked map[nameKey]bool  // those of names, ours not, that wait for something else than bytes
 	bytes   map[Ino]Bytes     // the w rows
+	dirty   dirty             // those of names and bytes that are ours
+	wanting int               // those of bytes that are not
 	undone  map[model.ID]bool // the u rows
 	orphans map[Ino]bool      // the o rows
 	ahead   model.VV          // what the authors of batches that came over gaps knew
@@ -60,7 +62,7 @@ type nameKey struct {
 // uid and gid own what others make.
 func Open(db *pebble.DB, folder, uid, gid uint32) (*Index, error) {
 	ix := &Index{db: db, keys: keys{folder: folder}, fold: model.Bytes, owner: [2]uint32{uid, gid},
-		names: map[nameKey]Drift{}, blocked: map[nameKey]bool{}, bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
+		names: map[nameKey]Drift{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
 	for _, step := range []func() error{ix.openMeta, ix.openReplicas, ix.openAhead, ix.openDrift, ix.dropOrphans} {
 		if err := step(); err != nil {
@@ -146,17 +148,33 @@ func (ix *Index) openDrift() error {
 		ix.names[at] = y
 		if !y.Ours {
 			ix.blocked[at] = true // perhaps: it is tried
+			return nil
 		}
-		return nil
+		e, err := ix.Lookup(at.dir, at.name)
+		ix.dirty.add(Place{at.dir, at.name}, y, e)
+		if errors.Is(err, ErrNotFound) {
+			err = nil
+		}
+		return err
 	})
 	if err != nil {
 		return err
 	}
 	err = ix.scan(ix.keys.table(tableBytes), func(k, v []byte) error {
 		w, err := decodeBytes(v, d)
-		if err == nil {
-			ix.bytes[Ino(binary.BigEndian.Uint64(k[5:]))] = w
+		if err != nil {
+			return err
 		}
+		ino := Ino(binary.BigEndian.Uint64(k[5:]))
+		if ix.bytes[ino] = w; !w.Ours {
+			ix.wanting++
+			return nil
+		}
+		r, err := ix.Attr(ino)
+		if errors.Is(err, ErrNotFound) {
+			err = nil
+		}
+		ix.dirty.assign(ino, groupOf(ino, r))
 		return err
 	})
 	if err != nil {

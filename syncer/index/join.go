@@ -27,11 +27,11 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 	if r.Kind != c.Kind {
 		return // an id has one kind: no honest member says otherwise
 	}
-	before := dots(r.Node)
+	var before []model.Dot
+	r.Node.Dots(func(d model.Dot) { before = append(before, d) })
 	r.Node.Join(c, deps)
-	now := dots(r.Node)
-	for d := range before {
-		if !now[d] {
+	for _, d := range before {
+		if !cites(r.Node, d) {
 			t.dead(d)
 		}
 	}
@@ -64,10 +64,10 @@ func (t *Tx) born(r *Row, k model.Kind) {
 	}
 }
 
-func dots(n *model.Node) map[model.Dot]bool {
-	m := map[model.Dot]bool{}
-	n.Dots(func(d model.Dot) { m[d] = true })
-	return m
+// cites tells whether a field of the node has the dot.
+func cites(n *model.Node, d model.Dot) (yes bool) {
+	n.Dots(func(x model.Dot) { yes = yes || x == d })
+	return yes
 }
 
 // A Cut is the tree as a Diff is told of it.

@@ -13,15 +13,21 @@ import (
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
-// A b row: version, number of changes, a bit for each dead one, header bytes.
+// A b row: version, twice the number of changes plus one if it came stubbed, a
+// bit for each dead one, header bytes.
 type batchRow struct {
-	n      uint64
-	dead   []byte
-	header []byte
+	n       uint64
+	stubbed bool // some of its changes never came: K moves over it only when a catch-up ends
+	dead    []byte
+	header  []byte
 }
 
 func (r batchRow) encode() []byte {
-	b := binary.AppendUvarint([]byte{rowVersion}, r.n)
+	n := r.n << 1
+	if r.stubbed {
+		n |= 1
+	}
+	b := binary.AppendUvarint([]byte{rowVersion}, n)
 	b = append(b, r.dead...)
 	return append(b, r.header...)
 }
@@ -31,7 +37,8 @@ func decodeBatchRow(v []byte) (r batchRow, err error) {
 	if d.byte() != rowVersion {
 		d.fail()
 	}
-	r.n = d.u()
+	n := d.u()
+	r.n, r.stubbed = n>>1, n&1 != 0
 	bits := (r.n + 7) / 8
 	if r.n > model.MaxBatchChanges || uint64(len(d.b)) < bits {
 		d.fail()
@@ -75,7 +82,7 @@ func (t *Tx) AddBatch(h model.Header, b model.Batch, changes []model.Change) {
 		}
 	}
 	t.bury(h, changes)
-	if t.rep(h.Replica).Known == h.Lo-1 && h.Deps.LE(t.ix.K()) {
+	if t.rep(h.Replica).Known == h.Lo-1 && h.Deps.LE(t.ix.K()) && !stubbed(changes) {
 		t.Know(model.VV{{Replica: h.Replica, Seq: h.Hi}})
 	} else {
 		t.ix.ahead = t.ix.ahead.Join(h.Deps)
@@ -89,12 +96,16 @@ func (t *Tx) LogOwn(h model.Header, b model.Batch, changes []model.Change) {
 	t.Know(model.VV{{Replica: h.Replica, Seq: h.Hi}})
 }
 
+func stubbed(changes []model.Change) bool {
+	return slices.ContainsFunc(changes, func(c model.Change) bool { return c.ID.IsZero() })
+}
+
 func (t *Tx) log(h model.Header, b model.Batch, changes []model.Change) {
 	ridx := t.number(h.Replica)
 	for _, d := range h.Deps {
 		t.number(d.Replica)
 	}
-	row := batchRow{n: uint64(len(changes)), dead: make([]byte, (len(changes)+7)/8), header: b.Header}
+	row := batchRow{n: uint64(len(changes)), stubbed: stubbed(changes), dead: make([]byte, (len(changes)+7)/8), header: b.Header}
 	t.fail(t.b.Set(t.ix.keys.log(tableBatch, ridx, h.Hi), row.encode(), nil))
 	t.fail(t.b.Set(t.ix.keys.log(tableBody, ridx, h.Hi), b.Body, nil))
 	if r := t.rep(h.Replica); h.Hi > r.Hi {
@@ -107,11 +118,7 @@ func (t *Tx) log(h model.Header, b model.Batch, changes []model.Change) {
 func (t *Tx) bury(h model.Header, changes []model.Change) {
 	for i, c := range changes {
 		d := model.Dot{Replica: h.Replica, Seq: h.Lo + uint64(i)}
-		cited := false
-		if n := t.Node(c.ID); !c.ID.IsZero() && n != nil {
-			n.Dots(func(x model.Dot) { cited = cited || x == d })
-		}
-		if !cited {
+		if n := t.Node(c.ID); c.ID.IsZero() || n == nil || !cites(n, d) {
 			t.dead(d)
 		}
 	}
@@ -234,7 +241,7 @@ func (t *Tx) advance() {
 			t.fail(scan(t.b, t.ix.keys.log(tableBatch, uint32(i), r.Known+1), after(t.ix.keys.log(tableBatch, uint32(i), ^uint64(0))),
 				func(_, val []byte) error { v = append(v, val...); return errStop }))
 			row, err := decodeBatchRow(v)
-			if v == nil || err != nil {
+			if v == nil || err != nil || row.stubbed {
 				continue
 			}
 			if h, err = model.DecodeHeader(row.header); err == nil && h.Lo == r.Known+1 && h.Deps.LE(t.ix.K()) {

@@ -11,7 +11,9 @@ import (
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
-// A Tx is one atomic change of the rows. It reads its own writes. What goes
+// A Tx is one atomic change of the rows. It reads its own writes: of the n, i
+// and d rows what is written is in rows, inos and entries, so what is not there
+// is read past the batch. What goes
 // wrong is kept and returned by Commit, which then writes nothing: the folder
 // must be opened anew, since the mirrors of drift may be ahead of the rows.
 type Tx struct {
@@ -31,6 +33,9 @@ type Tx struct {
 	// suspects are inodes whose rows may not be what their nodes say; those
 	// whose node has changed are true.
 	suspects map[Ino]bool
+	entries  map[Place]Entry // d rows read or written; zero: none
+	e        enc
+	d        dec
 }
 
 // A Flip is a change of the tree that comes from the view.
@@ -43,8 +48,11 @@ type Flip struct {
 
 // Begin starts a transaction; the caller holds the apply lock to its end.
 func (ix *Index) Begin() *Tx {
-	return &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{},
-		inos: map[model.ID]Ino{}, view: newSettling(), suspects: map[Ino]bool{}}
+	t := &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{},
+		inos: map[model.ID]Ino{}, view: newSettling(), suspects: map[Ino]bool{}, entries: map[Place]Entry{}}
+	t.e = enc{ridx: t.number, ino: t.Number}
+	t.d = dec{rep: t.replica, id: t.idOf}
+	return t
 }
 
 // Abort drops the transaction. Only one that has changed nothing may be
@@ -93,15 +101,9 @@ func (t *Tx) fail(err error) {
 // Err is the first thing that went wrong.
 func (t *Tx) Err() error { return t.err }
 
-func (t *Tx) enc() *enc {
-	return &enc{ridx: t.number, ino: t.Number}
-}
+func (t *Tx) enc() *enc { return &t.e }
 
-func (t *Tx) dec() *dec {
-	d := t.ix.dec()
-	d.id = t.idOf
-	return d
-}
+func (t *Tx) dec() *dec { return &t.d }
 
 // idOf is the id of a directory by its number, at its fixed place in the row:
 // decoding a row never decodes another.
@@ -109,7 +111,7 @@ func (t *Tx) idOf(ino Ino) model.ID {
 	if r := t.rows[ino]; r != nil {
 		return r.ID
 	}
-	v, err := get(t.b, t.ix.keys.node(ino))
+	v, err := t.ix.get(t.ix.keys.node(ino))
 	if err != nil || len(v) < 17 {
 		t.fail(fmt.Errorf("inode %d: %w", ino, errors.Join(err, errRow)))
 		return model.ID{}
@@ -123,7 +125,7 @@ func (t *Tx) Row(ino Ino) *Row {
 	if r, ok := t.rows[ino]; ok {
 		return r
 	}
-	v, err := get(t.b, t.ix.keys.node(ino))
+	v, err := t.ix.get(t.ix.keys.node(ino))
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
@@ -158,8 +160,9 @@ func (t *Tx) Ino(id model.ID) Ino {
 	if ino, ok := t.inos[id]; ok {
 		return ino
 	}
-	v, err := get(t.b, t.ix.keys.id(id))
+	v, err := t.ix.get(t.ix.keys.id(id))
 	if errors.Is(err, ErrNotFound) {
+		t.inos[id] = 0
 		return 0
 	}
 	if t.fail(err); len(v) != 8 {
@@ -201,6 +204,14 @@ func (t *Tx) number(r model.Replica) uint32 {
 	return t.setRep(Rep{ID: r})
 }
 
+// replica is the one at a place in the dictionary.
+func (t *Tx) replica(i uint32) model.Replica {
+	if d := t.ix.dict.Load(); int(i) < len(d.reps) {
+		return d.reps[i].ID
+	}
+	return 0
+}
+
 func (t *Tx) setRep(r Rep) uint32 {
 	old := t.ix.dict.Load()
 	d := &dict{reps: slices.Clone(old.reps), index: old.index}
@@ -231,14 +242,35 @@ func (t *Tx) rep(r model.Replica) Rep {
 
 // Entry returns what the tree has under a name.
 func (t *Tx) Entry(dir Ino, name string) (Entry, bool) {
-	v, err := get(t.b, t.ix.keys.entry(tableEntry, dir, name))
+	k := Place{dir, name}
+	if e, ok := t.entries[k]; ok {
+		return e, e.Ino != 0
+	}
+	v, err := t.ix.get(t.ix.keys.entry(tableEntry, dir, name))
 	if errors.Is(err, ErrNotFound) {
+		t.entries[k] = Entry{}
 		return Entry{}, false
 	}
 	t.fail(err)
 	e, err := decodeEntry(v)
 	t.fail(err)
+	t.entries[k] = e
 	return e, err == nil
+}
+
+// entry writes a d row, or deletes it if e is zero.
+func (t *Tx) entry(k Place, e Entry) {
+	t.entries[k] = e
+	if key := t.ix.keys.entry(tableEntry, k.Dir, k.Name); e.Ino != 0 {
+		t.fail(t.b.Set(key, e.encode(), nil))
+	} else {
+		t.fail(t.b.Delete(key, nil))
+	}
+	if _, ok := t.ix.dirty.names[k]; ok {
+		y := t.ix.names[nameKey{k.Dir, k.Name}]
+		t.ix.dirty.drop(k, y)
+		t.ix.dirty.add(k, y, e)
+	}
 }
 
 // Empty tells whether the tree has nothing in a directory.
@@ -260,8 +292,11 @@ func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
 		t.fail(fmt.Errorf("entry of inode %d: %w", ino, ErrNotFound))
 		return
 	}
-	t.fail(t.b.Set(t.ix.keys.entry(tableEntry, dir, name), Entry{ino, r.Kind}.encode(), nil))
+	t.entry(Place{dir, name}, Entry{ino, r.Kind})
 	r.Parent = dir
+	if w, ok := t.Bytes(ino); ok && w.Ours {
+		t.ix.dirty.assign(ino, dir)
+	}
 	t.setOrphan(ino, false)
 	if r.Kind == model.Dir {
 		t.count(dir, 1)
@@ -282,7 +317,7 @@ func (t *Tx) RemoveEntry(dir Ino, name string) (Ino, bool) {
 	if !ok {
 		return 0, false
 	}
-	t.fail(t.b.Delete(t.ix.keys.entry(tableEntry, dir, name), nil))
+	t.entry(Place{dir, name}, Entry{})
 	t.vacated = true
 	r := t.Row(e.Ino)
 	if r == nil {
@@ -392,14 +427,20 @@ func (t *Tx) SetDrift(dir Ino, name string, y *Drift) {
 	k := nameKey{dir, name}
 	key := t.ix.keys.entry(tableName, dir, name)
 	delete(t.ix.blocked, k)
+	old, ok := t.ix.names[k]
+	t.ix.dirty.drop(Place{dir, name}, old)
 	if y == nil {
-		if _, ok := t.ix.names[k]; ok {
+		if ok {
 			delete(t.ix.names, k)
 			t.fail(t.b.Delete(key, nil))
 		}
 		return
 	}
 	t.ix.names[k] = *y
+	if y.Ours {
+		e, _ := t.Entry(dir, name)
+		t.ix.dirty.add(Place{dir, name}, *y, e)
+	}
 	t.fail(t.b.Set(key, y.encode(t.enc()), nil))
 }
 
@@ -416,12 +457,23 @@ func (t *Tx) SetBytes(ino Ino, w *Bytes) {
 }
 
 func (t *Tx) setBytes(ino Ino, w *Bytes) {
+	old, ok := t.ix.bytes[ino]
+	if ok && !old.Ours {
+		t.ix.wanting--
+	}
 	if w == nil {
-		if _, ok := t.ix.bytes[ino]; ok {
+		t.ix.dirty.assign(ino, 0)
+		if ok {
 			delete(t.ix.bytes, ino)
 			t.fail(t.b.Delete(t.ix.keys.bytes(ino), nil))
 		}
 		return
+	}
+	if w.Ours {
+		t.ix.dirty.assign(ino, groupOf(ino, t.Row(ino)))
+	} else {
+		t.ix.dirty.assign(ino, 0)
+		t.ix.wanting++
 	}
 	t.ix.bytes[ino] = *w
 	t.fail(t.b.Set(t.ix.keys.bytes(ino), w.encode(t.enc()), nil))
@@ -447,14 +499,7 @@ func (ix *Index) Orphan(ino Ino) bool { return ix.orphans[ino] }
 
 // Wanting tells whether bytes of others are wanted; the holder of the apply
 // lock may ask.
-func (ix *Index) Wanting() bool {
-	for _, w := range ix.bytes {
-		if !w.Ours {
-			return true
-		}
-	}
-	return false
-}
+func (ix *Index) Wanting() bool { return ix.wanting > 0 }
 
 // AllBytes calls f with each w row; the holder of the apply lock may.
 func (ix *Index) AllBytes(f func(ino Ino, w Bytes)) {
