@@ -386,11 +386,11 @@ func (c *cutting) finish(s *selection) {
 		}
 		want := t.Wanted(ino)
 		same := r.Kind == model.File && want.Dot != (model.Dot{}) && want.Content == c.has[ino]
+		later := ok && w.Ours && w.Written && (x == nil || w.Gen > x.gen || !x.stale && r.Nlink > 0 && !same)
 		if same {
-			c.shown(ino, r, x, want)
+			c.shown(ino, r, x, want, later)
 		}
 		if ok && w.Ours {
-			later := w.Written && (x == nil || w.Gen > x.gen || !x.stale && r.Nlink > 0 && !same)
 			afterCut(t, ino, w, later)
 		} else if same {
 			t.SetBytes(ino, nil)
@@ -401,7 +401,9 @@ func (c *cutting) finish(s *selection) {
 	}
 }
 
-func (c *cutting) shown(ino Ino, r *index.Row, x *frozen, v model.Version) {
+// shown tells that the tree shows a version that was cut; what was written later
+// has said its size itself.
+func (c *cutting) shown(ino Ino, r *index.Row, x *frozen, v model.Version, later bool) {
 	if r.Shown != nil {
 		r.Shown = nil
 		c.t.Changed(ino)
@@ -409,8 +411,10 @@ func (c *cutting) shown(ino Ino, r *index.Row, x *frozen, v model.Version) {
 	if x == nil || x.stale || v.Content != x.content {
 		return
 	}
-	r.Size, r.Alloc = x.v.Content.Size, x.alloc
-	c.t.Changed(ino)
+	if !later {
+		r.Size, r.Alloc = x.v.Content.Size, x.alloc
+		c.t.Changed(ino)
+	}
 	x.v.Orig, x.v.Mtime = v.Orig, v.Mtime
 	c.done = append(c.done, x)
 }

@@ -24,66 +24,6 @@ import (
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
-// A memSurface holds written bytes in memory.
-type memSurface struct {
-	mu    sync.Mutex // guards what follows
-	dirty map[Ino]*memLayer
-	open  map[Ino]bool // for writing
-	busy  map[Ino]bool
-	flips []Flip
-}
-
-type memLayer struct {
-	*bytes.Reader
-	gen   uint64
-	base  Version
-	mtime int64
-}
-
-func (l *memLayer) Gen() uint64   { return l.gen }
-func (l *memLayer) Base() Version { return l.base }
-func (l *memLayer) Mtime() int64  { return l.mtime }
-func (l *memLayer) Size() int64   { return l.Reader.Size() }
-func (l *memLayer) Dirty() []content.Range {
-	return []content.Range{{Len: max(l.Size(), l.base.Content.Size)}}
-}
-func (l *memLayer) Holes() []content.Range { return nil }
-
-func (s *memSurface) Freeze(_ context.Context, ino Ino) (Layer, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l := s.dirty[ino]; l != nil {
-		return l, nil
-	}
-	return nil, nil
-}
-
-func (s *memSurface) Rebase(ino Ino, gen uint64, v Version) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l := s.dirty[ino]; l != nil && l.gen <= gen {
-		delete(s.dirty, ino)
-	}
-}
-
-func (s *memSurface) Busy(ino Ino) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.dirty[ino] != nil || s.open[ino] || s.busy[ino]
-}
-
-func (s *memSurface) Writing(ino Ino) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.open[ino]
-}
-
-func (s *memSurface) Shown(flips []Flip) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.flips = append(s.flips, flips...)
-}
-
 // A peer is a folder on a disk in memory, joined with the others by calls.
 type peer struct {
 	*Folder
@@ -450,14 +390,7 @@ func (w *world) settle() {
 	}
 	deadline := time.Now().Add(5 * time.Second)
 	for {
-		same := true
-		for _, p := range w.peers {
-			n, _ := p.Missing()
-			s, err := p.Stats()
-			p.must(err)
-			same = same && n == 0 && s.Pending == 0 && p.Knowledge().Equal(w.peers[0].Knowledge())
-		}
-		if same {
+		if w.together() {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -472,6 +405,23 @@ func (w *world) settle() {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// together tells whether all know the same and show it, and nothing is to be
+// told.
+func (w *world) together() bool {
+	w.talk.Lock()
+	defer w.talk.Unlock()
+	for _, p := range w.peers {
+		s, err := p.Stats()
+		p.must(err)
+		n, _ := p.Missing()
+		if n > 0 || s.Pending > 0 {
+			return false
+		}
+		p.must(p.Sync()) // what was cut may not have been announced yet
+	}
+	return !slices.ContainsFunc(w.peers, func(p *peer) bool { return !p.Knowledge().Equal(w.peers[0].Knowledge()) })
 }
 
 // same fails if the trees differ, and returns them.

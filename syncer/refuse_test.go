@@ -6,9 +6,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	. "github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
@@ -92,4 +94,37 @@ func TestStagedBytesOutliveAnotherKind(t *testing.T) {
 	if !strings.Contains(tree, "mine") || !strings.Contains(tree, "/f 755 /") {
 		t.Fatalf("got\n%s", tree)
 	}
+}
+
+// TestLaterBytesKeepTheirSize: a file that is written on while it is cut has
+// the size of what was written last, also in its row.
+func TestLaterBytesKeepTheirSize(t *testing.T) {
+	w := newWorld(t, 1)
+	a := w.peers[0]
+	a.write("/f", "v")
+	a.must(a.Cut(context.Background()))
+	later := DirtyState{Gen: 100, Size: 5, Alloc: 5, Data: []byte("later"), Whole: true}
+	var once sync.Once
+	a.surf.froze = func(ino Ino) {
+		once.Do(func() {
+			if err := a.Dirty(ino, later); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	a.write("/f", "the first bytes")
+	a.must(a.Cut(context.Background()))
+	dir, name := a.at("/f")
+	x, err := a.Lookup(dir, name)
+	a.must(err)
+	if x.Size != later.Size {
+		t.Errorf("size is %d, was written as %d", x.Size, later.Size)
+	}
+	a.must(a.Staged(func(ino Ino, d DirtyState) bool {
+		if ino == x.Ino && d.Size != int64(len(d.Data)) {
+			t.Errorf("staged with %d bytes as %d", len(d.Data), d.Size)
+		}
+		return true
+	}))
+	a.must(a.Clean(x.Ino))
 }

@@ -130,6 +130,9 @@ func (m *Mount) recoverFile(ino syncer.Ino, d syncer.DirtyState) error {
 	st := staging.State{
 		Gen: d.Gen, Size: d.Size, Alloc: d.Alloc, Mtime: d.Mtime, Ctime: d.Ctime, Zero: d.Zero, Data: d.Data, Whole: d.Whole,
 	}
+	if st.Data != nil {
+		st.Size = int64(len(st.Data)) // they are all there is
+	}
 	f, err := m.stage.Recover(uint64(ino), st, m.source(v))
 	if err != nil {
 		return err

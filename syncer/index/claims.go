@@ -279,15 +279,7 @@ func (t *Tx) decide(groups map[group]map[model.ID]bool, now map[model.ID][]*mode
 			crowded[g.dir] = t.crowds(g.dir)
 		}
 	}
-	before := map[Ino]map[string]model.ID{} // names held by losers
-	for dir, cs := range crowded {
-		before[dir] = map[string]model.ID{}
-		for _, c := range cs {
-			for name, id := range c.losers {
-				before[dir][name] = id
-			}
-		}
-	}
+	before := losersOf(crowded)
 	for g, ids := range groups {
 		dirID := t.Row(g.dir).ID
 		holder := t.viewAt(g.dir, g.base)
@@ -332,6 +324,20 @@ func (t *Tx) decide(groups map[group]map[model.ID]bool, now map[model.ID][]*mode
 	for dir, cs := range crowded {
 		if len(cs) > 0 {
 			t.assign(dir, cs, before[dir], claims, out)
+		}
+	}
+	return out
+}
+
+// losersOf returns the names that losers have, by directory.
+func losersOf(crowded map[Ino]map[string]*crowd) map[Ino]map[string]model.ID {
+	out := map[Ino]map[string]model.ID{}
+	for dir, cs := range crowded {
+		out[dir] = map[string]model.ID{}
+		for _, c := range cs {
+			for name, id := range c.losers {
+				out[dir][name] = id
+			}
 		}
 	}
 	return out

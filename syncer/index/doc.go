@@ -25,9 +25,18 @@
 //
 // # Invariants
 //
-// For every name: tree = view, unless a y row says what the view has. For every
-// file: the bytes shown are those of the winning version, unless the row says
-// which are (Shown) or a w row that they are staged. A change's batch is kept
-// while a field of its node cites its dot. Only the holder of the folder's
-// apply lock begins a Tx; readers go to the database without a lock.
+// For every name: tree = view, unless a y row says what the view has. A name
+// whose y row is not ours waits for bytes, or is blocked by what the tree has
+// (drift.go). A directory has one place in the tree.
+//
+// An inode shows what its node says, attributes and bytes, but for what a w row
+// says is changed here, or wanted and not here: then Shown says what a file
+// shows. Whatever may break this calls suspect or freeze (follow.go). An inode
+// that lost its last name and may be open is an orphan: it never comes back for
+// the view, its node gets another.
+//
+// A change's batch is kept while a field of its node cites its dot. All that is
+// in the log is sent, also what came over gaps, so that what is missing in it is
+// superseded by something sent. Only the holder of the folder's apply lock begins
+// a Tx; readers go to the database without a lock.
 package index

@@ -1,0 +1,74 @@
+package syncer_test
+
+import (
+	"bytes"
+	"context"
+	"sync"
+
+	"github.com/clachanfs/clachan/blocks/content"
+	. "github.com/clachanfs/clachan/syncer"
+)
+
+// A memSurface holds written bytes in memory.
+type memSurface struct {
+	mu    sync.Mutex // guards what follows
+	dirty map[Ino]*memLayer
+	open  map[Ino]bool // for writing
+	busy  map[Ino]bool
+	flips []Flip
+	froze func(Ino) // called after a Freeze, if set
+}
+
+type memLayer struct {
+	*bytes.Reader
+	gen   uint64
+	base  Version
+	mtime int64
+}
+
+func (l *memLayer) Gen() uint64   { return l.gen }
+func (l *memLayer) Base() Version { return l.base }
+func (l *memLayer) Mtime() int64  { return l.mtime }
+func (l *memLayer) Size() int64   { return l.Reader.Size() }
+func (l *memLayer) Dirty() []content.Range {
+	return []content.Range{{Len: max(l.Size(), l.base.Content.Size)}}
+}
+func (l *memLayer) Holes() []content.Range { return nil }
+
+func (s *memSurface) Freeze(_ context.Context, ino Ino) (Layer, error) {
+	if s.froze != nil {
+		defer s.froze(ino)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.dirty[ino]; l != nil {
+		return l, nil
+	}
+	return nil, nil
+}
+
+func (s *memSurface) Rebase(ino Ino, gen uint64, v Version) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.dirty[ino]; l != nil && l.gen <= gen {
+		delete(s.dirty, ino)
+	}
+}
+
+func (s *memSurface) Busy(ino Ino) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dirty[ino] != nil || s.open[ino] || s.busy[ino]
+}
+
+func (s *memSurface) Writing(ino Ino) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open[ino]
+}
+
+func (s *memSurface) Shown(flips []Flip) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flips = append(s.flips, flips...)
+}
