@@ -22,9 +22,10 @@ import (
 // without any lock, then the tree is compared with the view under the apply
 // lock and the difference logged; at last it is synced and announced.
 
-const tryAgain = time.Minute // after bytes could not be read
-
-const cutNames = 400 // names of one cut: what the apply lock is held for
+const (
+	tryAgain = time.Minute // after bytes could not be read
+	cutNames = 400         // names that one cut is filled to; what is related to the last comes along
+)
 
 // runCutter cuts what is due.
 func (f *Folder) runCutter(ctx context.Context) error {

@@ -9,13 +9,16 @@
 // the second; nothing else moves data.
 //
 //	ops.go, xattr.go   what programs do to the tree
-//	pace.go, cut.go    from tree to view: freeze, store blocks, Diff, log, sync, announce
+//	pace.go            when a directory's changes are cut
+//	selectdrift.go     which of them, and what is related to them
+//	cut.go             from tree to view: freeze, store blocks, Diff, log, sync, announce
 //	receive.go         from peers to view: verify, join, rescue, know
 //	pull.go            from view to tree: fetch blocks, publish
 //
 // Lock order: a file's own lock in the surface, Folder.apply, the surface's
-// inode table, Folder.mu. Under apply only rows and memory are touched: no
-// hashing, no sync of a disk, no peer, no kernel notification.
+// inode table, Folder.mu. Under apply only rows and memory are touched,
+// and batches signed: no hashing of a file's bytes, no sync of a disk, no peer,
+// no kernel notification.
 //
 // Invariants: blocks are in the store before a row names them. What is
 // announced is durable. A version is shown only when all its blocks are here
