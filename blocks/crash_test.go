@@ -15,6 +15,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/clachanfs/clachan/blocks/crashfs"
 )
 
 // writerOf writes rows that name blocks, as the index does: each row only after
@@ -132,7 +134,7 @@ func TestARowNeverSurvivesItsBlocks(t *testing.T) {
 	}
 	for seed := range uint64(2) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			fs := vfs.NewCrashableMem()
+			fs := crashfs.New()
 			d := open(t, fs)
 			ctx, cancel := context.WithCancel(t.Context())
 			var g errgroup.Group
@@ -215,7 +217,7 @@ func TestWhatACrashLeavesIsSwept(t *testing.T) {
 
 func TestACrashWhileDroppingLeavesNothing(t *testing.T) {
 	const seed = 3
-	fs := vfs.NewCrashableMem()
+	fs := crashfs.New()
 	d := open(t, fs)
 	s := d.Store(1, testKey)
 	for i := range 8 {
@@ -238,9 +240,9 @@ func TestACrashWhileDroppingLeavesNothing(t *testing.T) {
 
 // crashingAt returns a filesystem that is copied as a crash would leave it just
 // before its n-th change, and the place of the copy.
-func crashingAt(n int, rng *rand.Rand) (vfs.FS, **vfs.MemFS) {
-	fs := vfs.NewCrashableMem()
-	var clone *vfs.MemFS
+func crashingAt(n int, rng *rand.Rand) (vfs.FS, **crashfs.FS) {
+	fs := crashfs.New()
+	var clone *crashfs.FS
 	var mu sync.Mutex // guards n and clone
 	return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsRead {

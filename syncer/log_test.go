@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/clachanfs/clachan/blocks/crashfs"
 	. "github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/model"
 )
@@ -150,7 +151,7 @@ func (p *peer) crashable() {
 	p.w.talk.Lock()
 	defer p.w.talk.Unlock()
 	p.stop()
-	p.fs = vfs.NewCrashableMem()
+	p.fs = crashfs.New()
 	p.start()
 }
 
@@ -158,7 +159,7 @@ func (p *peer) crashable() {
 func (p *peer) crash(r *mrand.Rand) {
 	p.w.talk.Lock()
 	defer p.w.talk.Unlock()
-	left := p.fs.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: r.Intn(101), RNG: rng(r)})
+	left := p.fs.(*crashfs.FS).CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: r.Intn(101), RNG: rng(r)})
 	p.stop()
 	p.fs = left
 	p.start()
