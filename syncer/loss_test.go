@@ -1,0 +1,473 @@
+package syncer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	mrand "math/rand"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/clachanfs/clachan/blocks"
+	. "github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// The tests here are ways in which users of other programs lost data, and what
+// becomes of them here.
+
+// A disk that is gone, or an endpoint made anew, is a member that knows nothing:
+// nothing of the others' goes, and it gets everything back.
+func TestLossEmptyDiskDeletesNothing(t *testing.T) {
+	w := newWorld(t, 3)
+	a, b := w.peers[0], w.peers[1]
+	a.mkdir("/d")
+	for i := range 20 {
+		w.peers[i%3].write(fmt.Sprint("/f", i), fmt.Sprint("v", i))
+	}
+	before := w.same()
+	b.onEmptyDisk()
+	if got := w.same(); got != before {
+		t.Fatalf("was\n%s\nis\n%s", before, got)
+	}
+}
+
+// onEmptyDisk goes on with the identity, and without the database.
+func (p *peer) onEmptyDisk() {
+	p.w.talk.Lock()
+	defer p.w.talk.Unlock()
+	p.stop()
+	p.fs = vfs.NewMem()
+	p.start()
+}
+
+// Leaving a folder, or losing its rows, is no deletion.
+func TestLossLeavingDeletesNothing(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.mkdir("/d")
+	a.write("/d/f", "F")
+	before := w.same()
+	w.talk.Lock()
+	b.stop()
+	disk, err := blocks.OpenDisk(b.fs, "data", blocks.DiskOptions{})
+	b.must(err)
+	b.must(index.Delete(disk.Meta(), 1))
+	b.must(disk.Drop(1))
+	b.must(disk.Close())
+	b.start()
+	w.talk.Unlock()
+	if got := w.same(); got != before {
+		t.Fatalf("was\n%s\nis\n%s", before, got)
+	}
+}
+
+// After a power cut a file has its old bytes or its new ones, never none and
+// never fewer, and the others never get what was not whole.
+func TestLossPowerCutLeavesNoShortFile(t *testing.T) {
+	seed := mrand.Int63()
+	t.Logf("seed %d", seed)
+	r := mrand.New(mrand.NewSource(seed))
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.crashable()
+	whole := func(p *peer) string {
+		dir, name := p.at("/f")
+		x, err := p.Lookup(dir, name)
+		p.must(err)
+		s := p.read(x.Ino)
+		if len(s) != 200_000 || strings.Trim(s, s[:1]) != "" {
+			t.Fatalf("%s shows %d bytes", p.name, len(s))
+		}
+		return s[:1]
+	}
+	a.write("/f", strings.Repeat("a", 200_000))
+	w.settle()
+	for i := range 6 {
+		next := string(rune('b' + i))
+		a.write("/f", strings.Repeat(next, 200_000))
+		if r.Intn(2) == 0 {
+			a.must(a.Cut(context.Background()))
+		}
+		a.crash(r)
+		whole(a)
+		b.Acked("a", a.Knowledge(), 0) // as a new session begins
+		w.settle()
+		if got, want := whole(b), whole(a); got != want {
+			t.Fatalf("%s at b, %s at a", got, want)
+		}
+	}
+	w.same()
+}
+
+// fullRemote has no room for blocks.
+type fullRemote struct {
+	*memRemote
+	full  atomic.Bool
+	asked atomic.Int64
+}
+
+func (r *fullRemote) Fetch(ctx context.Context, id blocks.ID, size int64, class Class) error {
+	r.asked.Add(1)
+	if r.full.Load() {
+		return ErrFull
+	}
+	return r.memRemote.Fetch(ctx, id, size, class)
+}
+
+// again starts a peer again with another remote.
+func (p *peer) again(r Remote) {
+	p.w.talk.Lock()
+	defer p.w.talk.Unlock()
+	p.stop()
+	p.opts.Remote = r
+	p.start()
+}
+
+// A receiver without room shows the version it has, whole, and hands out
+// nothing short.
+func TestLossFullReceiverKeepsTheOldVersion(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	r := &fullRemote{memRemote: &memRemote{b}}
+	b.again(r)
+	a.write("/f", "the old version")
+	w.same()
+	r.full.Store(true)
+	long := strings.Repeat("new", 50_000)
+	a.write("/f", long)
+	a.must(a.Cut(context.Background()))
+	for r.asked.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	b.must(b.Cut(context.Background()))
+	dir, name := b.at("/f")
+	x, err := b.Lookup(dir, name)
+	b.must(err)
+	if got := b.read(x.Ino); got != "the old version" || x.Size != int64(len(got)) {
+		t.Fatalf("shows %.20q with size %d", got, x.Size)
+	}
+	r.full.Store(false)
+	w.same()
+	dir, name = a.at("/f")
+	x, err = a.Lookup(dir, name)
+	a.must(err)
+	if a.read(x.Ino) != long {
+		t.Fatal("the writer lost its version")
+	}
+}
+
+// Conflict copies stay until a user deletes them, however many there are.
+func TestLossConflictCopiesStay(t *testing.T) {
+	w := newWorld(t, 2)
+	w.peers[0].write("/f.txt", "v")
+	w.same()
+	const rounds = 13
+	for i := range rounds {
+		w.part(true)
+		for _, p := range w.peers {
+			p.write("/f.txt", fmt.Sprint(p.name, i))
+			p.must(p.Cut(context.Background()))
+		}
+		w.part(false)
+		w.same()
+	}
+	tree := w.same()
+	if got := strings.Count(tree, "(conflict"); got != rounds {
+		t.Fatalf("%d conflict copies of %d\n%s", got, rounds, tree)
+	}
+}
+
+// A program that has a file open keeps it when others rename and change it.
+func TestLossOpenFileStaysWhenOthersRenameIt(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "v")
+	w.same()
+	dir, name := a.at("/f")
+	x, err := a.Lookup(dir, name)
+	a.must(err)
+	a.Hold(x.Ino)
+	a.surf.mu.Lock()
+	a.surf.busy[x.Ino] = true
+	a.surf.mu.Unlock()
+	b.mv("/f", "/g")
+	b.write("/g", "w")
+	b.write("/f", "another")
+	w.want("/f 644 another", "/g 644 w")
+	if got := a.read(x.Ino); got != "v" {
+		t.Fatalf("the open file has %q", got)
+	}
+	a.surf.mu.Lock()
+	delete(a.surf.busy, x.Ino)
+	a.surf.mu.Unlock()
+	a.Release(x.Ino)
+}
+
+// What is being written is not lost to a removal elsewhere.
+func TestLossOpenFileOutlivesItsRemoval(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "v")
+	w.same()
+	dir, name := a.at("/f")
+	x, err := a.Lookup(dir, name)
+	a.must(err)
+	a.surf.mu.Lock()
+	a.surf.open[x.Ino] = true
+	a.surf.mu.Unlock()
+	a.write("/f", "mine")
+	b.rm("/f")
+	b.must(b.Cut(context.Background()))
+	deadline := time.Now().Add(10 * time.Second)
+	for !b.Knowledge().LE(a.Knowledge()) && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	a.surf.mu.Lock()
+	delete(a.surf.open, x.Ino)
+	a.surf.mu.Unlock()
+	a.Closed(x.Ino)
+	w.want("/f 644 mine")
+}
+
+// A file that an editor replaces is never seen missing elsewhere.
+func TestLossReplacedFileIsNeverMissing(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "v0")
+	w.same()
+	stop, gone := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		defer func() { gone <- n }()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := b.Lookup(RootIno, "f"); err != nil {
+				n++
+			}
+		}
+	}()
+	for i := range 40 {
+		a.write("/.f.tmp", fmt.Sprint("v", i+1))
+		a.mv("/.f.tmp", "/f")
+		if i%3 == 0 {
+			a.must(a.Cut(context.Background()))
+		}
+	}
+	w.settle()
+	close(stop)
+	if n := <-gone; n > 0 {
+		t.Fatalf("missing %d times", n)
+	}
+	w.want("/f 644 v40")
+}
+
+// What exists on one machine only keeps its directory there when others remove
+// it, and brings it back nowhere else.
+func TestLossLocalOnlyFilesDoNotBlockARemoval(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.mkdir("/d")
+	a.write("/d/f", "F")
+	w.same()
+	dir, name := a.at("/d/pipe")
+	_, err := a.Create(dir, name, New{Kind: model.Fifo, Mode: 0o644})
+	a.must(err)
+	b.rm("/d")
+	for range 2 {
+		w.settle()
+		if _, err := b.Lookup(RootIno, "d"); !errors.Is(err, ErrNotExist) {
+			t.Fatalf("the directory is back: %v", err)
+		}
+		if _, err := a.Lookup(dir, name); err != nil {
+			t.Fatalf("the pipe is gone: %v", err)
+		}
+		if _, err := a.Lookup(dir, "f"); !errors.Is(err, ErrNotExist) {
+			t.Fatalf("the file was kept: %v", err)
+		}
+		b.write("/other", "x")
+	}
+	a.must(a.Unlink(dir, name)) // and the directory goes with it
+	w.want("/other 644 x")
+}
+
+// A directory renamed while it is sent is one directory, and its bytes travel
+// once.
+func TestLossDirectoryRenamedWhileItSyncs(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	r := &fullRemote{memRemote: &memRemote{b}}
+	b.again(r)
+	a.mkdir("/d")
+	const files = 60
+	for i := range files {
+		a.write(fmt.Sprint("/d/f", i), strings.Repeat(fmt.Sprint(i, ","), 5000))
+		if i == files/2 {
+			a.must(a.Cut(context.Background()))
+		}
+	}
+	a.must(a.Cut(context.Background()))
+	a.mv("/d", "/e")
+	tree := w.same()
+	if strings.Count(tree, "\n") != files || !strings.HasPrefix(tree, "/e 755 /") {
+		t.Fatalf("got\n%s", tree)
+	}
+	if n := r.asked.Load(); n > files {
+		t.Errorf("%d blocks fetched for %d", n, files)
+	}
+	r.asked.Store(0)
+	a.mv("/e", "/d")
+	w.same()
+	if n := r.asked.Load(); n > 0 {
+		t.Errorf("a rename fetched %d blocks", n)
+	}
+}
+
+// A file that becomes a directory of the same name wedges nothing.
+func TestLossFileBecomesDirectory(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "v")
+	w.same()
+	a.rm("/f")
+	a.mkdir("/f")
+	a.write("/f/x", "X")
+	w.want("/f 755 /", "/f/x 644 X")
+	b.rm("/f")
+	b.write("/f", "file")
+	w.want("/f 644 file")
+	w.part(true)
+	a.write("/f", "edited")
+	a.must(a.Cut(context.Background()))
+	b.rm("/f")
+	b.mkdir("/f")
+	b.write("/f/y", "Y")
+	b.must(b.Cut(context.Background()))
+	w.part(false)
+	tree := w.same()
+	for _, want := range []string{"/f 755 /", "/f/y 644 Y", " 644 edited"} {
+		if !strings.Contains(tree, want) {
+			t.Fatalf("no %s in\n%s", want, tree)
+		}
+	}
+}
+
+// Bytes that rotted on disk are never served: they come from a peer that has
+// them, and are good again.
+func TestLossRottenBytesAreHealed(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	r := mrand.New(mrand.NewSource(1))
+	long := make([]byte, 6<<20) // so that packs are sealed
+	r.Read(long)
+	a.write("/f", string(long))
+	w.same()
+	w.talk.Lock()
+	b.stop()
+	if n := rot(t, b.fs, "data", long[100_000:100_064]); n == 0 {
+		t.Fatal("the bytes are nowhere on disk")
+	}
+	b.start()
+	w.talk.Unlock()
+	dir, name := b.at("/f")
+	x, err := b.Lookup(dir, name)
+	b.must(err)
+	if got := b.read(x.Ino); got != string(long) {
+		t.Fatal("other bytes were served")
+	}
+	w.part(true)
+	if got := b.read(x.Ino); got != string(long) {
+		t.Fatal("not healed")
+	}
+	w.part(false)
+	w.same()
+}
+
+// rot changes one bit wherever a file under dir has these bytes.
+func rot(t *testing.T, fs vfs.FS, dir string, what []byte) (n int) {
+	names, err := fs.List(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		path := fs.PathJoin(dir, name)
+		st, err := fs.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.IsDir() {
+			n += rot(t, fs, path, what)
+			continue
+		}
+		f, err := fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, st.Size())
+		if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		if at := bytes.Index(b, what); at >= 0 && strings.HasSuffix(name, ".sst") {
+			if _, err := f.WriteAt([]byte{b[at+9] ^ 4}, int64(at+9)); err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
+// Nothing waits for a resolver: what a peer lacks can be told, and is sent when
+// it is back.
+func TestLossWhatAPeerLacksIsKnown(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "v")
+	w.same()
+	w.part(true)
+	a.write("/f", "w")
+	b.write("/f", "x")
+	a.must(a.Cut(context.Background()))
+	if a.Knowledge().LE(a.Acks()["b"].K) {
+		t.Error("b is said to have what it was not sent")
+	}
+	w.part(false)
+	w.same()
+	if !a.Knowledge().LE(a.Acks()["b"].K) {
+		t.Error("b is not said to have what it was sent")
+	}
+}
+
+// A symlink of a peer is text: nothing is followed, whatever it names.
+func TestLossSymlinksAreText(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	for i, to := range []string{"/etc/passwd", "../../..", "//", strings.Repeat("x", 4095)} {
+		name := fmt.Sprint("l", i)
+		_, err := a.Create(RootIno, name, New{Kind: model.Symlink, Mode: 0o777, Target: to})
+		a.must(err)
+		w.settle()
+		x, err := b.Lookup(RootIno, name)
+		b.must(err)
+		if got, err := b.Readlink(x.Ino); err != nil || got != to {
+			t.Errorf("%q, want %q: %v", got, to, err)
+		}
+		if _, err := b.Create(x.Ino, "f", New{Kind: model.File, Mode: 0o644}); !errors.Is(err, ErrNotDir) {
+			t.Errorf("created through a symlink: %v", err)
+		}
+	}
+}
