@@ -49,10 +49,10 @@ func script(t *testing.T, lines string) (a, b *peer) {
 		}
 	}
 	sync()
-	if x, y := list(a.m).String(), list(b.m).String(); x != y {
+	if x, y := list(a.m), list(b.m); !x.equal(y) {
 		t.Fatalf("trees differ\n%s\n%s", x, y)
 	}
-	if x, y := a.tree.list().String(), list(a.m).String(); x != y {
+	if x, y := a.tree.list(), list(a.m); !x.equal(y) {
 		t.Fatalf("tree\n%s\nview\n%s", x, y)
 	}
 	if n := a.cut(all) + b.cut(all); n > 0 {
@@ -209,8 +209,8 @@ var cases = []struct{ name, script, want string }{
 func TestMadeAgainIsNew(t *testing.T) {
 	for _, cut := range []string{"", "a cut\n"} {
 		a, _ := script(t, "a write /d v\na xattr /d =old\na ln /d /e\nsync\na rm /d\na rm /e\n"+cut+"a write /d w")
-		want := listing{"/d": describe(File, "w", 0, map[string]string{AttrMode: "\x01\xa4"}, "/d")}
-		if got := list(a.m); got.String() != want.String() {
+		want := listing{{path: "/d", content: "w", attrs: AttrMode + "\x01\xa4", same: "/d"}}
+		if got := list(a.m); !got.equal(want) {
 			t.Errorf("have\n%s", got)
 		}
 	}
@@ -238,7 +238,7 @@ func TestCases(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			a, _ := script(t, tt.script)
 			got := list(a.m)
-			group := func(path string) string { return path[:0] + got[path][strings.LastIndexByte(got[path], '=')+1:] }
+			group := func(path string) string { return got.at(path).same }
 			n := 0
 			for _, w := range strings.Split(tt.want, "|") {
 				x, content, isFile := strings.Cut(w, ":")
@@ -251,7 +251,7 @@ func TestCases(t *testing.T) {
 						t.Errorf("%s and %s are not one file", l, r)
 					}
 					continue
-				case isFile && !strings.Contains(got[x], " "+content+" ") || !isFile && !strings.HasPrefix(got[x], "dir "):
+				case got.at(x).path == "" || got.at(x).content != content || isFile == (got.at(x).kind == Dir):
 					t.Errorf("want %s", w)
 				}
 				n++

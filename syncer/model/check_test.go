@@ -29,7 +29,7 @@ func (w *world) cut(p *peer) {
 	names := p.expect(all)
 	n := p.cut(all)
 	w.say(p, "cut: %d changes", n)
-	if got := list(p.m); !apart && got.String() != before.String() {
+	if got := p.list(); !apart && !got.equal(before) {
 		w.fail("I7", "tree was\n%sview is\n%s", before, got)
 	}
 	for _, x := range names {
@@ -55,7 +55,7 @@ func (w *world) cutSome(p *peer, x int, loose bool) {
 	for _, x := range names {
 		x.check(p)
 	}
-	if got := p.tree.list(); !apart && got.String() != before.String() {
+	if got := p.tree.list(); !apart && !got.equal(before) {
 		w.fail("I7", "tree was\n%stree is\n%s", before, got)
 	}
 	w.checkTree(p)
@@ -127,23 +127,38 @@ func (w *world) checkTree(p *peer) {
 			w.fail("I4", "%s", path)
 		}
 		reach[e.ID] = true
-		met.names++
+		w.met.names++
 		for _, x := range []struct {
 			n   *int
 			has bool
-		}{{&met.conflicts, e.Name != e.Base}, {&met.copies, e.Extra}, {&met.undue, e.Undue}, {&met.further, e.Key != PrimaryKey}} {
+		}{{&w.met.conflicts, e.Name != e.Base}, {&w.met.copies, e.Extra}, {&w.met.undue, e.Undue}, {&w.met.further, e.Key != PrimaryKey}} {
 			if x.has {
 				*x.n++
 			}
 		}
 	})
-	met.undone += len(p.m.Undone())
-	drift := len(p.tree.drift) > 0
-	p.tree.walk(func(_ string, _ *inode, d dent) {
-		drift = drift || d.to.dirty() || len(d.to.attred) > 0
-	})
-	if got, want := p.tree.list().String(), list(p.m).String(); !drift && got != want {
-		w.fail("drift", "tree\n%sview\n%s", got, want)
+	w.met.undone += len(p.m.Undone())
+	if !p.tree.drifts() {
+		if got, want := p.tree.list(), p.list(); !got.equal(want) {
+			w.fail("drift", "tree\n%sview\n%s", got, want)
+		}
+	}
+	w.checkAgreed(p)
+}
+
+// checkAgreed: who knows the same sees the same, at any moment (I14).
+func (w *world) checkAgreed(p *peer) {
+	for _, q := range w.peers {
+		if q == p || !q.k.Equal(p.k) {
+			continue
+		}
+		w.met.agreed++
+		if a, b := p.list(), q.list(); !a.equal(b) {
+			w.fail("I14", "p%d and p%d know the same: p%d\n%sp%d\n%s", p.r, q.r, p.r, a, q.r, b)
+		}
+		if a, b := p.tree, q.tree; !a.drifts() && !b.drifts() && !a.list().equal(b.list()) {
+			w.fail("I14", "p%d and p%d know the same: p%d\n%sp%d\n%s", p.r, q.r, p.r, a.list(), q.r, b.list())
+		}
 	}
 }
 
@@ -189,7 +204,7 @@ func (w *world) quiesce() {
 // check verifies what must hold after a full exchange.
 func (w *world) check() {
 	p0 := w.peers[0]
-	tree := list(p0.m).String()
+	tree := p0.list()
 	for _, p := range w.peers {
 		for id, n := range p0.m.Nodes {
 			if !same(n, p.m.Nodes[id]) {
@@ -199,7 +214,7 @@ func (w *world) check() {
 		if len(p.m.Nodes) != len(p0.m.Nodes) {
 			w.fail("I1", "p%d and p%d have other nodes", p0.r, p.r)
 		}
-		if got := list(p.m).String(); got != tree {
+		if got := p.list(); !got.equal(tree) {
 			w.fail("I1", "trees differ: p%d\n%s\np%d\n%s", p0.r, tree, p.r, got)
 		}
 		w.checkTree(p)
@@ -207,7 +222,7 @@ func (w *world) check() {
 	w.checkReach(p0)
 	w.checkOrder(p0)
 	w.checkLive(p0)
-	w.checkLoss(tree)
+	w.checkLoss(tree.String())
 	w.checkBack(p0)
 	w.checkPin(p0)
 	w.checkScan(p0)
@@ -324,15 +339,14 @@ func (w *world) checkBack(p *peer) {
 
 // checkPin: writing down what the view decided does not change it (I6).
 func (w *world) checkPin(p *peer) {
-	tree := list(p.m).String()
-	before := p.clone()
+	tree := p.list()
 	a := p.author()
 	var all []*Entry
 	paths(p.m, func(_ string, e *Entry) { all = append(all, e) })
 	for _, e := range all {
 		if e := a.At(e.Parent, e.Name); e != nil {
 			a.prep(e)
-			if got := list(p.m).String(); got != tree {
+			if got := p.list(); !got.equal(tree) {
 				w.fail("I6", "pinning %s\n%s\n%s", e.Name, tree, got)
 			}
 		}
@@ -343,8 +357,8 @@ func (w *world) checkPin(p *peer) {
 		}
 	}
 	a.pinUndone()
-	p.commit(a, before)
-	if got := list(p.m).String(); got != tree {
+	p.commit(a)
+	if got := p.list(); !got.equal(tree) {
 		w.fail("I6", "\n%s\n%s", tree, got)
 	}
 }

@@ -4,7 +4,11 @@ import (
 	"flag"
 	"fmt"
 	"math/rand"
+	"runtime"
+	"runtime/debug"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -13,7 +17,6 @@ var (
 	histories = flag.Int("histories", 800, "random histories of a run")
 	seed      = flag.Int64("seed", 0, "seed of the first history; 0: by the clock")
 	tell      = flag.Bool("words", false, "print what a failing history's cuts say")
-	verbose   = new(bool)
 )
 
 // world is one random history. Its steps are made beforehand, so that a failing
@@ -27,6 +30,8 @@ type world struct {
 	contents int
 	supers   map[ID][]noted
 	unlinks  map[ID]map[uint64][]noted
+	verbose  bool
+	met      sights
 }
 
 type noted struct {
@@ -55,6 +60,7 @@ func newWorld(seed int64) *world {
 		p := newPeer(i, w.fold, rand.New(rand.NewSource(seed*7+int64(i))))
 		p.clock = int64(r.Intn(30) * r.Intn(30)) // skewed clocks
 		p.note = w.note
+		p.sealed = seed%16 == 0
 		w.peers = append(w.peers, p)
 	}
 	return w
@@ -68,7 +74,15 @@ var ops = []struct {
 	{"ln", 5}, {"attr", 4}, {"touch", 3}, {"save", 2}, {"backup", 2}, {"rotate", 1},
 }
 
-// steps makes a history: syncs is the share of exchanges, cuts that of cuts.
+// length is the number of operations of a history: 40 to 200, most of them
+// short, where what goes wrong is seen as well and costs less.
+func length(seed int64) int {
+	x := rand.New(rand.NewSource(seed + 3)).Float64()
+	return 40 + int(161*x*x)
+}
+
+// steps makes a history of n operations of users, and of exchanges and cuts
+// between them: some histories have many of these, some few.
 func steps(seed int64, n int) (out []step) {
 	r := rand.New(rand.NewSource(seed + 1))
 	syncs := []float64{0.05, 0.2, 0.5}[r.Intn(3)]
@@ -82,19 +96,20 @@ func steps(seed int64, n int) (out []step) {
 	for range []int{2, 10, 80}[r.Intn(3)] { // some are about directories
 		bag = append(bag, "mv dir")
 	}
-	for range n {
+	for n > 0 {
 		s := step{p: r.Intn(60), q: r.Intn(60)}
 		for i := range s.x {
 			s.x[i] = r.Intn(60000)
 		}
-		switch {
-		case r.Float64() < syncs:
+		if r.Float64() < syncs {
 			s.op = "pull"
-		default:
-			s.op = bag[r.Intn(len(bag))]
+			out = append(out, s)
+			continue
 		}
+		n--
+		s.op = bag[r.Intn(len(bag))]
 		out = append(out, s)
-		if s.op != "pull" && r.Float64() < cuts {
+		if r.Float64() < cuts {
 			c := s
 			c.op = "cut"
 			out = append(out, c)
@@ -105,7 +120,7 @@ func steps(seed int64, n int) (out []step) {
 
 func (w *world) say(p *peer, format string, args ...any) {
 	w.words = append(w.words, fmt.Sprintf("p%d ", p.r)+fmt.Sprintf(format, args...))
-	if *verbose {
+	if w.verbose {
 		fmt.Println(w.words[len(w.words)-1])
 	}
 }
@@ -122,7 +137,7 @@ func (w *world) run(ss []step) (bad *failure) {
 		case failure:
 			bad = &x
 		default:
-			if *verbose {
+			if w.verbose {
 				panic(x)
 			}
 			bad = &failure{"panic", fmt.Sprint(x)}
@@ -188,43 +203,91 @@ func shrink(seed int64, ss []step, what string) []step {
 	return ss
 }
 
-// play runs n histories and prints the first that fails, cut down, in words.
-func play(t *testing.T, n int, sequential bool) {
+// play runs n histories on all cores. Of those that fail it cuts down the one
+// of the smallest seed, and tells it in words.
+func play(t *testing.T, n int, make func(seed int64) []step) {
+	defer debug.SetGCPercent(debug.SetGCPercent(800)) // much garbage, small heap
 	first := *seed
 	if first == 0 {
 		first = time.Now().UnixNano() % 1e9
 	}
 	t.Logf("seeds from %d", first)
-	for s := first; s < first+int64(n); s++ {
-		ss := steps(s, 20+int(s%50))
-		if sequential {
-			ss = inTurns(ss)
-		}
-		bad := newWorld(s).run(ss)
-		if bad == nil {
-			continue
-		}
-		least := shrink(s, ss, bad.what)
-		w := newWorld(s)
-		*verbose = *tell
-		if again := w.run(least); again != nil {
-			bad = again
-		}
-		t.Fatalf("seed %d: %s: %s\nafter\n%s", s, bad.what, bad.why, strings.Join(w.words, "\n"))
+	var next, failed atomic.Int64
+	next.Store(first)
+	failed.Store(first + int64(n))
+	var mu sync.Mutex // guards all
+	var all sights
+	var g sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		g.Go(func() {
+			for {
+				s := next.Add(1) - 1
+				if s >= failed.Load() {
+					return
+				}
+				w := newWorld(s)
+				bad := w.run(make(s))
+				mu.Lock()
+				all.add(w.met)
+				if bad != nil {
+					failed.Store(min(s, failed.Load()))
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	g.Wait()
+	if s := failed.Load(); s < first+int64(n) {
+		explain(t, s, make(s))
+	}
+	t.Logf("met after joins: %+v", all)
+}
+
+// explain plays a history that fails again, cut down.
+func explain(t *testing.T, s int64, ss []step) {
+	bad := newWorld(s).run(ss)
+	if bad == nil {
+		t.Fatalf("seed %d: fails only now and then", s)
+	}
+	least := shrink(s, ss, bad.what)
+	w := newWorld(s)
+	w.tellAll(*tell)
+	if again := w.run(least); again != nil {
+		bad = again
+	}
+	t.Fatalf("seed %d: %s: %s\nafter\n%s", s, bad.what, bad.why, strings.Join(w.words, "\n"))
+}
+
+// tellAll makes all that happens be printed at once.
+func (w *world) tellAll(on bool) {
+	w.verbose = on
+	for _, p := range w.peers {
+		p.verbose = on
 	}
 }
 
-// met counts what histories came across.
-var met struct{ names, conflicts, copies, undue, further, undone int }
+// sights counts what histories came across.
+type sights struct{ names, conflicts, copies, undue, further, undone, agreed int }
+
+func (a *sights) add(b sights) {
+	a.names += b.names
+	a.conflicts += b.conflicts
+	a.copies += b.copies
+	a.undue += b.undue
+	a.further += b.further
+	a.undone += b.undone
+	a.agreed += b.agreed
+}
 
 func TestHistories(t *testing.T) {
-	play(t, *histories, false)
-	t.Logf("met after joins: %+v", met)
+	play(t, *histories, func(seed int64) []step { return steps(seed, length(seed)) })
 	fmt.Printf("%d histories\n", *histories)
 }
 
 // Without concurrency there is never a conflict (I5).
-func TestUsersInTurns(t *testing.T) { play(t, *histories/4, true) }
+func TestUsersInTurns(t *testing.T) {
+	play(t, *histories/4, func(seed int64) []step { return inTurns(steps(seed, length(seed))) })
+}
 
 // inTurns lets everybody join everything before an operation and cut after it.
 func inTurns(ss []step) (out []step) {

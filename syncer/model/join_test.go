@@ -55,7 +55,6 @@ func TestAuthorsChangesSayWhatItDid(t *testing.T) {
 	for seed := range int64(2000) {
 		r := rand.New(rand.NewSource(seed))
 		p, _ := anyState(r)
-		before := p.clone()
 		a := p.author()
 		ids := sortedIDs(p.m.Nodes)
 		for range 3 + r.Intn(30) {
@@ -104,7 +103,7 @@ func TestAuthorsChangesSayWhatItDid(t *testing.T) {
 					t.Fatalf("seed %d: %s: %s", seed, f.what, f.why)
 				}
 			}()
-			p.commit(a, before)
+			p.commit(a)
 		}()
 	}
 }

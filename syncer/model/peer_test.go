@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"fmt"
+	"maps"
 	"math/rand"
 	"reflect"
 	"slices"
+	"sort"
 )
 
 var testSeal = Seal{Folder: [32]byte{1}, Key: [32]byte{2}}
@@ -24,6 +26,12 @@ type peer struct {
 	lamport uint64
 	prev    [32]byte
 	log     []*joined // in a causal order
+	of      map[Replica][]*joined
+	sealed  bool // batches are signed and verified: slow
+	verbose bool
+
+	viewed  *view
+	listing listing // of viewed
 	tree    *tree
 	rng     *rand.Rand // how cuts are split into batches
 
@@ -45,8 +53,8 @@ type joined struct {
 func newPeer(i int, fold Fold, rng *rand.Rand) *peer {
 	p := &peer{
 		r: Replica(i + 1), by: Label{Author: []string{"ann", "bob"}[i%2], Device: "box"}, rng: rng,
-		key:     ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(i + 1)}, 32)),
-		written: map[string]bool{}, consumed: map[string]bool{}, note: func(Change, VV) {},
+		key: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(i + 1)}, 32)),
+		of:  map[Replica][]*joined{}, written: map[string]bool{}, consumed: map[string]bool{}, note: func(Change, VV) {},
 	}
 	p.m = NewMem(fold, p.origin)
 	p.tree = newTree(fold)
@@ -65,16 +73,45 @@ func (p *peer) seconds() int64 { return p.clock / 8 }
 func (p *peer) mtime() int64 { return p.clock * 1e9 / 8 }
 
 func (p *peer) origin(d Dot) Origin {
-	for _, h := range p.log {
-		if h.Replica == d.Replica && h.Lo <= d.Seq && d.Seq <= h.Hi {
-			return Origin{K: h.Deps.With(Dot{d.Replica, d.Seq - 1}), By: Label{h.Author, h.Device}, UTC: h.UTC}
-		}
+	bs := p.of[d.Replica]
+	if i := sort.Search(len(bs), func(i int) bool { return bs[i].Hi >= d.Seq }); i < len(bs) {
+		h := bs[i]
+		return Origin{K: h.Deps.With(Dot{d.Replica, d.Seq - 1}), By: Label{h.Author, h.Device}, UTC: h.UTC}
 	}
 	return Origin{K: p.k.With(Dot{p.r, d.Seq - 1}), By: p.by, UTC: p.seconds()}
 }
 
 func (p *peer) author() *Author {
-	return &Author{State: p.m, K: p.k, Replica: p.r, Lamport: p.lamport, By: p.by, Now: p.seconds()}
+	return &Author{State: kept{p.m, map[ID]*Node{}}, K: p.k, Replica: p.r, Lamport: p.lamport, By: p.by, Now: p.seconds()}
+}
+
+// kept remembers nodes as they were before an author changed them.
+type kept struct {
+	*Mem
+	was map[ID]*Node
+}
+
+// Apply implements State.
+func (k kept) Apply(c Change, deps VV) {
+	if _, ok := k.was[c.ID]; !ok {
+		k.was[c.ID] = nil
+		if n := k.Nodes[c.ID]; n != nil {
+			k.was[c.ID] = n.Clone()
+		}
+	}
+	k.Mem.Apply(c, deps)
+}
+
+// undo takes back what was applied, and returns it.
+func (k kept) undo() map[ID]*Node {
+	made := map[ID]*Node{}
+	for id, n := range k.was {
+		if made[id], k.Nodes[id] = k.Nodes[id], n; n == nil {
+			delete(k.Nodes, id)
+		}
+	}
+	k.view = nil
+	return made
 }
 
 // trees: the Tree of a cut.
@@ -182,7 +219,6 @@ func (p *peer) cut(pick func(place) bool) int {
 	if len(in.names)+len(in.list) == 0 {
 		return 0
 	}
-	before := p.clone()
 	a := p.author()
 	a.Diff(in.cutTree, in.names, in.list)
 	for t, i := range in.things {
@@ -201,12 +237,12 @@ func (p *peer) cut(pick func(place) bool) int {
 	for id, i := range p.tree.byID {
 		i.unlinked = i.unlinked && seen[id]
 	}
-	if *verbose {
+	if p.verbose {
 		for _, c := range a.Changes() {
 			fmt.Printf("    %q %q\n", fmt.Sprintf("%+v", c), fmt.Sprintf("%+v", c.Version))
 		}
 	}
-	p.commit(a, before)
+	p.commit(a)
 	p.tree.follow(p.m)
 	return len(a.Changes())
 }
@@ -248,20 +284,10 @@ func (p *peer) some(x int, loose bool) func(place) bool {
 	return func(pl place) bool { return picked[pl] }
 }
 
-// clone copies the nodes.
-func (p *peer) clone() map[ID]*Node {
-	out := map[ID]*Node{}
-	for id, n := range p.m.Nodes {
-		out[id] = n.Clone()
-	}
-	return out
-}
-
 // commit sends what the author said through the wire form. What arrives there,
 // joined to what was before, must be what the author made of the state.
-func (p *peer) commit(a *Author, before map[ID]*Node) {
-	made := p.m.Nodes
-	p.m.Nodes = before
+func (p *peer) commit(a *Author) {
+	made := a.State.(kept).undo()
 	for cs := a.Changes(); len(cs) > 0; {
 		n := 1 + p.rng.Intn(len(cs))
 		if p.rng.Intn(2) == 0 {
@@ -272,10 +298,8 @@ func (p *peer) commit(a *Author, before map[ID]*Node) {
 			raw = append(raw, c.Encode())
 		}
 		lo := cs[0].Dot.Seq
-		b := testSeal.Sign(Header{Replica: p.r, Lo: lo, Hi: lo + uint64(n) - 1, Deps: p.k, Prev: p.prev,
-			UTC: a.Now, Author: p.by.Author, Device: p.by.Device}, raw, p.key)
-		p.prev = HeaderHash(b.Header)
-		j := receive(b)
+		j := p.send(Header{Replica: p.r, Lo: lo, Hi: lo + uint64(n) - 1, Deps: p.k, Prev: p.prev,
+			UTC: a.Now, Author: p.by.Author, Device: p.by.Device}, raw)
 		cs = cs[n:]
 		j.more = len(cs) > 0
 		p.apply(j)
@@ -292,7 +316,15 @@ func same(a, b *Node) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return dump(a) == dump(b)
+	return a.ID == b.ID && a.Kind == b.Kind && a.Covered.Equal(b.Covered) &&
+		slices.EqualFunc(a.Gone, b.Gone, func(x, y Gone) bool { return x.Dot == y.Dot && x.VV.Equal(y.VV) }) &&
+		slices.EqualFunc(a.Heads, b.Heads, func(x, y Version) bool {
+			return x.Dot == y.Dot && x.Orig == y.Orig && x.Content == y.Content && x.Mtime == y.Mtime && x.By == y.By && x.VV.Equal(y.VV)
+		}) &&
+		slices.EqualFunc(a.Links, b.Links, func(x, y Link) bool {
+			return x.Key == y.Key && slices.Equal(x.Hist, y.Hist) &&
+				slices.EqualFunc(x.Dels, y.Dels, func(d, e Del) bool { return d.Dot == e.Dot && d.K.Equal(e.K) })
+		}) && maps.Equal(a.Attrs, b.Attrs)
 }
 
 func dump(n *Node) string {
@@ -312,6 +344,28 @@ func dump(n *Node) string {
 	return s
 }
 
+// send makes a batch of encoded changes, as others get it.
+func (p *peer) send(h Header, raw [][]byte) *joined {
+	if p.sealed {
+		b := testSeal.Sign(h, raw, p.key)
+		p.prev = HeaderHash(b.Header)
+		return receive(b)
+	}
+	j := &joined{Header: h}
+	for i, b := range raw {
+		d := Dot{h.Replica, h.Lo + uint64(i)}
+		c, err := DecodeChange(b, d)
+		if err == nil {
+			err = c.within(h.Deps.With(Dot{d.Replica, d.Seq - 1}))
+		}
+		if err != nil {
+			panic(failure{"wire", err.Error()})
+		}
+		j.changes = append(j.changes, c)
+	}
+	return j
+}
+
 // receive verifies a batch as a member does.
 func receive(b Batch) *joined {
 	h, cs, err := testSeal.Verify(b, anyone)
@@ -328,16 +382,20 @@ func receive(b Batch) *joined {
 
 // halfway tells whether p has a part of somebody's cut only.
 func (p *peer) halfway() bool {
-	last := map[Replica]bool{}
-	for _, b := range p.log {
-		last[b.Replica] = b.more
-	}
-	for _, more := range last {
-		if more {
+	for _, bs := range p.of {
+		if bs[len(bs)-1].more {
 			return true
 		}
 	}
 	return false
+}
+
+// list is what the view shows.
+func (p *peer) list() listing {
+	if v := p.m.View(); v != p.viewed {
+		p.viewed, p.listing = v, list(p.m)
+	}
+	return p.listing
 }
 
 // apply joins a batch and logs it. The caller has checked its deps.
@@ -354,6 +412,7 @@ func (p *peer) apply(b *joined) {
 	}
 	p.k = p.k.With(Dot{b.Replica, b.Hi})
 	p.log = append(p.log, b)
+	p.of[b.Replica] = append(p.of[b.Replica], b)
 	p.m.view = nil // names of conflict copies hang on headers
 }
 
@@ -375,11 +434,10 @@ func (p *peer) pull(q *peer, max int) (n int) {
 	if n == 0 {
 		return 0
 	}
-	before := p.clone()
 	a := p.author()
 	a.Rescue(sortedIDs(p.m.Nodes))
 	if len(a.Changes()) > 0 {
-		p.commit(a, before)
+		p.commit(a)
 	}
 	p.tree.follow(p.m)
 	return n

@@ -74,7 +74,7 @@ func TestPinsDoNotChangeTheView(t *testing.T) {
 		r := rand.New(rand.NewSource(seed))
 		p, n := anyState(r)
 		undone += n
-		want := list(p.m).String()
+		want := list(p.m)
 		a := p.author()
 		var es []*Entry
 		paths(p.m, func(_ string, e *Entry) { es = append(es, e) })
@@ -82,7 +82,7 @@ func TestPinsDoNotChangeTheView(t *testing.T) {
 			if e := a.At(es[i].Parent, es[i].Name); e != nil {
 				a.prep(e)
 			}
-			if got := list(p.m).String(); got != want {
+			if got := list(p.m); !got.equal(want) {
 				t.Fatalf("seed %d: pinning %s in %v\n%s\n%s", seed, es[i].Name, es[i].Parent, want, got)
 			}
 		}
@@ -92,7 +92,7 @@ func TestPinsDoNotChangeTheView(t *testing.T) {
 				a.pinDirs(e.ID)
 			}
 		}
-		if got := list(p.m).String(); got != want {
+		if got := list(p.m); !got.equal(want) {
 			t.Fatalf("seed %d: pinning all\n%s\n%s", seed, want, got)
 		}
 	}

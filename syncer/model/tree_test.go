@@ -123,12 +123,22 @@ func (t *tree) drop(dir *inode, name string) {
 }
 
 func (t *tree) nameCount(i *inode) (n int) {
-	t.walk(func(_ string, _ *inode, d dent) {
+	t.each(t.root, func(_ *inode, _ string, d dent) {
 		if d.to == i {
 			n++
 		}
 	})
 	return n
+}
+
+// each visits all names below a directory, in no order.
+func (t *tree) each(dir *inode, f func(dir *inode, fold string, d dent)) {
+	for k, d := range dir.kids {
+		f(dir, k, d)
+		if d.to.kind == Dir {
+			t.each(d.to, f)
+		}
+	}
 }
 
 // walk visits all names, in order of path.
@@ -314,10 +324,12 @@ func (t *tree) touch(i *inode, mtime int64) {
 // is dirty in it, as dirty names themselves.
 func (t *tree) follow(m *Mem) {
 	old := map[*inode]map[string]dent{}
-	t.walk(func(_ string, dir *inode, _ dent) { old[dir] = dir.kids })
-	for t.keep(old, t.overlay(m)) {
+	t.each(t.root, func(dir *inode, _ string, _ dent) { old[dir] = dir.kids })
+	now := t.overlay(m)
+	for t.keep(old, now) {
+		now = t.overlay(m)
 	}
-	for dir, kids := range t.overlay(m) {
+	for dir, kids := range now {
 		dir.kids = kids
 	}
 }
@@ -425,45 +437,80 @@ func (t *tree) keep(old, now map[*inode]map[string]dent) (again bool) {
 	return again
 }
 
+// drifts tells whether anything was changed here since the last cut.
+func (t *tree) drifts() bool {
+	drift := len(t.drift) > 0
+	t.each(t.root, func(_ *inode, _ string, d dent) {
+		drift = drift || d.to.dirty() || len(d.to.attred) > 0
+	})
+	return drift
+}
+
 func (t *tree) places() []place {
 	return slices.SortedFunc(maps.Keys(t.drift), func(a, b place) int {
 		return cmp.Or(cmp.Compare(a.dir.ino, b.dir.ino), strings.Compare(a.fold, b.fold))
 	})
 }
 
-// A listing is a tree with all that can be seen of it, hard links included.
-type listing map[string]string
+// A listing is a tree with all that can be seen of it, hard links included, in
+// order of path.
+type listing []sight
+
+type sight struct {
+	path    string
+	kind    Kind
+	content string
+	mtime   int64  // of a directory among its attributes, if set
+	attrs   string // mode and extended ones
+	same    string // the first name of the same file
+}
 
 func (l listing) String() string {
 	var b strings.Builder
-	for _, k := range sortedKeys(l) {
-		fmt.Fprintf(&b, "%s %s\n", k, l[k])
+	for _, x := range l {
+		fmt.Fprintf(&b, "%s kind %d %s %d %q =%s\n", x.path, x.kind, x.content, x.mtime, x.attrs, x.same)
 	}
 	return b.String()
 }
 
-type lister struct {
-	out   listing
-	first map[ID]string
-	inos  map[*inode]string
+func (l listing) equal(o listing) bool { return slices.Equal(l, o) }
+
+// at returns what is at a path.
+func (l listing) at(path string) sight {
+	i := slices.IndexFunc(l, func(x sight) bool { return x.path == path })
+	if i < 0 {
+		return sight{}
+	}
+	return l[i]
 }
 
-func describe(k Kind, content string, mtime int64, attrs map[string]string, same string) string {
-	if k == Dir {
-		return fmt.Sprintf("dir %q", attrs)
+func attrString(attrs map[string]string) string {
+	if len(attrs) == 1 {
+		for k, v := range attrs {
+			return k + v
+		}
 	}
-	return fmt.Sprintf("%d %s %d %q =%s", k, content, mtime, attrs, same)
+	var b []byte
+	for _, k := range sortedKeys(attrs) {
+		b = append(append(append(b, k...), attrs[k]...), ' ')
+	}
+	return string(b)
 }
 
 func (t *tree) list() listing {
-	l := lister{out: listing{}, inos: map[*inode]string{}}
+	var l listing
+	first := map[*inode]string{}
 	t.walk(func(path string, _ *inode, d dent) {
-		if l.inos[d.to] == "" {
-			l.inos[d.to] = path
+		if first[d.to] == "" {
+			first[d.to] = path
 		}
-		l.out[path] = describe(d.to.kind, d.to.content, d.to.mtime, d.to.attrs, l.inos[d.to])
+		x := sight{path: path, kind: d.to.kind, attrs: attrString(d.to.attrs), same: first[d.to]}
+		if x.kind != Dir {
+			x.content, x.mtime = d.to.content, d.to.mtime
+		}
+		l = append(l, x)
 	})
-	return l.out
+	return l
 }
 
 // paths visits what m shows, in order of path.
@@ -473,9 +520,7 @@ func paths(m *Mem, f func(path string, e *Entry)) {
 		if depth > 60 {
 			panic(failure{"I4", "cycle in view"})
 		}
-		es := m.List(dir)
-		slices.SortFunc(es, func(a, b *Entry) int { return strings.Compare(m.Fold(a.Name), m.Fold(b.Name)) })
-		for _, e := range es {
+		for _, e := range m.List(dir) {
 			f(at+"/"+e.Name, e)
 			if e.Kind == Dir {
 				visit(e.ID, at+"/"+e.Name, depth+1)
@@ -486,16 +531,21 @@ func paths(m *Mem, f func(path string, e *Entry)) {
 }
 
 func list(m *Mem) listing {
-	l := lister{out: listing{}, first: map[ID]string{}}
+	var l listing
+	first := map[ID]string{}
 	paths(m, func(path string, e *Entry) {
-		if l.first[e.Node()] == "" {
-			l.first[e.Node()] = path
+		if first[e.Node()] == "" {
+			first[e.Node()] = path
 		}
 		n := m.Node(e.ID)
-		v := version(n, e)
-		l.out[path] = describe(e.Kind, v.Content, v.Mtime, attrsOf(n), l.first[e.Node()])
+		x := sight{path: path, kind: e.Kind, attrs: attrString(attrsOf(n)), same: first[e.Node()]}
+		if x.kind != Dir {
+			v := version(n, e)
+			x.content, x.mtime = v.Content, v.Mtime
+		}
+		l = append(l, x)
 	})
-	return l.out
+	return l
 }
 
 // version is what an entry shows.

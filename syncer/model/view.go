@@ -1,10 +1,6 @@
 package model
 
-import (
-	"cmp"
-	"maps"
-	"slices"
-)
+import "slices"
 
 // A State is the replicated nodes of a folder and the tree they show. The index
 // keeps one in rows and its view up to date; Mem holds one in memory and
@@ -40,6 +36,7 @@ type view struct {
 	alive   map[ID]bool
 	kids    map[ID]map[string]*Entry // by fold of the shown name
 	entries map[ID][]*Entry
+	lists   map[ID][]*Entry // what List has returned
 }
 
 var _ State = (*Mem)(nil)
@@ -64,9 +61,20 @@ func (m *Mem) At(dir ID, name string) *Entry { return m.View().kids[dir][m.Foldi
 // Entries implements State.
 func (m *Mem) Entries(id ID) []*Entry { return m.View().entries[id] }
 
-// List returns the entries of a directory, by name.
+// List returns the entries of a directory in the order of the folds of their
+// names. It is not to be changed.
 func (m *Mem) List(dir ID) []*Entry {
-	return slices.SortedFunc(maps.Values(m.View().kids[dir]), func(a, b *Entry) int { return cmp.Compare(a.Name, b.Name) })
+	v := m.View()
+	if l, ok := v.lists[dir]; ok {
+		return l
+	}
+	kids := v.kids[dir]
+	l := make([]*Entry, 0, len(kids))
+	for _, k := range sortedKeys(kids) {
+		l = append(l, kids[k])
+	}
+	v.lists[dir] = l
+	return l
 }
 
 // Crowded implements State.
@@ -75,7 +83,7 @@ func (m *Mem) Crowded(dir ID) []*Entry {
 	for _, e := range m.View().kids[dir] {
 		bases[m.Folding(e.Base)]++
 	}
-	return slices.DeleteFunc(m.List(dir), func(e *Entry) bool { return bases[m.Folding(e.Base)] < 2 && !e.Extra })
+	return slices.DeleteFunc(slices.Clone(m.List(dir)), func(e *Entry) bool { return bases[m.Folding(e.Base)] < 2 && !e.Extra })
 }
 
 // Loc implements State.
@@ -115,7 +123,7 @@ func (m *Mem) View() *view {
 	if m.view != nil {
 		return m.view
 	}
-	v := &view{eff: map[ID]int{}, alive: map[ID]bool{RootID: true}, kids: map[ID]map[string]*Entry{}, entries: map[ID][]*Entry{}}
+	v := &view{eff: map[ID]int{}, alive: map[ID]bool{RootID: true}, kids: map[ID]map[string]*Entry{}, entries: map[ID][]*Entry{}, lists: map[ID][]*Entry{}}
 	m.view = v
 	var dirs []ID
 	for id, n := range m.Nodes {
