@@ -192,6 +192,10 @@ var cases = []struct{ name, script, want string }{
 	{"create, unseen move of a file of one's own there", "a write /p v\nsync\nb mv /p /d\nb cut\na write /d A\na get", "/d" + annCopy + ":v|/d:A"},
 	{"rename over one of two names, unseen the same", "a write /c v\na ln /c /x\na write /n N\nsync\nb mv /n /x\nb cut\na mv /n /x\na get", "/c:v|/x:N"},
 	{"save at a path vacated unseen, edit where it went", "a write /d v\nsync\nb mv /d /e\nb cut\na rm /d\na write /d A\na get\na write /e E", "/d:A|/e:E"},
+	{"save over a name of a file moved unseen, which shows at both", "a write /d v\nsync\nb mv /d /e\nb cut\na mv /d /d\na get\na write /t A\na mv /t /d", "/d:A|/e:v"},
+	{"save over a file moved unseen, cut where it went", "a write /d v\nsync\nb mv /d /e\nb cut\na write /d w\na get\na write /t A\na mv /t /d", "/d:A|/e:w"},
+	{"edit of the winner, of which an unseen edit makes the loser of one's own", "a write /d v\nb write /d w\nb cut\na touch /d ............\na cut\nb get\nb write /d x\na write /d y\na cut\nb get", "/d:x|/d (conflict, bob, box, 1970-01-01 00.00.01):w|/d (conflict, ann, box, 1970-01-01 00.00.00):y"},
+	{"save, unseen rename", "a write /d v\nsync\nb mv /d /e\nb cut\na write /t A\na mv /t /d\na get", "/d:A|/e:v"},
 	{"rm of a file displaced unseen", "a write /d v\nsync\na write /d A\na cut\nb rm /d\nb mkdir /d\nb cut\na rm /d\na get", "/d"},
 	{"touch by one name, rm of the other, unseen rm of the first", "a write /d v\na ln /d /e\nsync\nb rm /d\nb cut\na touch /d ....\na rm /e\na get", "/d:v"},
 	{"mv of a name, unseen mv of that name", "a write /d v\na ln /d /e\nsync\nb mv /e /f\nb cut\na mv /e /x\na get", "/d:v|/f:v|/x:v|/d=/f|/d=/x"},
@@ -213,6 +217,16 @@ func TestMadeAgainIsNew(t *testing.T) {
 		if got := list(a.m); !got.equal(want) {
 			t.Errorf("have\n%s", got)
 		}
+	}
+}
+
+// A directory that is removed and made again in one cut is a new one too, though
+// a file that was in it has only moved.
+func TestDirMadeAgainIsNew(t *testing.T) {
+	a, _ := script(t, "a mkdir /x\na mkdir /x/y\na xattr /x/y =old\na write /x/y/f v\nsync\n"+
+		"a mv /x/y/f /f\na rm /x\na mkdir /x\na mkdir /x/y")
+	if got := a.list().at("/x/y"); got.attrs != AttrMode+"\x01\xed" {
+		t.Errorf("have\n%s", a.list())
 	}
 }
 

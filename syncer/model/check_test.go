@@ -32,8 +32,9 @@ func (w *world) cut(p *peer) {
 	if got := p.list(); !apart && !got.equal(before) {
 		w.fail("I7", "tree was\n%sview is\n%s", before, got)
 	}
+	groups := map[*inode]ID{} // the names of one file are those of one node
 	for _, x := range names {
-		x.check(p)
+		x.check(p, groups)
 	}
 	p.settled()
 	w.checkTree(p)
@@ -52,8 +53,9 @@ func (w *world) cutSome(p *peer, x int, loose bool) {
 	before, names := p.tree.list(), p.expect(pick)
 	n := p.cut(pick)
 	w.say(p, "cut of some: %d changes", n)
+	groups := map[*inode]ID{} // the names of one file are those of one node
 	for _, x := range names {
-		x.check(p)
+		x.check(p, groups)
 	}
 	if got := p.tree.list(); !apart && !got.equal(before) {
 		w.fail("I7", "tree was\n%stree is\n%s", before, got)
@@ -64,10 +66,10 @@ func (w *world) cutSome(p *peer, x int, loose bool) {
 // expected is what a dirty name must show after the cut, though other names
 // were changed by others meanwhile.
 type expected struct {
-	dir     *inode
-	name    string
-	to      *inode
-	content string
+	dir  *inode
+	name string
+	to   *inode
+	was  sight // of to
 }
 
 func (p *peer) expect(pick func(place) bool) (out []expected) {
@@ -95,17 +97,20 @@ func (p *peer) expect(pick func(place) bool) (out []expected) {
 		}
 		x := expected{dir: pl.dir, name: y.name, to: d.to}
 		if d.to != nil {
-			x.content = d.to.content
+			x.was = sight{kind: d.to.kind, content: d.to.content, mtime: d.to.mtime, attrs: attrString(d.to.attrs)}
 		}
 		out = append(out, x)
 	}
 	return out
 }
 
-func (x expected) check(p *peer) {
+func (x expected) check(p *peer, groups map[*inode]ID) {
 	e := p.m.At(x.dir.id, x.name)
 	if e != nil && e.Kind == Dir && (x.to == nil || x.to.kind != Dir) && len(p.others) > 0 {
 		return // others put something into what was dead
+	}
+	if e != nil && e.Undue && p.others[e.ID] {
+		return // the last name of a file, which nobody removed knowing that
 	}
 	if e == nil != (x.to == nil) {
 		panic(failure{"I7", fmt.Sprintf("%s in %v shows %v, want %v", x.name, x.dir.id, e, x.to)})
@@ -113,9 +118,19 @@ func (x expected) check(p *peer) {
 	if e == nil {
 		return
 	}
-	if v := version(p.m.Node(e.ID), e); e.Kind != x.to.kind || e.Kind != Dir && v.Content != x.content {
-		panic(failure{"I7", fmt.Sprintf("%s in %v shows %d %s, want %d %s", x.name, x.dir.id, e.Kind, v.Content, x.to.kind, x.content)})
+	n := p.m.Node(e.ID)
+	v := version(n, e)
+	got := sight{kind: e.Kind, content: v.Content, mtime: v.Mtime, attrs: attrString(attrsOf(n))}
+	if p.others[e.Node()] || p.others[e.ID] || e.Kind == Dir { // others touched or tagged it too
+		x.was.attrs, got.attrs, x.was.mtime, got.mtime = "", "", 0, 0
 	}
+	if got != x.was {
+		panic(failure{"I7", fmt.Sprintf("%s in %v shows %+v, want %+v", x.name, x.dir.id, got, x.was)})
+	}
+	if other, ok := groups[x.to]; ok && other != e.Node() {
+		panic(failure{"I7", fmt.Sprintf("%s in %v is no longer the file it was linked to", x.name, x.dir.id)})
+	}
+	groups[x.to] = e.Node()
 }
 
 // checkTree: every live node has a name that can be reached (I4), and without
@@ -183,7 +198,9 @@ func (w *world) quiesce() {
 		}
 		news := 0
 		for _, i := range r.Perm(len(w.peers)) {
-			w.cut(w.peers[i])
+			if !w.peers[i].reader {
+				w.cut(w.peers[i])
+			}
 		}
 		for _, x := range r.Perm(len(w.peers) * len(w.peers)) {
 			p, q := w.peers[x/len(w.peers)], w.peers[x%len(w.peers)]

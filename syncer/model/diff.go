@@ -205,10 +205,10 @@ func (d *diff) single(id ID, k Kind) bool {
 	return x != nil && x.Kind == k && d.nameCount(id) < 2
 }
 
-// vacated tells whether the tree shows a file nowhere else: it has no name but
-// given ones, or never had more than the one that others have moved.
+// vacated tells whether the view shows a file at given names only: elsewhere
+// others have put it, and the tree shows it there too.
 func (d *diff) vacated(id ID) bool {
-	return len(d.Node(id).Links) == 1 || !slices.ContainsFunc(d.Entries(id), func(e *Entry) bool {
+	return !slices.ContainsFunc(d.Entries(id), func(e *Entry) bool {
 		return !e.Extra && !slices.ContainsFunc(d.names, func(n *Name) bool {
 			return n.Dir.ID == e.Parent && d.Fold(n.Name) == d.Fold(e.Name)
 		})
@@ -380,10 +380,11 @@ func (d *diff) makeDir(t *Thing, n *Name) {
 		return
 	}
 	d.bind(t, e.ID)
-	if !d.Node(t.ID).Live() {
+	dead := !d.Node(t.ID).Live() // it lives through what is in it, if only for a moment of this cut
+	if dead {
 		d.put(d.Node(t.ID), VersionChange{})
 	}
-	if t.ID == n.Seen { // removed here, and made again
+	if dead || t.ID == n.Seen { // removed, and made again
 		d.place(d.Node(t.ID), PrimaryKey, n.Dir.ID, n.Name)
 		d.setAttrs(d.Node(t.ID), t.Attrs)
 		return
@@ -540,9 +541,9 @@ func (d *diff) comeBack(t *Thing) {
 }
 
 // seen tells whether the user here knew a version of a thing's node, though it
-// is not the one its bytes began with: what was written to it here.
+// is not the one its bytes began with: what was made of that one here.
 func (d *diff) seen(t *Thing, orig Dot) bool {
-	return d.Own(orig) || !t.stranger && orig.Replica == d.Replica
+	return d.Own(orig) || !t.stranger && orig.Replica == d.Replica && d.Origin(orig).K.Has(t.Base)
 }
 
 // forkUnseen keeps a version that the writer never saw as a conflict copy.

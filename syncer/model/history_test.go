@@ -6,6 +6,7 @@ import (
 	"math/rand"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -71,7 +72,7 @@ var ops = []struct {
 	weight int
 }{
 	{"write", 8}, {"edit", 8}, {"mkdir", 5}, {"symlink", 2}, {"rm", 6}, {"rm -r", 3}, {"mv", 16}, {"swap", 3},
-	{"ln", 5}, {"attr", 4}, {"touch", 3}, {"save", 2}, {"backup", 2}, {"rotate", 1},
+	{"ln", 5}, {"chmod", 2}, {"xattr", 3}, {"touch", 3}, {"save", 2}, {"backup", 2}, {"rotate", 1},
 }
 
 // length is the number of operations of a history: 40 to 200, most of them
@@ -96,7 +97,14 @@ func steps(seed int64, n int) (out []step) {
 	for range []int{2, 10, 80}[r.Intn(3)] { // some are about directories
 		bag = append(bag, "mv dir")
 	}
+	if r.Intn(4) == 0 { // somebody only reads, at first or to the end
+		out = append(out, step{op: "reader", p: r.Intn(60), x: [6]int{r.Intn(2)}})
+	}
+	settle := r.Intn(3 * n)
 	for n > 0 {
+		if n == settle {
+			out = append(out, step{op: "settle", x: [6]int{r.Intn(2)}})
+		}
 		s := step{p: r.Intn(60), q: r.Intn(60)}
 		for i := range s.x {
 			s.x[i] = r.Intn(60000)
@@ -146,7 +154,14 @@ func (w *world) run(ss []step) (bad *failure) {
 	for _, s := range ss {
 		p := w.peers[s.p%len(w.peers)]
 		switch q := w.peers[s.q%len(w.peers)]; s.op {
+		case "reader":
+			p.reader, p.promotes = true, s.x[0] == 1
+		case "settle":
+			w.settleReaders(s.x[0] == 1)
 		case "cut":
+			if p.reader {
+				continue
+			}
 			if s.x[5]%4 == 0 {
 				w.cutSome(p, s.x[4], s.x[3]%3 == 0)
 			} else {
@@ -175,6 +190,12 @@ func (w *world) run(ss []step) (bad *failure) {
 		}
 	}
 	w.quiesce()
+	for _, p := range w.peers {
+		if p.reader {
+			w.settleReaders(p.promotes)
+			w.quiesce()
+		}
+	}
 	w.check()
 	return nil
 }
@@ -292,7 +313,7 @@ func TestUsersInTurns(t *testing.T) {
 // inTurns lets everybody join everything before an operation and cut after it.
 func inTurns(ss []step) (out []step) {
 	for _, s := range ss {
-		if s.op == "pull" || s.op == "cut" {
+		if slices.Contains([]string{"pull", "cut", "reader", "settle"}, s.op) {
 			continue
 		}
 		join := step{op: "pull all", p: s.p}

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 )
@@ -114,10 +115,14 @@ func (w *world) change(p *peer, e named, d *inode, to string, s step) {
 		if t.link(e.to, d, name) == nil {
 			w.say(p, "ln %s %s", e.path, to)
 		}
-	case "attr":
-		k, v := []string{AttrMode, XattrTag + "user.k"}[s.x[3]%2], []string{"", "=1", "=2"}[s.x[4]%3]
-		w.say(p, "attr %s %s%q", e.path, k, v)
-		t.setAttr(e.to, k, v)
+	case "chmod":
+		mode := []string{"\x01\xa4", "\x01\xed", "\x01\x80"}[s.x[3]%3]
+		w.say(p, "chmod %s %o", e.path, binary.BigEndian.Uint16([]byte(mode)))
+		t.setAttr(e.to, AttrMode, mode)
+	case "xattr":
+		k, v := []string{"user.k", "user.l"}[s.x[3]%2], []string{"", "=", "=1", "=2"}[s.x[4]%4]
+		w.say(p, "xattr %s %s%q", e.path, k, v)
+		t.setAttr(e.to, XattrTag+k, v)
 	case "touch":
 		w.say(p, "touch %s %d", e.path, s.x[3]%100)
 		t.touch(e.to, int64(s.x[3]%100)*1e9)

@@ -35,6 +35,8 @@ type peer struct {
 	tree    *tree
 	rng     *rand.Rand // how cuts are split into batches
 
+	reader   bool        // cuts nothing
+	promotes bool        // will be a writer in the end
 	others   map[ID]bool // nodes that others changed since the tree was clean
 	moved    bool        // they moved a directory
 	written  map[string]bool
@@ -434,11 +436,18 @@ func (p *peer) pull(q *peer, max int) (n int) {
 	if n == 0 {
 		return 0
 	}
+	p.rescue()
+	p.tree.follow(p.m)
+	return n
+}
+
+func (p *peer) rescue() {
+	if p.reader {
+		return
+	}
 	a := p.author()
 	a.Rescue(sortedIDs(p.m.Nodes))
 	if len(a.Changes()) > 0 {
 		p.commit(a)
 	}
-	p.tree.follow(p.m)
-	return n
 }
