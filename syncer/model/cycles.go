@@ -22,6 +22,9 @@ func Resolve(work []ID, hist func(ID) []Loc, eff func(ID) int) map[ID]int {
 	}
 	up := func(id ID) (Loc, bool) {
 		h := hist(id)
+		if len(h) == 0 { // the root, or not known yet
+			return Loc{}, false
+		}
 		if i := index(id); i < len(h) {
 			return h[i], h[i].Parent != RootID
 		}
