@@ -155,9 +155,11 @@ func (w *world) run(ss []step) (bad *failure) {
 		p := w.peers[s.p%len(w.peers)]
 		switch q := w.peers[s.q%len(w.peers)]; s.op {
 		case "reader":
-			p.reader, p.promotes = true, s.x[0] == 1
+			if p.k.Get(p.r) == 0 && !p.tree.drifts() { // it has done nothing yet
+				p.reader, p.promotes = true, s.x[0]%2 == 1
+			}
 		case "settle":
-			w.settleReaders(s.x[0] == 1)
+			w.settleReaders(s.x[0]%2 == 1)
 		case "cut":
 			if p.reader {
 				continue
