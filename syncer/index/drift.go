@@ -270,6 +270,7 @@ func (t *Tx) Publish(ino Ino, orig model.Dot, alloc int64, busy func(Ino) bool) 
 	}
 	t.setBytes(ino, nil)
 	t.describe(ino, r, v.Content, v.Mtime)
+	t.saw(r, orig)
 	r.Shown, r.Alloc = nil, alloc
 	if r.Btime == 0 {
 		r.Btime = r.Ctime
@@ -279,6 +280,20 @@ func (t *Tx) Publish(ino Ino, orig model.Dot, alloc int64, busy func(Ino) bool) 
 		t.show(k.dir, k.name, r.ID)
 	}
 	return true
+}
+
+// saw notes that a file that its user has moved, but not away, shows another
+// version now: who removes it then removes that one.
+func (t *Tx) saw(r *Row, orig model.Dot) {
+	if r.Nlink == 0 {
+		return
+	}
+	for _, k := range slices.Clone(t.ix.DirtySeen(r.ID)) {
+		if y, ok := t.Drift(k.Dir, k.Name); ok && y.Ours && y.SeenOrig != orig {
+			y.SeenOrig = orig
+			t.SetDrift(k.Dir, k.Name, &y)
+		}
+	}
 }
 
 // ShownNames returns the names under which tree and view both have an inode.

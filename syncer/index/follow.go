@@ -76,6 +76,7 @@ func (t *Tx) follow(ino Ino, changed bool) {
 		if !w.Ours {
 			t.setBytes(ino, nil)
 			t.describe(ino, r, v.Content, v.Mtime)
+			t.saw(r, v.Orig)
 		}
 	case drift && w.Ours:
 	case r.Shown == nil && r.Nlink == 0:
@@ -93,6 +94,9 @@ func (t *Tx) follow(ino Ino, changed bool) {
 		}
 		t.setBytes(ino, nil)
 		t.describe(ino, r, v.Content, v.Mtime)
+		if changed {
+			t.saw(r, v.Orig)
+		}
 	}
 }
 

@@ -398,6 +398,9 @@ func (t *tree) show(m *Mem, e *Entry) *inode {
 	}
 	for _, h := range n.Shown() {
 		if e.Kind != Dir && h.Orig == e.Orig && !i.edited {
+			if i.orig != h.Orig && t.nameCount(i) > 0 {
+				t.saw(i.id, h.Orig)
+			}
 			i.content, i.orig = h.Content, h.Orig
 			if !i.touched {
 				i.mtime = h.Mtime
@@ -406,6 +409,16 @@ func (t *tree) show(m *Mem, e *Entry) *inode {
 		}
 	}
 	return i
+}
+
+// saw notes that a file that its user has moved, but not away, shows another
+// version now: who removes it then removes that one.
+func (t *tree) saw(id ID, orig Dot) {
+	for _, y := range t.drift {
+		if y.seen == id {
+			y.seenOrig = orig
+		}
+	}
 }
 
 // keep marks names that must stay though the view has them no more.
