@@ -44,12 +44,9 @@ func (w *world) cut(p *peer) {
 }
 
 // cutSome cuts a part: its names must be in the view, and the tree stays.
-func (w *world) cutSome(p *peer, x int, loose bool) {
-	if loose {
-		p.others[ID{0xff}], p.moved = true, true
-	}
+func (w *world) cutSome(p *peer, x int) {
 	apart := len(p.others) > 0 || p.halfway()
-	pick := p.some(x, loose)
+	pick := p.some(x)
 	before, names := p.tree.list(), p.expect(pick)
 	n := p.cut(pick)
 	w.say(p, "cut of some: %d changes", n)

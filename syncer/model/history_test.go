@@ -165,7 +165,7 @@ func (w *world) run(ss []step) (bad *failure) {
 				continue
 			}
 			if s.x[5]%4 == 0 {
-				w.cutSome(p, s.x[4], s.x[3]%3 == 0)
+				w.cutSome(p, s.x[4])
 			} else {
 				w.cut(p)
 			}

@@ -253,10 +253,9 @@ func all(place) bool { return true }
 
 // some picks dirty names by x, and all that must be cut with them: the names of
 // the same thing or node, those of new directories they are in, those in removed
-// directories, and if one is a directory's, all such.
-// If loose, moves of directories may be torn apart: a cycle can come of it for
-// a while.
-func (p *peer) some(x int, loose bool) func(place) bool {
+// directories, and if one is a directory's, all such: moves of directories that
+// are torn apart can make cycles.
+func (p *peer) some(x int) func(place) bool {
 	picked := map[place]bool{}
 	var all []place
 	for i, pl := range p.tree.places() {
@@ -271,7 +270,7 @@ func (p *peer) some(x int, loose bool) func(place) bool {
 		ai, bi := a.dir.kids[a.fold].to, b.dir.kids[b.fold].to
 		as, bs := p.tree.drift[a].seen, p.tree.drift[b].seen
 		return ai != nil && ai == bi || !as.IsZero() && as == bs || ai != nil && !ai.id.IsZero() && ai.id == bs ||
-			bi != nil && !bi.id.IsZero() && bi.id == as || !loose && isDir(a) && isDir(b) || a.dir == bi && bi.id.IsZero() || b.dir.id == as && p.tree.nameCount(b.dir) == 0
+			bi != nil && !bi.id.IsZero() && bi.id == as || isDir(a) && isDir(b) || a.dir == bi && bi.id.IsZero() || b.dir.id == as && p.tree.nameCount(b.dir) == 0
 	}
 	for again := true; again; {
 		again = false
