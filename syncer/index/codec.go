@@ -414,6 +414,7 @@ type Drift struct {
 	Seen     model.ID // what was shown when the user first changed it
 	SeenOrig model.Dot
 	SeenDir  bool // that was a directory
+	Left     bool // and has lost its last name since
 	Ours     bool // to be cut; else to be fetched and shown
 }
 
@@ -429,6 +430,9 @@ func (y Drift) encode(e *enc) []byte {
 	if y.SeenDir {
 		f |= 2
 	}
+	if y.Left {
+		f |= 4
+	}
 	e.u(f)
 	return e.b
 }
@@ -440,7 +444,7 @@ func decodeDrift(b []byte, d *dec) (Drift, error) {
 	}
 	y := Drift{View: d.id16(), Seen: d.id16(), SeenOrig: d.dot()}
 	f := d.u()
-	y.Ours, y.SeenDir = f&1 != 0, f&2 != 0
+	y.Ours, y.SeenDir, y.Left = f&1 != 0, f&2 != 0, f&4 != 0
 	return y, d.err
 }
 

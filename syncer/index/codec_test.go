@@ -116,7 +116,7 @@ func TestDriftSurvivesReopening(t *testing.T) {
 	fs := vfs.NewMem()
 	ix, db := openTest(t, fs)
 	tx := ix.Begin()
-	y := Drift{View: model.ID{1}, Seen: model.ID{2}, SeenOrig: model.Dot{Replica: 3, Seq: 4}, Ours: true, SeenDir: true}
+	y := Drift{View: model.ID{1}, Seen: model.ID{2}, SeenOrig: model.Dot{Replica: 3, Seq: 4}, Ours: true, SeenDir: true, Left: true}
 	w := Bytes{Ours: true, Written: true, Gen: 5, Base: model.Dot{Replica: 3, Seq: 9}, Zero: []content.Range{{Off: 1, Len: 2}}, Data: []byte("bytes"), Small: true}
 	tx.SetDrift(RootIno, "name", &y)
 	tx.SetBytes(42, &w)

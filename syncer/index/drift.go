@@ -289,8 +289,19 @@ func (t *Tx) saw(r *Row, orig model.Dot) {
 		return
 	}
 	for _, k := range slices.Clone(t.ix.DirtySeen(r.ID)) {
-		if y, ok := t.Drift(k.Dir, k.Name); ok && y.Ours && y.SeenOrig != orig {
+		if y, ok := t.Drift(k.Dir, k.Name); ok && !y.Left && y.SeenOrig != orig {
 			y.SeenOrig = orig
+			t.SetDrift(k.Dir, k.Name, &y)
+		}
+	}
+}
+
+// left notes that a node has lost its last name in the tree: should it come back,
+// what it shows then is not what was removed.
+func (t *Tx) left(id model.ID) {
+	for _, k := range slices.Clone(t.ix.DirtySeen(id)) {
+		if y, ok := t.Drift(k.Dir, k.Name); ok && !y.Left {
+			y.Left = true
 			t.SetDrift(k.Dir, k.Name, &y)
 		}
 	}

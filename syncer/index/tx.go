@@ -355,6 +355,7 @@ func (t *Tx) setOrphan(ino Ino, on bool) {
 	switch {
 	case on == t.ix.orphans[ino]:
 	case on:
+		t.left(t.Row(ino).ID)
 		t.ix.orphans[ino] = true
 		t.fail(t.b.Set(t.ix.keys.orphan(ino), nil, nil))
 	default:
@@ -371,6 +372,7 @@ func (t *Tx) DropOrphan(ino Ino) {
 	if r == nil || r.Kind != model.Dir && r.Nlink > 0 || r.Kind == model.Dir && r.Parent != 0 {
 		return
 	}
+	t.left(r.ID)
 	if w, ok := t.Bytes(ino); ok && (w.Ours || r.ID.IsZero()) {
 		t.setBytes(ino, nil)
 	}

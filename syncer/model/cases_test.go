@@ -197,6 +197,7 @@ var cases = []struct{ name, script, want string }{
 	{"edit of the winner, of which an unseen edit makes the loser of one's own", "a write /d v\nb write /d w\nb cut\na touch /d ............\na cut\nb get\nb write /d x\na write /d y\na cut\nb get", "/d:x|/d (conflict, bob, box, 1970-01-01 00.00.01):w|/d (conflict, ann, box, 1970-01-01 00.00.00):y"},
 	{"rm of a moved file that has become another's, unseen rm of that", "b write /d w\nb cut\na write /d v\na cut\na mv /d /e\na get\nb rm /d\nb cut\na write /e x\na get\na rm /e", "/d:v"},
 	{"rm of a moved file that has become another's", "b write /d w\nb cut\na write /d v\na cut\na mv /d /e\na get\na rm /e", "/d" + annCopy + ":v"},
+	{"rm of a file that comes back elsewhere, unseen edit of it there, and mv back", "a mkdir /x\na write /x/d v\nsync\nb mv /x/d /e\nb cut\na rm /x/d\na get\nb write /e w\nb cut\na get\nb mv /e /x/d\nb cut\na get", "/x|/x/d:w"},
 	{"save, unseen rename", "a write /d v\nsync\nb mv /d /e\nb cut\na write /t A\na mv /t /d\na get", "/d:A|/e:v"},
 	{"rm of a file displaced unseen", "a write /d v\nsync\na write /d A\na cut\nb rm /d\nb mkdir /d\nb cut\na rm /d\na get", "/d"},
 	{"touch by one name, rm of the other, unseen rm of the first", "a write /d v\na ln /d /e\nsync\nb rm /d\nb cut\na touch /d ....\na rm /e\na get", "/d:v"},

@@ -398,7 +398,7 @@ func (t *tree) show(m *Mem, e *Entry) *inode {
 	}
 	for _, h := range n.Shown() {
 		if e.Kind != Dir && h.Orig == e.Orig && !i.edited {
-			if i.orig != h.Orig && t.nameCount(i) > 0 {
+			if i.orig != h.Orig && !i.unlinked && t.nameCount(i) > 0 {
 				t.saw(i.id, h.Orig)
 			}
 			i.content, i.orig = h.Content, h.Orig
