@@ -108,6 +108,9 @@ func (t *Tx) block(k nameKey, view, seen model.ID) {
 // changed and that is not cut yet keeps what the user left there; bytes not
 // here yet are waited for.
 func (t *Tx) show(dir Ino, name string, id model.ID) {
+	if t.Row(dir).Kind != model.Dir { // only a dishonest member puts something there
+		return
+	}
 	y, drift := t.Drift(dir, name)
 	if drift && y.Ours {
 		y.View = id

@@ -119,14 +119,15 @@ func (t *Tx) bury(h model.Header, changes []model.Change) {
 	for i, c := range changes {
 		d := model.Dot{Replica: h.Replica, Seq: h.Lo + uint64(i)}
 		if n := t.Node(c.ID); c.ID.IsZero() || n == nil || !cites(n, d) {
-			t.dead(d)
+			t.dead(d, false)
 		}
 	}
 }
 
 // dead tells that no field of a node cites the dot any more. A batch of dead
-// changes goes; of one more than half dead only the live changes stay.
-func (t *Tx) dead(d model.Dot) {
+// changes goes; of one more than half dead only the live changes stay. What a
+// birth made forgotten goes at once: nothing that lives would supersede it.
+func (t *Tx) dead(d model.Dot, forgotten bool) {
 	k, row, h, err := t.batchOf(d)
 	if errors.Is(err, ErrNotFound) {
 		return // a change of the cut in the making
@@ -144,14 +145,14 @@ func (t *Tx) dead(d model.Dot) {
 		return
 	}
 	t.fail(t.b.Set(k, row.encode(), nil))
-	if live*2 < row.n {
-		t.stub(body, row)
+	if live*2 < row.n || forgotten {
+		t.stub(body, row, forgotten)
 	}
 }
 
 // stub replaces the bytes of dead changes by their hashes, once more than half
-// of those still there are dead.
-func (t *Tx) stub(key []byte, row batchRow) {
+// of those still there are dead, or now.
+func (t *Tx) stub(key []byte, row batchRow, now bool) {
 	v, err := get(t.b, key)
 	if t.fail(err); err != nil {
 		return
@@ -169,7 +170,7 @@ func (t *Tx) stub(key []byte, row batchRow) {
 			}
 		}
 	}
-	if dead*2 <= full {
+	if dead*2 <= full && !now {
 		return
 	}
 	for i := range leaves {

@@ -51,6 +51,9 @@ func (m *Mem) Apply(c Change, deps VV) {
 		n = &Node{ID: c.ID, Kind: c.Kind}
 		m.Nodes[c.ID] = n
 	}
+	if n.Kind != c.Kind {
+		return // an id has one kind: no honest member says otherwise
+	}
 	n.Join(c, deps)
 	m.view = nil
 }
@@ -102,7 +105,7 @@ func (m *Mem) Undone() []ID {
 }
 
 // Alive implements State.
-func (m *Mem) Alive(id ID) bool { return m.View().alive[id] }
+func (m *Mem) Alive(id ID) bool { return m.View().alive[id] && m.Nodes[id] != nil }
 
 // Fold implements State.
 func (m *Mem) Fold(s string) string { return m.Folding(s) }
@@ -147,7 +150,7 @@ func (m *Mem) View() *view {
 	claims := map[ID][]*Entry{}
 	for id := range v.alive {
 		n := m.Nodes[id]
-		if n == nil || id == RootID {
+		if n == nil || id == RootID || n.Kind == Dir && len(m.hist(id)) == 0 {
 			continue
 		}
 		v.entries[id] = n.Claims(m.Folding, m.Loc, m.Alive, m.Origins)
