@@ -108,7 +108,7 @@ func (t *Tx) block(k nameKey, view, seen model.ID) {
 // changed and that is not cut yet keeps what the user left there; bytes not
 // here yet are waited for.
 func (t *Tx) show(dir Ino, name string, id model.ID) {
-	if t.Row(dir).Kind != model.Dir { // only a dishonest member puts something there
+	if r := t.Row(dir); r != nil && r.Kind != model.Dir { // only a dishonest member puts something there
 		return
 	}
 	y, drift := t.Drift(dir, name)
