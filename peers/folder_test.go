@@ -27,11 +27,13 @@ var (
 // still is a surface in which no file is written.
 type still struct{}
 
-func (still) Freeze(context.Context, syncer.Ino) (syncer.Layer, error) { return nil, nil }
-func (still) Rebase(syncer.Ino, uint64, syncer.Version)                {}
-func (still) Busy(syncer.Ino) bool                                     { return false }
-func (still) Writing(syncer.Ino) bool                                  { return false }
-func (still) Shown([]syncer.Flip)                                      {}
+func (still) Freeze(_ context.Context, inos ...syncer.Ino) ([]syncer.Layer, error) {
+	return make([]syncer.Layer, len(inos)), nil
+}
+func (still) Rebase(syncer.Ino, uint64, syncer.Version) {}
+func (still) Busy(syncer.Ino) bool                      { return false }
+func (still) Writing(syncer.Ino) syncer.Writing         { return syncer.Writing{} }
+func (still) Shown([]syncer.Flip)                       {}
 
 // A machine is a node with real folders on a disk in memory.
 type machine struct {

@@ -101,18 +101,18 @@ type Layer interface {
 
 // A Surface shows a folder to programs: a mount, or a plain directory.
 type Surface interface {
-	// Freeze holds what was written so far still; later writes open a new layer.
-	// It returns nil if nothing is dirty.
-	Freeze(ctx context.Context, ino Ino) (Layer, error)
+	// Freeze holds what was written so far still, of all the inodes at one
+	// instant; later writes open new layers. A layer is nil if nothing is dirty.
+	Freeze(ctx context.Context, inos ...Ino) ([]Layer, error)
 	// Rebase follows the commit of a frozen layer: v is the file's new base, and
 	// the layers up to gen can go. It must not block on the kernel.
 	Rebase(ino Ino, gen uint64, v Version)
 	// Busy tells whether the inode is open or dirty. It is called with the
 	// folder locked and takes only the lock of its own table.
 	Busy(ino Ino) bool
-	// Writing tells whether someone has the inode open for writing: it is not
-	// cut meanwhile. Like Busy, it may be called with the folder locked.
-	Writing(ino Ino) bool
+	// Writing tells how the inode is being written to: it is cut when it rests.
+	// Like Busy, it may be called with the folder locked.
+	Writing(ino Ino) Writing
 	// Shown follows the commit of what others did: kernel caches are dropped and
 	// watchers woken. It only queues.
 	Shown(flips []Flip)

@@ -60,8 +60,8 @@ func (f *Folder) runCutter(ctx context.Context) error {
 	}
 }
 
-// Cut cuts everything that is closed, now, and returns when it is durable and
-// announced. Run must be running.
+// Cut cuts everything that is closed or rests, now, and returns when it is
+// durable and announced. Run must be running.
 func (f *Folder) Cut(ctx context.Context) error {
 	done := make(chan error, 1)
 	select {
@@ -125,12 +125,28 @@ type frozen struct {
 	stale   bool // freezing found nothing
 }
 
-// freeze holds the bytes of the inodes still and stores them.
+// freeze holds the bytes of the inodes still, those of a database at one
+// instant, and stores them.
 func (f *Folder) freeze(ctx context.Context, inos map[Ino]dirtyFile) (map[Ino]*frozen, error) {
 	out := map[Ino]*frozen{}
+	groups := map[nameAt][]Ino{}
 	for ino, d := range inos {
-		x, err := f.freezeOne(ctx, ino, d)
-		if err != nil {
+		if d.group == (nameAt{}) {
+			d.group.Dir = ino // alone
+		}
+		groups[d.group] = append(groups[d.group], ino)
+	}
+	for _, all := range groups {
+		layers, err := f.surf.Freeze(ctx, all...)
+		for i, ino := range all {
+			var x *frozen
+			if err == nil {
+				x, err = f.storeLayer(ctx, ino, inos[ino], layers[i])
+			}
+			if err == nil {
+				out[ino] = x
+				continue
+			}
 			if ctx.Err() != nil || errors.Is(err, ErrFull) {
 				return nil, fmt.Errorf("inode %d: %w", ino, err)
 			}
@@ -138,9 +154,8 @@ func (f *Folder) freeze(ctx context.Context, inos map[Ino]dirtyFile) (map[Ino]*f
 				f.log.Error("cut", "ino", ino, "err", err)
 				f.noteLater(ino)
 			}
-			continue
+			break
 		}
-		out[ino] = x
 	}
 	if len(out) > 0 {
 		if err := f.store.Flush(ctx); err != nil {
@@ -157,17 +172,14 @@ func (f *Folder) noteLater(ino Ino) {
 	}
 }
 
-func (f *Folder) freezeOne(ctx context.Context, ino Ino, d dirtyFile) (*frozen, error) {
-	l, err := f.surf.Freeze(ctx, ino)
-	if err != nil {
-		return nil, err
-	}
+func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer) (*frozen, error) {
 	if l == nil {
 		return &frozen{ino: ino, gen: d.gen, stale: true}, nil
 	}
 	base := l.Base().Content
 	var c content.Content
 	var st content.Stat
+	var err error
 	if base.Size == 0 {
 		c, st, err = content.Write(ctx, f.blockStore(), f.o.Seed, cutMode(base, d.name), l, l.Size(), l.Holes())
 	} else {

@@ -134,7 +134,7 @@ func (p *peer) start() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.surf = &memSurface{dirty: map[Ino]*memLayer{}, open: map[Ino]bool{}, busy: map[Ino]bool{}}
+	p.surf = &memSurface{dirty: map[Ino]*memLayer{}, open: map[Ino]bool{}, using: map[Ino]Writing{}, busy: map[Ino]bool{}}
 	f.SetSurface(p.surf)
 	p.w.live.Lock()
 	p.Folder, p.up = f, true

@@ -498,7 +498,8 @@ func groupOf(ino Ino, r *index.Row) Ino {
 // Dirty remembers that an inode has bytes that are not cut yet, and what it
 // takes to find them after a crash.
 func (f *Folder) Dirty(ino Ino, d DirtyState) error {
-	return f.change(func(t *index.Tx) error {
+	var dir Ino
+	err := f.change(func(t *index.Tx) error {
 		r := t.Inode(ino)
 		if r == nil {
 			return ErrNotExist
@@ -517,8 +518,13 @@ func (f *Folder) Dirty(ino Ino, d DirtyState) error {
 		r.Size, r.Alloc, r.Mtime, r.Ctime = d.Size, d.Alloc, d.Mtime, d.Ctime
 		t.Changed(ino)
 		t.SetBytes(ino, &w)
+		dir = groupOf(ino, r)
 		return t.Err()
 	})
+	if err == nil && d.Open { // else the close is told
+		f.pace.wake(dir, time.Now().Add(writerQuiet))
+	}
+	return err
 }
 
 // Clean tells that an inode has no bytes of its own after all.

@@ -22,6 +22,7 @@ type pacer struct {
 type pace struct {
 	first, last, due time.Time
 	pending          bool
+	wake             time.Time // something waits in the directory, and may be due then; zero: nothing
 }
 
 func newPacer() *pacer { return &pacer{dirs: map[Ino]*pace{}, kick: make(chan struct{}, 1)} }
@@ -57,6 +58,22 @@ func (p *pacer) note(dir Ino, now time.Time, lazy bool) {
 	}
 }
 
+// wake has a directory looked at when what waits in it may be due.
+func (p *pacer) wake(dir Ino, at time.Time) {
+	p.mu.Lock()
+	x := p.dirs[dir]
+	if x == nil {
+		x = &pace{}
+		p.dirs[dir] = x
+	}
+	x.wake = earlier(x.wake, at)
+	p.mu.Unlock()
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}
+
 // due takes the directories whose time has come, and says when the next is due;
 // zero: none is waiting.
 func (p *pacer) due(now time.Time, all bool) (dirs map[Ino]bool, next time.Time) {
@@ -64,13 +81,15 @@ func (p *pacer) due(now time.Time, all bool) (dirs map[Ino]bool, next time.Time)
 	defer p.mu.Unlock()
 	dirs = map[Ino]bool{}
 	for dir, x := range p.dirs {
-		switch {
-		case x.pending && (all || !x.due.After(now)):
-			x.pending = false
+		if x.pending && (all || !x.due.After(now)) || !x.wake.IsZero() && !x.wake.After(now) {
+			x.pending, x.wake = false, time.Time{}
 			dirs[dir] = true
-		case x.pending && (next.IsZero() || x.due.Before(next)):
-			next = x.due
-		case !x.pending && now.Sub(x.last) > forgetIn:
+			continue
+		}
+		if x.pending {
+			next = earlier(next, x.due)
+		}
+		if next = earlier(next, x.wake); !x.pending && x.wake.IsZero() && now.Sub(x.last) > forgetIn {
 			delete(p.dirs, dir)
 		}
 	}

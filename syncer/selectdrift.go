@@ -14,28 +14,32 @@ type selection struct {
 	dirty map[Ino]dirtyFile // of them, those with bytes
 	waits map[Ino][]Ino     // files that are open for writing: the directories in which something waits for them
 	later map[Ino]bool      // directories in which something was written since
+	wakes map[Ino]time.Time // directories in which something waits: when to look again; zero: when it is closed
 	more  bool
 }
 
 type nameAt = index.Place
 
 type dirtyFile struct {
-	gen  uint64 // newest layer, when it was selected
-	name string // if that is new
+	gen   uint64 // newest layer, when it was selected
+	name  string // if that is new
+	group nameAt // the database it belongs to, if any
 }
 
 func (s *selection) empty() bool { return len(s.names) == 0 && len(s.inos) == 0 }
 
 // A selector chooses what is cut: dirty names and inodes, with everything
 // related to them, since only together do they tell a move from a deletion;
-// what hangs on a file that is open for writing waits for it. With ready, bytes
-// that are not among it wait too.
+// what hangs on a file that is being written to waits for it (open.go). With
+// ready, bytes that are not among it wait too.
 type selector struct {
-	f     *Folder
-	t     *index.Tx // reads only
-	ready map[Ino]*frozen
-	skip  map[nameAt]bool // waits
-	dirs  bool            // what is being taken has the names of directories already
+	f      *Folder
+	t      *index.Tx // reads only
+	now    time.Time
+	ready  map[Ino]*frozen
+	skip   map[nameAt]bool     // waits
+	groups map[nameAt][]nameAt // databases, by their place
+	dirs   bool                // what is being taken has the names of directories already
 	*selection
 }
 
@@ -71,27 +75,41 @@ func (f *Folder) reselect(t *index.Tx, s *selection, ready map[Ino]*frozen) *sel
 }
 
 func (f *Folder) newSelector(t *index.Tx, ready map[Ino]*frozen) *selector {
-	return &selector{f: f, t: t, ready: ready, skip: map[nameAt]bool{},
+	return &selector{f: f, t: t, now: time.Now(), ready: ready, skip: map[nameAt]bool{}, groups: map[nameAt][]nameAt{},
 		selection: &selection{names: map[nameAt]index.Drift{}, inos: map[Ino]bool{}, dirty: map[Ino]dirtyFile{},
-			waits: map[Ino][]Ino{}, later: map[Ino]bool{}}}
+			waits: map[Ino][]Ino{}, later: map[Ino]bool{}, wakes: map[Ino]time.Time{}}}
 }
 
 // takeDir selects in one directory; false: it is enough for one cut.
 func (g *selector) takeDir(dir Ino) bool {
+	var names []nameAt // of databases
+	var inos []Ino
+	full := false
 	g.f.ix.DirtyIn(dir, func(k nameAt) bool {
-		g.take(k)
-		g.more = len(g.names) >= cutNames
-		return !g.more
+		if g.groupAt(k) != nil {
+			names = append(names, k)
+		} else {
+			g.take(k)
+		}
+		full = len(g.names) >= cutNames
+		return !full
 	})
-	if g.more {
+	if !full {
+		g.f.ix.DirtyInos(dir, func(ino Ino) bool {
+			if all, _ := g.group(ino); len(all) > 1 {
+				inos = append(inos, ino)
+			} else {
+				g.takeIno(ino)
+			}
+			full = len(g.inos) >= cutNames
+			return !full
+		})
+	}
+	if full {
+		g.more = true
 		return false
 	}
-	g.f.ix.DirtyInos(dir, func(ino Ino) bool {
-		g.takeIno(ino)
-		g.more = len(g.inos) >= cutNames
-		return !g.more
-	})
-	return !g.more
+	return g.takeGroups(names, inos)
 }
 
 // takeIno selects an inode that is to be cut, with its dirty names. A new one
@@ -102,28 +120,20 @@ func (g *selector) takeIno(ino Ino) {
 	if !ok || !w.Ours || r == nil || r.ID.IsZero() || r.Kind != model.Dir && r.Nlink == 0 || g.inos[ino] || g.wait(ino, r.Parent) {
 		return
 	}
-	for _, k := range g.f.ix.DirtyAt(ino) {
+	all, at := g.group(ino)
+	var names []nameAt
+	for _, s := range all {
+		names = append(names, g.f.ix.DirtyAt(s)...)
+	}
+	if at != (nameAt{}) {
+		names = append(names, g.groupAt(at)...)
+	}
+	for _, k := range names {
 		if g.take(k); g.skip[k] {
 			return
 		}
 	}
-	g.inos[ino] = true
-	if _, known := g.dirty[ino]; w.Written && !known {
-		g.dirty[ino] = dirtyFile{gen: w.Gen}
-	}
-}
-
-// wait tells whether an inode is not to be cut now, and remembers for whom.
-func (g *selector) wait(ino, dir Ino) bool {
-	if g.f.surf.Writing(ino) {
-		g.waits[ino] = append(g.waits[ino], dir)
-		return true
-	}
-	if w, _ := g.t.Bytes(ino); g.ready != nil && w.Written && g.ready[ino] == nil {
-		g.later[dir] = true
-		return true
-	}
-	return false
+	g.addBytes(ino, "")
 }
 
 // take selects a name with all that it hangs together with.
@@ -154,19 +164,15 @@ func (g *selector) take(k nameAt) {
 			continue
 		}
 		y, e, _ := g.f.ix.Dirty(k)
-		g.names[k] = y
-		if w, ok := g.t.Bytes(e.Ino); ok && w.Ours {
-			g.inos[e.Ino] = true
-			if w.Written {
-				g.dirty[e.Ino] = dirtyFile{w.Gen, k.Name}
-			}
+		if g.names[k] = y; e.Ino != 0 {
+			g.addBytes(e.Ino, k.Name)
 		}
 	}
 }
 
 // related appends the names that one name hangs together with: those of the
-// node seen there, those of what is there now, and that of a new directory it
-// is in. Directories hang together all of them.
+// node seen there, those of what is there now, those of its database, and that
+// of a new directory it is in. Directories hang together all of them.
 func (g *selector) related(k nameAt, y index.Drift, e index.Entry, todo []nameAt, waits *bool) []nameAt {
 	ix := g.f.ix
 	if !g.dirs && (y.SeenDir || e.Ino != 0 && e.Kind == model.Dir) {
@@ -178,6 +184,7 @@ func (g *selector) related(k nameAt, y index.Drift, e index.Entry, todo []nameAt
 			return true
 		})
 	}
+	todo = append(todo, g.groupAt(k)...)
 	if !y.Seen.IsZero() {
 		todo = append(todo, ix.DirtySeen(y.Seen)...)
 		if ino := g.t.Ino(y.Seen); ino != 0 && ino != e.Ino {
@@ -201,41 +208,4 @@ func (g *selector) related(k nameAt, y index.Drift, e index.Entry, todo []nameAt
 		todo = append(todo, ix.DirtyAt(k.Dir)...)
 	}
 	return todo
-}
-
-// await has what waits cut when the file it waits for is closed, and what was
-// written since it was frozen, soon.
-func (f *Folder) await(s *selection) {
-	if len(s.waits) > 0 {
-		f.mu.Lock()
-		for _, dirs := range s.waits {
-			for _, dir := range dirs {
-				f.waiting[dir] = true
-			}
-		}
-		f.mu.Unlock()
-	}
-	for ino, dirs := range s.waits {
-		if f.surf.Writing(ino) {
-			continue
-		}
-		for _, dir := range dirs { // closed in between
-			s.later[dir] = true
-		}
-	}
-	for dir := range s.later {
-		f.pace.note(dir, time.Now(), true)
-	}
-}
-
-// unwait notes the directories in which something waited for a file to be
-// closed.
-func (f *Folder) unwait() {
-	f.mu.Lock()
-	dirs := f.waiting
-	f.waiting = map[Ino]bool{}
-	f.mu.Unlock()
-	for dir := range dirs {
-		f.noted(dir, "", false)
-	}
 }

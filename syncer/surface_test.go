@@ -13,7 +13,8 @@ import (
 type memSurface struct {
 	mu    sync.Mutex // guards what follows
 	dirty map[Ino]*memLayer
-	open  map[Ino]bool // for writing
+	open  map[Ino]bool // for writing, until it is closed
+	using map[Ino]Writing
 	busy  map[Ino]bool
 	flips []Flip
 	froze func(Ino) // called after a Freeze, if set
@@ -35,16 +36,21 @@ func (l *memLayer) Dirty() []content.Range {
 }
 func (l *memLayer) Holes() []content.Range { return nil }
 
-func (s *memSurface) Freeze(_ context.Context, ino Ino) (Layer, error) {
-	if s.froze != nil {
-		defer s.froze(ino)
-	}
+func (s *memSurface) Freeze(_ context.Context, inos ...Ino) ([]Layer, error) {
+	out := make([]Layer, len(inos))
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l := s.dirty[ino]; l != nil {
-		return l, nil
+	for i, ino := range inos {
+		if l := s.dirty[ino]; l != nil {
+			out[i] = l
+		}
 	}
-	return nil, nil
+	s.mu.Unlock()
+	for _, ino := range inos {
+		if s.froze != nil {
+			s.froze(ino)
+		}
+	}
+	return out, nil
 }
 
 func (s *memSurface) Rebase(ino Ino, gen uint64, v Version) {
@@ -61,10 +67,15 @@ func (s *memSurface) Busy(ino Ino) bool {
 	return s.dirty[ino] != nil || s.open[ino] || s.busy[ino]
 }
 
-func (s *memSurface) Writing(ino Ino) bool {
+func (s *memSurface) Writing(ino Ino) Writing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open[ino]
+	w := s.using[ino]
+	w.Open = w.Open || s.open[ino]
+	if w.Open && w.Wrote.IsZero() {
+		w.Paged = true // until it is closed
+	}
+	return w
 }
 
 func (s *memSurface) Shown(flips []Flip) {

@@ -166,6 +166,9 @@ func (m *Mount) change(ctx context.Context, l *live, fn func(f *staging.File, ge
 			err = fn(f, gen)
 		}
 		if !errors.Is(err, staging.ErrFrozen) {
+			now := stamp()
+			l.begun.CompareAndSwap(0, now)
+			l.wrote.Store(now)
 			return err
 		}
 	}

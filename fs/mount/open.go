@@ -82,16 +82,23 @@ func (m *Mount) closeFile(ino syncer.Ino, w bool) {
 // Flush implements fuse.RawFileSystem.
 func (m *Mount) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
 
-// Fsync implements fuse.RawFileSystem.
+// Fsync implements fuse.RawFileSystem. The kernel lets no write of the file begin or go on meanwhile, and has written
+// back its mapped pages.
 func (m *Mount) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	ino := syncer.Ino(in.NodeId)
 	var err error
-	if l := m.table.peek(ino); l != nil {
+	l := m.table.peek(ino)
+	if l != nil {
 		// Not interrupted: after fsync a program may count on what it was told.
 		err = m.save(context.WithoutCancel(ctxOf(cancel, &in.InHeader)), l, true)
 	}
 	if err == nil {
 		err = m.folder.Sync()
+	}
+	if err == nil && l != nil && l.begun.Load() != 0 {
+		l.fsynced.Store(stamp())
+		l.paged.Store(false)
+		m.folder.Synced(ino)
 	}
 	return m.status("fsync", ino, err)
 }

@@ -63,6 +63,9 @@ func (m *Mount) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 	if err != nil {
 		return 0, m.status("write", ino, err)
 	}
+	if in.WriteFlags&fuse.WRITE_CACHE != 0 {
+		l.paged.Store(true)
+	}
 	n, ctx := 0, ctxOf(cancel, &in.InHeader)
 	err = m.change(ctx, l, func(f *staging.File, gen uint64) (err error) {
 		n, err = f.Write(ctx, gen, data, int64(in.Offset), time.Now().UnixNano())

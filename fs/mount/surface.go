@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
+	"time"
 
 	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/fs/staging"
@@ -33,26 +35,30 @@ func (l layer) Dirty() []content.Range { return l.Layer.Dirty() }
 func (l layer) Holes() []content.Range { return l.Layer.Holes() }
 
 // Freeze implements syncer.Surface.
-func (m *Mount) Freeze(ctx context.Context, ino syncer.Ino) (syncer.Layer, error) {
+func (m *Mount) Freeze(ctx context.Context, inos ...syncer.Ino) ([]syncer.Layer, error) {
 	if m.closed.Load() {
 		return nil, syncer.ErrClosed // nothing here would read as nothing dirty
 	}
-	l := m.table.peek(ino)
-	if l == nil {
-		return nil, nil
+	lives, files := make([]*live, len(inos)), make([]*staging.File, len(inos))
+	for i, ino := range inos {
+		if lives[i] = m.table.peek(ino); lives[i] == nil {
+			continue
+		}
+		if files[i] = lives[i].file.Load(); files[i] != nil {
+			lives[i].frozen.Store(lives[i].rows.Load())
+			lives[i].begun.Store(0)
+		}
 	}
-	f := l.file.Load()
-	if f == nil {
-		return nil, nil
-	}
-	l.frozen.Store(l.rows.Load())
-	v := f.Freeze(ctx)
-	if v == nil {
-		return nil, nil
-	}
-	out := layer{Layer: v}
-	if base := l.base.Load(); base != nil {
-		out.base = *base
+	out := make([]syncer.Layer, len(inos))
+	for i, v := range staging.FreezeAll(ctx, files...) {
+		if v == nil {
+			continue
+		}
+		l := layer{Layer: v}
+		if base := lives[i].base.Load(); base != nil {
+			l.base = *base
+		}
+		out[i] = l
 	}
 	return out, nil
 }
@@ -95,7 +101,28 @@ func (m *Mount) dropRow(l *live, f *staging.File) {
 func (m *Mount) Busy(ino syncer.Ino) bool { return m.table.busy(ino) }
 
 // Writing implements syncer.Surface.
-func (m *Mount) Writing(ino syncer.Ino) bool { return m.table.writers(ino) > 0 }
+func (m *Mount) Writing(ino syncer.Ino) syncer.Writing {
+	l := m.table.writing(ino)
+	if l == nil {
+		return syncer.Writing{}
+	}
+	return syncer.Writing{
+		Open: true, Begun: timeOf(&l.begun), Wrote: timeOf(&l.wrote), Synced: timeOf(&l.fsynced), Paged: l.paged.Load(),
+	}
+}
+
+// started is what the times of writes are measured from: the wall clock may jump.
+var started = time.Now()
+
+// stamp is the time now, never 0.
+func stamp() int64 { return int64(time.Since(started)) + 1 }
+
+func timeOf(ns *atomic.Int64) time.Time {
+	if n := ns.Load(); n != 0 {
+		return started.Add(time.Duration(n))
+	}
+	return time.Time{}
+}
 
 // Shown implements syncer.Surface.
 func (m *Mount) Shown(flips []syncer.Flip) {

@@ -45,6 +45,10 @@ type live struct {
 	noPriv atomic.Bool   // suid and sgid are known to be off
 	read   atomic.Bool   // atime was looked at
 
+	// Of those who write, in ns, 0 if never; a write is noted when it is done, so an fsync before it is not after it.
+	begun, wrote, fsynced atomic.Int64
+	paged                 atomic.Bool // pages of a mapping were written back since the last fsync
+
 	saving sync.Mutex // one save at a time; before mu
 	rowSeq uint64     // staging.State.Seq of the last save; guarded by saving
 
@@ -118,11 +122,12 @@ func (t *table) open(ino syncer.Ino, writes bool) *live {
 	defer s.mu.Unlock()
 	n := s.get(ino)
 	n.opens++
-	if writes {
-		n.writers++
-	}
 	if n.live == nil {
 		n.live = &live{ino: ino}
+	}
+	if writes {
+		n.writers++
+		n.live.wrote.CompareAndSwap(0, stamp())
 	}
 	return n.live
 }
@@ -181,6 +186,17 @@ func (t *table) writers(ino syncer.Ino) int32 {
 		return n.writers
 	}
 	return 0
+}
+
+// writing returns the live part of an inode that somebody has open for writing, nil if nobody has.
+func (t *table) writing(ino syncer.Ino) *live {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[ino]; n != nil && n.writers > 0 {
+		return n.live
+	}
+	return nil
 }
 
 // settle takes over from l whether it is dirty.

@@ -28,7 +28,7 @@
 //
 // # Locks
 //
-// File.save (one Persist at a time) comes before File.mu (layers, size, times), before Dir.mu (open
-// descriptors). None of them is held over a read of the base, which may wait for a peer, nor over a disk
+// File.save (one Persist at a time) comes before File.mu (layers, size, times; of several files by inode number),
+// before Dir.mu (open descriptors). None of them is held over a read of the base, which may wait for a peer, nor over a disk
 // sync. Writes that need bytes of the base fetch them unlocked and check afterwards that nothing moved.
 package staging

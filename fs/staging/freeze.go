@@ -1,8 +1,10 @@
 package staging
 
 import (
+	"cmp"
 	"context"
 	"io"
+	"slices"
 )
 
 // frozenMax is how many frozen layers a file may have before Freeze gives out the last one again.
@@ -19,9 +21,36 @@ type Layer struct {
 }
 
 // Freeze closes what was written so far to further writes, and returns a view of it, or nil if nothing is staged.
-func (f *File) Freeze(ctx context.Context) *Layer {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (f *File) Freeze(ctx context.Context) *Layer { return FreezeAll(ctx, f)[0] }
+
+// FreezeAll freezes files at one instant: no write to any of them falls between. A File may be nil.
+func FreezeAll(ctx context.Context, files ...*File) []*Layer {
+	order := slices.Clone(files)
+	slices.SortFunc(order, func(a, b *File) int { return cmp.Compare(a.inode(), b.inode()) })
+	for _, f := range slices.Compact(order) {
+		if f != nil {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+		}
+	}
+	out := make([]*Layer, len(files))
+	for i, f := range files {
+		if f != nil {
+			out[i] = f.freeze(ctx)
+		}
+	}
+	return out
+}
+
+func (f *File) inode() uint64 {
+	if f == nil {
+		return 0
+	}
+	return f.ino
+}
+
+// freeze is Freeze with f.mu held.
+func (f *File) freeze(ctx context.Context) *Layer {
 	n := len(f.layers)
 	if n == 0 {
 		return nil

@@ -29,14 +29,20 @@ func newResting(core *syncer.Folder) (resting, error) {
 	return s, nil
 }
 
-func (s resting) Freeze(_ context.Context, ino syncer.Ino) (syncer.Layer, error) {
-	if s.staged[ino] {
-		return nil, errResting
+func (s resting) Freeze(_ context.Context, inos ...syncer.Ino) ([]syncer.Layer, error) {
+	for _, ino := range inos {
+		if s.staged[ino] {
+			return nil, errResting
+		}
 	}
-	return nil, nil
+	return make([]syncer.Layer, len(inos)), nil
 }
 
 func (s resting) Rebase(syncer.Ino, uint64, syncer.Version) {}
 func (s resting) Busy(ino syncer.Ino) bool                  { return s.staged[ino] }
-func (s resting) Writing(ino syncer.Ino) bool               { return s.staged[ino] }
 func (s resting) Shown([]syncer.Flip)                       {}
+
+// Writing says of what rests that its writer may come back with the next mount.
+func (s resting) Writing(ino syncer.Ino) syncer.Writing {
+	return syncer.Writing{Open: s.staged[ino], Paged: true}
+}

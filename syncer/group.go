@@ -1,0 +1,121 @@
+package syncer
+
+import (
+	"slices"
+
+	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// A database is cut as one: it and its journals rest together, are frozen at one
+// instant, and go into one batch.
+
+// groupAt returns the places of the database that a name may belong to, those
+// at which something is or was; nil if it is alone.
+func (g *selector) groupAt(k nameAt) []nameAt {
+	base, _ := model.Database(k.Name)
+	if ks, ok := g.groups[nameAt{Dir: k.Dir, Name: base}]; ok {
+		return ks
+	}
+	var ks []nameAt
+	for _, suffix := range append([]string{""}, model.Journals...) {
+		o := nameAt{Dir: k.Dir, Name: base + suffix}
+		e, there := g.t.Entry(o.Dir, o.Name)
+		if _, _, dirty := g.f.ix.Dirty(o); there && e.Kind == model.File || dirty {
+			ks = append(ks, o)
+		}
+	}
+	if len(ks) < 2 {
+		ks = nil
+	}
+	g.groups[nameAt{Dir: k.Dir, Name: base}] = ks
+	return ks
+}
+
+// group returns the files of the database that an inode may belong to, and where
+// it is; itself and nowhere if it is alone.
+func (g *selector) group(ino Ino) ([]Ino, nameAt) {
+	if r := g.t.Row(ino); r == nil || r.Kind != model.File {
+		return []Ino{ino}, nameAt{}
+	}
+	at := slices.Concat(g.f.ix.DirtyAt(ino), g.t.ShownNames(ino))
+	for _, k := range at {
+		ks := g.groupAt(k)
+		if ks == nil {
+			continue
+		}
+		inos := []Ino{ino}
+		for _, o := range ks {
+			if e, ok := g.t.Entry(o.Dir, o.Name); ok && e.Kind == model.File && e.Ino != ino {
+				inos = append(inos, e.Ino)
+			}
+		}
+		base, _ := model.Database(k.Name)
+		return inos, nameAt{Dir: k.Dir, Name: base}
+	}
+	return []Ino{ino}, nameAt{}
+}
+
+// takeGroups takes one database, when there is nothing else, so that it is in
+// one batch; false: there was one.
+func (g *selector) takeGroups(names []nameAt, inos []Ino) bool {
+	if len(names)+len(inos) == 0 {
+		return true
+	}
+	if !g.empty() {
+		g.more = true // in the next
+		return true
+	}
+	for _, k := range names {
+		if g.take(k); !g.empty() {
+			g.more = true
+			return false
+		}
+	}
+	for _, ino := range inos {
+		if g.takeIno(ino); !g.empty() {
+			g.more = true
+			return false
+		}
+	}
+	return true
+}
+
+// addBytes takes what an inode has to cut, under a name if that is new.
+func (g *selector) addBytes(ino Ino, name string) {
+	inos, at := g.group(ino)
+	for _, s := range inos {
+		w, ok := g.t.Bytes(s)
+		if r := g.t.Inode(s); !ok || !w.Ours || r == nil || s != ino && r.ID.IsZero() {
+			continue
+		}
+		g.inos[s] = true
+		d, known := g.dirty[s]
+		if s == ino && name != "" {
+			d.name = name
+		}
+		if d.group = at; w.Written && !known {
+			d.gen = w.Gen
+		}
+		if w.Written {
+			g.dirty[s] = d
+		}
+	}
+}
+
+// sharedMemory tells whether a new file is what the programs on this machine
+// that use a database share.
+func sharedMemory(t *index.Tx, dir Ino, name string) bool {
+	base, suffix := model.Database(name)
+	if n := len(name) - len(model.SharedMemory); suffix == "" && n > 0 && name[n:] == model.SharedMemory {
+		base = name[:n]
+	} else {
+		return false
+	}
+	for _, o := range []string{base, base + model.Journals[0]} {
+		if e, ok := t.Entry(dir, o); ok && e.Kind == model.File {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,168 @@
+package syncer_test
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	. "github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// A handle is a file that is open for writing.
+type handle struct {
+	*peer
+	ino  Ino
+	data []byte
+}
+
+// open opens a file for writing, making it if need be.
+func (p *peer) open(path string) *handle {
+	p.t.Helper()
+	dir, name := p.at(path)
+	a, err := p.Lookup(dir, name)
+	if err != nil {
+		a, err = p.Create(dir, name, New{Kind: model.File, Mode: 0o644})
+	}
+	p.must(err)
+	p.Hold(a.Ino)
+	h := &handle{peer: p, ino: a.Ino, data: []byte(p.read(a.Ino))}
+	p.surf.mu.Lock()
+	p.surf.busy[a.Ino] = true
+	p.surf.using[a.Ino] = Writing{Open: true, Wrote: time.Now()}
+	p.surf.mu.Unlock()
+	return h
+}
+
+// writeAt writes at an offset, as one call.
+func (h *handle) write(off int, data string) {
+	h.t.Helper()
+	v, err := h.Content(h.ino)
+	h.must(err)
+	h.surf.mu.Lock()
+	if n := off + len(data) - len(h.data); n > 0 {
+		h.data = append(h.data, make([]byte, n)...)
+	}
+	copy(h.data[off:], data)
+	h.gen++
+	now := time.Now()
+	l := &memLayer{Reader: bytes.NewReader(bytes.Clone(h.data)), gen: h.gen, base: v, mtime: now.UnixNano()}
+	if old := h.surf.dirty[h.ino]; old != nil {
+		l.base = old.base
+	}
+	h.surf.dirty[h.ino] = l
+	u := h.surf.using[h.ino]
+	if u.Begun.IsZero() {
+		u.Begun = now
+	}
+	u.Wrote = now
+	h.surf.using[h.ino] = u
+	h.surf.mu.Unlock()
+	size := int64(len(h.data))
+	h.must(h.Dirty(h.ino, DirtyState{Gen: l.gen, Base: l.base.Orig, Open: true, Size: size, Alloc: size, Mtime: l.mtime, Ctime: l.mtime, Whole: true}))
+}
+
+func (h *handle) fsync() {
+	h.surf.mu.Lock()
+	u := h.surf.using[h.ino]
+	u.Synced = time.Now()
+	h.surf.using[h.ino] = u
+	h.surf.mu.Unlock()
+	h.Synced(h.ino)
+}
+
+func (h *handle) close() {
+	h.surf.mu.Lock()
+	delete(h.surf.using, h.ino)
+	delete(h.surf.busy, h.ino)
+	h.surf.mu.Unlock()
+	h.Closed(h.ino)
+	h.forget(h.ino)
+	h.Release(h.ino)
+}
+
+// shows is what a peer has under a path; empty: nothing.
+func (p *peer) shows(path string) string {
+	dir, name := p.at(path)
+	a, err := p.Lookup(dir, name)
+	if err != nil {
+		return ""
+	}
+	return p.read(a.Ino)
+}
+
+func TestOpenFilesAreCutWhenTheyRest(t *testing.T) {
+	type step struct {
+		after time.Duration
+		do    string // "write TEXT", "fsync", "close"; else what the other peer shows
+	}
+	tests := []struct {
+		name  string
+		steps []step
+	}{
+		{"closed", []step{{0, "write one"}, {time.Second, "close"}, {time.Second, "one"}}},
+		{"rests without fsync", []step{{0, "write one"}, {20 * time.Second, "write two"}, {29 * time.Second, ""}, {2 * time.Second, "two"}}},
+		{"rests after fsync", []step{{0, "write one"}, {0, "fsync"}, {1900 * time.Millisecond, ""}, {time.Second, "one"}}},
+		{"written to after fsync", []step{{0, "write one"}, {0, "fsync"}, {time.Second, "write two"}, {20 * time.Second, ""}, {11 * time.Second, "two"}}},
+		{"goes on after a cut", []step{{0, "write one"}, {0, "fsync"}, {3 * time.Second, "one"}, {0, "write two"}, {20 * time.Second, "one"}, {0, "fsync"}, {3 * time.Second, "two"}}},
+		{"never written to", []step{{29 * time.Second, ""}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 2)
+				h := w.peers[0].open("/f")
+				for i, s := range tt.steps {
+					time.Sleep(s.after)
+					synctest.Wait()
+					text, ok := strings.CutPrefix(s.do, "write ")
+					switch {
+					case ok:
+						h.write(0, text)
+					case s.do == "fsync":
+						h.fsync()
+					case s.do == "close":
+						h.close()
+					default:
+						if got := w.peers[1].shows("/f"); got != s.do {
+							t.Fatalf("step %d: the other peer shows %q, want %q", i, got, s.do)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestSteadyWriterIsCutAtAnFsync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		h := w.peers[0].open("/log")
+		for i := range 700 {
+			h.write(i, "x")
+			h.fsync()
+			time.Sleep(time.Second)
+			if got := len(w.peers[1].shows("/log")); (got > 0) != (i >= 600) {
+				t.Fatalf("after %d s the other peer has %d bytes", i, got)
+			}
+		}
+		h.close()
+	})
+}
+
+// A name that is removed or moved does not wait for who has the file open and
+// does not write to it.
+func TestNamesDoNotWaitForIdleWriters(t *testing.T) {
+	w := newWorld(t, 2)
+	a := w.peers[0]
+	a.write("/f", "one")
+	w.settle()
+	h := a.open("/f")
+	a.mv("/f", "/g")
+	a.must(a.Cut(context.Background()))
+	w.want("/g 644 one")
+	h.close()
+}
