@@ -362,11 +362,13 @@ func (c *cutting) describe(th *model.Thing, ino Ino) {
 	if r.Kind == model.Dir {
 		th.Names = min(1, int(r.Parent))
 	}
-	th.Base, th.Touched, th.Reset = w.Base, w.Touched, w.Attrs
+	th.Base, th.Touched, th.Set = w.Base, w.Touched, w.Attrs
 	th.Attrs = c.t.Attrs(ino)
 	if r.Kind == model.Dir && (w.Touched || c.hasMtime(r)) {
 		th.Attrs[model.AttrMtime] = string(binary.BigEndian.AppendUint64(nil, uint64(r.Mtime)))
-		th.Reset = th.Reset || w.Touched
+		if w.Touched {
+			th.Set = append(slices.Clone(th.Set), model.AttrMtime)
+		}
 	}
 	th.Content = c.t.Content(ino)
 	if x := c.ready[ino]; r.Kind == model.File && x != nil && !x.stale {
@@ -435,7 +437,7 @@ func (c *cutting) shown(ino Ino, r *index.Row, x *frozen, v model.Version, later
 // afterCut drops what has been cut from a w row of ours; later bytes stay.
 func afterCut(t *index.Tx, ino Ino, w index.Bytes, later bool) {
 	if later {
-		w.Attrs, w.Touched, w.Base = false, false, t.ShownOrig(ino)
+		w.Attrs, w.Touched, w.Base = nil, false, t.ShownOrig(ino)
 		t.SetBytes(ino, &w)
 		return
 	}

@@ -448,7 +448,9 @@ func (f *Folder) SetAttr(ino Ino, s Set) (a Attr, err error) {
 		}
 		was := w
 		if s.Mode != nil {
-			w.Attrs = w.Attrs || (*s.Mode^r.Mode)&0o777 != 0
+			if (*s.Mode^r.Mode)&0o777 != 0 {
+				w.Set(model.AttrMode)
+			}
 			r.Mode = *s.Mode & 0o7777
 		}
 		if s.UID != nil {
@@ -466,7 +468,7 @@ func (f *Folder) SetAttr(ino Ino, s Set) (a Attr, err error) {
 		}
 		r.Ctime = time.Now().UnixNano()
 		t.Changed(ino)
-		if (w.Attrs != was.Attrs || w.Touched != was.Touched || s.Mtime != nil) && r.Kind.Replicates() {
+		if (len(w.Attrs) != len(was.Attrs) || w.Touched != was.Touched || s.Mtime != nil) && r.Kind.Replicates() {
 			f.own(t, ino, w)
 			dir = groupOf(ino, r)
 		}
@@ -532,7 +534,7 @@ func (f *Folder) Clean(ino Ino) error {
 	return f.update(func(t *index.Tx) error {
 		w, ok := t.Bytes(ino)
 		switch {
-		case ok && w.Ours && (w.Attrs || w.Touched):
+		case ok && w.Ours && (len(w.Attrs) > 0 || w.Touched):
 			t.SetBytes(ino, &index.Bytes{Ours: true, Base: w.Base, Attrs: w.Attrs, Touched: w.Touched})
 		case ok && w.Ours:
 			t.SetBytes(ino, nil)

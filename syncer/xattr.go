@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // Flags of Setxattr.
@@ -94,7 +95,7 @@ func (f *Folder) xattr(ino Ino, name string, set func(old map[string][]byte) ([]
 			if drift && !w.Ours {
 				w = index.Bytes{}
 			}
-			w.Attrs = true
+			w.Set(model.XattrTag + name)
 			f.own(t, ino, w)
 			dir = groupOf(ino, r)
 		}

@@ -154,12 +154,12 @@ func (c *check) dir(id model.ID) {
 func (c *check) inode(ino Ino, r *Row, fault func(string, ...any)) {
 	w, drift := c.t.Bytes(ino)
 	attrs, v := c.t.attrsOf(r), c.t.Wanted(ino)
-	if val := attrs[model.AttrMode].Val; val != "" && !w.Attrs && r.ID != model.RootID &&
+	if val := attrs[model.AttrMode].Val; val != "" && !w.Sets(model.AttrMode) && r.ID != model.RootID &&
 		val != string(binary.BigEndian.AppendUint16(nil, uint16(r.Mode&0o777))) {
 		fault("has mode %o, not what its node says", r.Mode)
 	}
-	if attrs != nil && !w.Attrs {
-		c.xattrs(ino, attrs, fault)
+	if attrs != nil {
+		c.xattrs(ino, attrs, w, fault)
 	}
 	switch {
 	case !r.ID.IsZero() && c.t.Ino(r.ID) != ino:
@@ -178,15 +178,15 @@ func (c *check) inode(ino Ino, r *Row, fault func(string, ...any)) {
 	}
 }
 
-func (c *check) xattrs(ino Ino, attrs map[string]model.Attr, fault func(string, ...any)) {
+func (c *check) xattrs(ino Ino, attrs map[string]model.Attr, w Bytes, fault func(string, ...any)) {
 	want := map[string]string{}
 	for tag, a := range attrs {
-		if strings.HasPrefix(tag, model.XattrTag+"user.") && a.Val != "" {
+		if strings.HasPrefix(tag, model.XattrTag+"user.") && a.Val != "" && !w.Sets(tag) {
 			want[tag[1:]] = a.Val[1:]
 		}
 	}
 	for name, val := range c.t.Xattrs(ino) {
-		if !strings.HasPrefix(name, "user.") {
+		if !strings.HasPrefix(name, "user.") || w.Sets(model.XattrTag+name) {
 			continue
 		}
 		if was, ok := want[name]; !ok || was != string(val) {

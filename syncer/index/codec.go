@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/syncer/model"
@@ -457,15 +458,26 @@ type Bytes struct {
 	Data  []byte // staged bytes of a small file
 	Small bool   // Data holds them, even if empty
 	Whole bool
+	Open  bool
 	// what changed here:
-	Written, Attrs, Touched bool
-	Open                    bool
+	Written, Touched bool
+	Attrs            []string // names of attributes, as in model.Node
+}
+
+// Sets tells whether an attribute was changed here.
+func (w Bytes) Sets(name string) bool { return w.Ours && slices.Contains(w.Attrs, name) }
+
+// Set notes that an attribute was changed here.
+func (w *Bytes) Set(name string) {
+	if !slices.Contains(w.Attrs, name) {
+		w.Attrs = append(slices.Clone(w.Attrs), name)
+	}
 }
 
 func (w Bytes) encode(e *enc) []byte {
 	e.b = append(e.b[:0], rowVersion)
 	var f uint64
-	for i, on := range []bool{w.Ours, w.Written, w.Attrs, w.Touched, w.Open, w.Small, w.Whole} {
+	for i, on := range []bool{w.Ours, w.Written, len(w.Attrs) > 0, w.Touched, w.Open, w.Small, w.Whole} {
 		if on {
 			f |= 1 << i
 		}
@@ -479,6 +491,12 @@ func (w Bytes) encode(e *enc) []byte {
 		e.u(uint64(z.Len))
 	}
 	e.s(string(w.Data))
+	if len(w.Attrs) > 0 {
+		e.u(uint64(len(w.Attrs)))
+	}
+	for _, name := range w.Attrs {
+		e.s(name)
+	}
 	return e.b
 }
 
@@ -488,11 +506,16 @@ func decodeBytes(b []byte, d *dec) (Bytes, error) {
 		d.fail()
 	}
 	f := d.u()
-	w := Bytes{Ours: f&1 != 0, Written: f&2 != 0, Attrs: f&4 != 0, Touched: f&8 != 0, Open: f&16 != 0, Small: f&32 != 0, Whole: f&64 != 0,
+	w := Bytes{Ours: f&1 != 0, Written: f&2 != 0, Touched: f&8 != 0, Open: f&16 != 0, Small: f&32 != 0, Whole: f&64 != 0,
 		Gen: d.u(), Base: d.dot()}
 	for k := d.count(); k > 0 && d.err == nil; k-- {
 		w.Zero = append(w.Zero, content.Range{Off: int64(d.u()), Len: int64(d.u())})
 	}
 	w.Data = []byte(d.s())
+	if f&4 != 0 {
+		for k := d.count(); k > 0 && d.err == nil; k-- {
+			w.Attrs = append(w.Attrs, d.s())
+		}
+	}
 	return w, d.err
 }

@@ -145,11 +145,12 @@ func (t *Tx) attrsOf(r *Row) map[string]model.Attr {
 // here and are to be cut.
 func (t *Tx) followAttrs(ino Ino, r *Row) {
 	attrs := t.attrsOf(r)
-	if w, ok := t.Bytes(ino); attrs == nil || ok && w.Ours && w.Attrs {
+	if attrs == nil {
 		return
 	}
+	w, _ := t.Bytes(ino)
 	changed := false
-	if val := attrs[model.AttrMode].Val; len(val) == 2 {
+	if val := attrs[model.AttrMode].Val; len(val) == 2 && !w.Sets(model.AttrMode) {
 		if mode := r.Mode&^0o777 | uint32(binary.BigEndian.Uint16([]byte(val)))&0o777; mode != r.Mode {
 			r.Mode, changed = mode, true
 		}
@@ -158,7 +159,7 @@ func (t *Tx) followAttrs(ino Ino, r *Row) {
 	if r.Xattrs {
 		was = t.Xattrs(ino)
 		for name := range was {
-			if a := attrs[model.XattrTag+name]; strings.HasPrefix(name, "user.") && a.Val == "" {
+			if a := attrs[model.XattrTag+name]; strings.HasPrefix(name, "user.") && a.Val == "" && !w.Sets(model.XattrTag+name) {
 				t.SetXattr(ino, name, nil)
 				changed = true
 			}
@@ -166,7 +167,7 @@ func (t *Tx) followAttrs(ino Ino, r *Row) {
 	}
 	for tag, a := range attrs {
 		name, ok := strings.CutPrefix(tag, model.XattrTag)
-		if !ok || !strings.HasPrefix(name, "user.") || a.Val == "" {
+		if !ok || !strings.HasPrefix(name, "user.") || a.Val == "" || w.Sets(tag) {
 			continue
 		}
 		if val, there := was[name]; !there || string(val) != a.Val[1:] {

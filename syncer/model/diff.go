@@ -18,8 +18,10 @@ type Thing struct {
 	Base    Dot
 	Mtime   int64
 	Touched bool // the mtime was set without new bytes
-	// Attrs are all attributes; of a born thing they count if Reset.
+	// Attrs are all attributes; of a born thing those count that are Set here,
+	// or all if Reset.
 	Attrs map[string]string
+	Set   []string
 	Reset bool
 
 	stranger bool // it continues a node that its user never saw
@@ -485,7 +487,7 @@ func (d *diff) births() {
 			x = d.Node(t.ID)
 			d.place(x, d.linkKey(x, n.Dir.ID, n.Name), n.Dir.ID, n.Name)
 		}
-		t.Edited, t.Reset, t.Touched = false, false, false
+		t.Edited, t.Set, t.Reset, t.Touched = false, nil, false, false
 	}
 }
 
@@ -497,8 +499,12 @@ func (d *diff) edit(t *Thing) {
 	}
 	if t.Reset {
 		d.setAttrs(x, t.Attrs)
-		x = d.Node(t.ID)
+	} else {
+		for _, k := range t.Set {
+			d.setAttr(d.Node(t.ID), k, t.Attrs[k])
+		}
 	}
+	x = d.Node(t.ID)
 	if t.Names == 0 { // shown where the tree has something else
 		return
 	}
