@@ -54,6 +54,7 @@ type New struct {
 	UID, GID uint32
 	Target   string // of a symlink
 	Rdev     uint32
+	By       Proc // who makes it
 }
 
 // Set is what chmod, chown and utimensat change: what is not nil.

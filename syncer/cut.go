@@ -226,6 +226,11 @@ func (f *Folder) applyCut(s *selection, ready map[Ino]*frozen) (done []*frozen, 
 	author := t.NewAuthor(f.o.Label, time.Now().Unix())
 	author.Diff(index.Cut{Tx: t}, names, c.list)
 	f.logOwn(t, author)
+	for _, th := range c.list {
+		if !th.ID.IsZero() {
+			f.guard.born(Ino(th.Ino), th.ID)
+		}
+	}
 	c.finish(s)
 	flips, err := f.commit(t)
 	f.apply.Unlock()

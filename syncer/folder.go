@@ -62,6 +62,7 @@ type Folder struct {
 	commits uint64 // so far
 	counted counted
 
+	guard *guard
 	pace  *pacer
 	wants *queue          // inodes whose bytes are to be fetched
 	dirty chan struct{}   // something is to be synced, within 5 s
@@ -91,7 +92,7 @@ func Open(o Options) (*Folder, error) {
 	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
 		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{},
-		pace: newPacer(), wants: newQueue(), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
+		guard: newGuard(), pace: newPacer(), wants: newQueue(), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
 	ix.SetSeal(f.seal)
 	return f, nil
 }

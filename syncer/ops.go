@@ -211,7 +211,7 @@ func (f *Folder) Create(dir Ino, name string, n New) (a Attr, err error) {
 			return ErrExist
 		}
 		if n.Kind.Replicates() {
-			f.mark(t, dir, name)
+			f.markFor(t, n.By, dir, name)
 		}
 		now := time.Now().UnixNano()
 		r := newRow(n, now)
@@ -221,6 +221,9 @@ func (f *Folder) Create(dir Ino, name string, n New) (a Attr, err error) {
 		a = attrOf(ino, r)
 		return t.Err()
 	})
+	if err == nil && n.Kind == model.File && n.By != 0 {
+		f.guard.note(reading{p: n.By, ino: a.Ino}, model.Dot{})
+	}
 	if err == nil && n.Kind.Replicates() {
 		f.noted(dir, name, n.Kind == model.File)
 	}
@@ -337,6 +340,11 @@ func (f *Folder) detach(t *index.Tx, dir Ino, name string, now int64) {
 
 // Rename moves a name, over what is there if that may be replaced.
 func (f *Folder) Rename(odir Ino, oname string, ndir Ino, nname string, flags uint32) error {
+	return f.RenameBy(0, odir, oname, ndir, nname, flags)
+}
+
+// RenameBy is Rename by a process that is known.
+func (f *Folder) RenameBy(p Proc, odir Ino, oname string, ndir Ino, nname string, flags uint32) error {
 	if err := errors.Join(checkName(odir, oname), checkName(ndir, nname)); err != nil {
 		return firstOf(err, ErrPerm, ErrNameTooLong, ErrInvalid)
 	}
@@ -350,8 +358,8 @@ func (f *Folder) Rename(odir Ino, oname string, ndir Ino, nname string, flags ui
 		}
 		now := time.Now().UnixNano()
 		if src.Kind.Replicates() || dst.Kind.Replicates() {
-			f.mark(t, odir, oname)
-			f.mark(t, ndir, nname)
+			f.markFor(t, p, odir, oname)
+			f.markFor(t, p, ndir, nname)
 		}
 		if flags == RenameExchange {
 			t.RemoveEntry(odir, oname)

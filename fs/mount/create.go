@@ -21,7 +21,7 @@ type born struct {
 // newborn settles owner, group, mode and ACLs of a new inode: group and sgid from a sgid directory; the umask,
 // or instead of it the default ACL of the directory.
 func (m *Mount) newborn(dir syncer.Ino, h *fuse.InHeader, kind model.Kind, mode, umask uint32) (b born, err error) {
-	b.New = syncer.New{Kind: kind, Mode: mode & 0o7777, UID: h.Uid, GID: h.Gid}
+	b.New = syncer.New{Kind: kind, Mode: mode & 0o7777, UID: h.Uid, GID: h.Gid, By: m.procs.of(h.Pid)}
 	parent, err := m.folder.Attr(dir)
 	if err != nil {
 		return b, err

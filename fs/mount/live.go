@@ -151,6 +151,9 @@ func (m *Mount) dirtyState(l *live, st staging.State) syncer.DirtyState {
 			d.Base = v.Orig
 		}
 	}
+	if seen := l.stale.Load(); seen != nil {
+		d.Base = *seen
+	}
 	return d
 }
 

@@ -39,6 +39,7 @@ type Mount struct {
 	log     *slog.Logger
 	table   table
 	note    *notifier
+	procs   procs
 	server  *fuse.Server // set by Run before the first request
 	ready   chan struct{}
 	closing atomic.Bool // no more writes

@@ -31,6 +31,7 @@ func (m *Mount) openFile(ctx context.Context, ino syncer.Ino, in *fuse.OpenIn, o
 		return syncer.ErrReadOnly
 	}
 	l := m.table.open(ino, w)
+	m.knows(l, m.procs.of(in.Pid), in.Flags)
 	if in.Flags&syscall.O_TRUNC != 0 {
 		if err := m.openTrunc(ctx, ino, in.Mode); err != nil {
 			m.closeFile(ino, w)
@@ -42,6 +43,19 @@ func (m *Mount) openFile(ctx context.Context, ino syncer.Ino, in *fuse.OpenIn, o
 	}
 	out.OpenFlags = openFlags
 	return nil
+}
+
+// knows settles which version of a file the one who opens it goes on from: what is there, if it reads that or adds to
+// it, else what it knew before.
+func (m *Mount) knows(l *live, p syncer.Proc, flags uint32) {
+	trunc := flags&syscall.O_TRUNC != 0
+	seen, stale := m.folder.Opened(l.ino, p, !trunc && flags&syscall.O_ACCMODE != syscall.O_WRONLY)
+	switch {
+	case stale && (trunc || flags&syscall.O_APPEND == 0):
+		l.stale.Store(&seen)
+	case writes(flags):
+		l.stale.Store(nil)
+	}
 }
 
 // openTrunc is the O_TRUNC of an open.

@@ -23,7 +23,7 @@ func (m *Mount) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName st
 		err = checkName(to, newName)
 	}
 	if err == nil {
-		err = m.folder.Rename(from, oldName, to, newName, in.Flags)
+		err = m.folder.RenameBy(m.procs.of(in.Pid), from, oldName, to, newName, in.Flags)
 	}
 	return m.status("rename", from, err)
 }

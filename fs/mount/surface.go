@@ -75,6 +75,7 @@ func (m *Mount) Rebase(ino syncer.Ino, gen uint64, v syncer.Version) {
 	}
 	// Before the layers go: whoever begins a layer after that names this version as its base.
 	l.base.Store(&v)
+	l.stale.Store(nil)
 	if err := f.Rebase(gen, m.source(v)); err != nil {
 		m.log.Warn("staging file not removed", slog.Uint64("inode", uint64(ino)), slog.Any("err", err))
 	}

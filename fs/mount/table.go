@@ -6,6 +6,7 @@ import (
 
 	"github.com/clachanfs/clachan/fs/staging"
 	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 const shards = 64
@@ -38,12 +39,13 @@ type live struct {
 	ino    syncer.Ino
 	file   atomic.Pointer[staging.File] // nil until loaded
 	base   atomic.Pointer[syncer.Version]
-	rowGen atomic.Uint64 // generation that the Folder knows
-	rows   atomic.Uint64 // rows given to the Folder
-	frozen atomic.Uint64 // what rows was at the last Freeze
-	noCaps atomic.Bool   // security.capability is known to be absent
-	noPriv atomic.Bool   // suid and sgid are known to be off
-	read   atomic.Bool   // atime was looked at
+	rowGen atomic.Uint64             // generation that the Folder knows
+	rows   atomic.Uint64             // rows given to the Folder
+	frozen atomic.Uint64             // what rows was at the last Freeze
+	noCaps atomic.Bool               // security.capability is known to be absent
+	noPriv atomic.Bool               // suid and sgid are known to be off
+	read   atomic.Bool               // atime was looked at
+	stale  atomic.Pointer[model.Dot] // the version that its writer knows, if others have changed the file since
 
 	// Of those who write, in ns, 0 if never; a write is noted when it is done, so an fsync before it is not after it.
 	begun, wrote, fsynced atomic.Int64

@@ -426,6 +426,17 @@ func (ix *Index) Shows(ino Ino) (Shown, error) {
 	return Shown{}, ErrNotFound
 }
 
+// Version is the node that an inode shows, zero if it has none yet, and which
+// version of it.
+func (ix *Index) Version(ino Ino) (model.ID, model.Dot, error) {
+	r, err := ix.full(ino)
+	if err != nil {
+		return model.ID{}, model.Dot{}, err
+	}
+	s, err := ix.Shows(ino)
+	return r.ID, s.Orig, err
+}
+
 func (ix *Index) full(ino Ino) (*Row, error) {
 	v, err := ix.get(ix.keys.node(ino))
 	if err != nil {
