@@ -138,10 +138,16 @@ func (f *Folder) freeze(ctx context.Context, inos map[Ino]dirtyFile) (map[Ino]*f
 	}
 	for _, all := range groups {
 		layers, err := f.surf.Freeze(ctx, all...)
+		var mtime int64 // of a database, one: so the same member's versions win
+		for _, l := range layers {
+			if l != nil {
+				mtime = max(mtime, l.Mtime())
+			}
+		}
 		for i, ino := range all {
 			var x *frozen
 			if err == nil {
-				x, err = f.storeLayer(ctx, ino, inos[ino], layers[i])
+				x, err = f.storeLayer(ctx, ino, inos[ino], layers[i], mtime)
 			}
 			if err == nil {
 				out[ino] = x
@@ -172,7 +178,7 @@ func (f *Folder) noteLater(ino Ino) {
 	}
 }
 
-func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer) (*frozen, error) {
+func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer, mtime int64) (*frozen, error) {
 	if l == nil {
 		return &frozen{ino: ino, gen: d.gen, stale: true}, nil
 	}
@@ -188,7 +194,7 @@ func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer) 
 	if err != nil {
 		return nil, err
 	}
-	x := &frozen{ino: ino, gen: l.Gen(), content: c.Encode(), alloc: st.Alloc, mtime: l.Mtime()}
+	x := &frozen{ino: ino, gen: l.Gen(), content: c.Encode(), alloc: st.Alloc, mtime: mtime}
 	x.v = Version{Content: c, Mtime: x.mtime}
 	return x, nil
 }

@@ -45,8 +45,9 @@ type Folder struct {
 
 	// apply guards the index's writing side: whoever holds it is the one who
 	// changes rows. It is held for rows and memory only.
-	apply sync.Mutex
-	ix    *index.Index
+	apply    sync.Mutex
+	ix       *index.Index
+	watching bool // a look at the flip sets is due; guarded by apply
 
 	surf Surface // set before Run
 
@@ -62,12 +63,13 @@ type Folder struct {
 	commits uint64 // so far
 	counted counted
 
-	guard *guard
-	pace  *pacer
-	wants *queue          // inodes whose bytes are to be fetched
-	dirty chan struct{}   // something is to be synced, within 5 s
-	soon  chan struct{}   // somebody waits to hear that it is
-	cuts  chan chan error // requests to cut at once
+	guard   *guard
+	pace    *pacer
+	wants   *queue          // inodes whose bytes are to be fetched
+	overdue chan struct{}   // flip sets may have waited for too long
+	dirty   chan struct{}   // something is to be synced, within 5 s
+	soon    chan struct{}   // somebody waits to hear that it is
+	cuts    chan chan error // requests to cut at once
 }
 
 // An Ack is what a peer says it has.
@@ -92,7 +94,7 @@ func Open(o Options) (*Folder, error) {
 	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
 		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{},
-		guard: newGuard(), pace: newPacer(), wants: newQueue(), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
+		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
 	ix.SetSeal(f.seal)
 	return f, nil
 }
@@ -143,6 +145,8 @@ func (f *Folder) recover() {
 		}
 	})
 	t := f.ix.Begin()
+	t.Regroup()
+	f.watchSets()
 	f.ix.AllBytes(func(ino Ino, w index.Bytes) {
 		if !w.Ours {
 			f.wants.add(ino)

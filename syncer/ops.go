@@ -20,8 +20,12 @@ const (
 const reserved = ".clachan" // in the root: ours
 
 func attrOf(ino Ino, r *index.Row) Attr {
-	return Attr{Ino: ino, Kind: r.Kind, Mode: r.Mode, UID: r.UID, GID: r.GID, Nlink: r.Nlink, Rdev: r.Rdev,
+	a := Attr{Ino: ino, Kind: r.Kind, Mode: r.Mode, UID: r.UID, GID: r.GID, Nlink: r.Nlink, Rdev: r.Rdev,
 		Size: r.Size, Alloc: r.Alloc, Atime: r.Atime, Mtime: r.Mtime, Ctime: r.Ctime, Btime: r.Btime}
+	if a.Kind == model.Local {
+		a.Kind = model.File
+	}
+	return a
 }
 
 func notFound(err error) error {
@@ -209,6 +213,9 @@ func (f *Folder) Create(dir Ino, name string, n New) (a Attr, err error) {
 		}
 		if _, ok := t.Entry(dir, name); ok {
 			return ErrExist
+		}
+		if n.Kind == model.File && sharedMemory(t, dir, name) {
+			n.Kind = model.Local
 		}
 		if n.Kind.Replicates() {
 			f.markFor(t, n.By, dir, name)

@@ -171,6 +171,11 @@ func (f *Folder) runPublisher(ctx context.Context, ready <-chan pulled) error {
 			return ctx.Err()
 		case p := <-ready:
 			ps = append(ps, p)
+		case <-f.overdue:
+			if err := f.splitSets(); err != nil {
+				f.log.Error("publish", "err", err)
+			}
+			continue
 		}
 		for more := true; more && len(ps) < publishMax; {
 			select {
@@ -196,7 +201,7 @@ func (f *Folder) publish(ctx context.Context, ps []pulled) error {
 	var later []Ino
 	err := f.update(func(t *index.Tx) error {
 		for _, p := range ps {
-			if !t.Publish(p.ino, p.orig, p.alloc, f.busy) {
+			if !t.Arrive(p.ino, p.orig, p.alloc, f.busy) {
 				if w, drift := t.Bytes(p.ino); drift && !w.Ours {
 					later = append(later, p.ino)
 				}
@@ -218,6 +223,9 @@ func (f *Folder) busy(ino Ino) bool { return f.surf != nil && f.surf.Busy(ino) }
 // publishInline shows at once what needs no blocks.
 func (f *Folder) publishInline(t *index.Tx) {
 	for _, ino := range t.Fresh() {
+		if t.Waits(ino) {
+			continue
+		}
 		v := t.Wanted(ino)
 		if c, err := content.Decode(v.Content); err == nil && c.Size <= content.MaxInline {
 			t.Publish(ino, v.Orig, c.Size, f.busy)

@@ -73,9 +73,11 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 				return fmt.Errorf("batch from %s: %w: clock of change %v", from, model.ErrBatch, c.Dot)
 			}
 		}
+		t.FlipTogether()
 		t.AddBatch(h, b, changes)
 		f.rescue(t, changes)
 		f.publishInline(t)
+		f.watchSets()
 		return t.Err()
 	})
 }

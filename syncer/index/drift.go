@@ -53,6 +53,9 @@ func (t *Tx) Wanted(ino Ino) model.Version {
 // their old places first, files only once they have their new ones, so that
 // neither is for a moment without any.
 func (t *Tx) showAll(ns names) {
+	if t.together {
+		t.gather(ns)
+	}
 	var moved, gone []nameKey
 	for k, id := range ns {
 		var is model.ID
@@ -145,6 +148,8 @@ func (t *Tx) show(dir Ino, name string, id model.ID) {
 	case ok && t.staged(e.Ino): // an edit beats a delete
 		t.SetDrift(dir, name, &Drift{View: id, Seen: seen, SeenOrig: t.ShownOrig(e.Ino), Ours: true})
 		t.owed = append(t.owed, dir)
+	case t.holds(dir, name): // until all that it belongs with is here
+		t.block(nameKey{dir, name}, id, seen)
 	case target != 0 && !t.ready(target):
 		t.SetDrift(dir, name, &Drift{View: id, Seen: seen})
 	default:

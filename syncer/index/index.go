@@ -27,15 +27,18 @@ type Index struct {
 	nextIno Ino
 	replica model.Replica
 	lamport uint64
-	names   map[nameKey]Drift // the y rows
-	blocked map[nameKey]bool  // those of names, ours not, that wait for something else than bytes
-	bytes   map[Ino]Bytes     // the w rows
-	dirty   dirty             // those of names and bytes that are ours
-	wanting int               // those of bytes that are not
-	undone  map[model.ID]bool // the u rows
-	orphans map[Ino]bool      // the o rows
-	ahead   model.VV          // what the authors of batches that came over gaps knew
-	owner   [2]uint32         // uid and gid of what others make
+	names   map[nameKey]Drift  // the y rows
+	blocked map[nameKey]bool   // those of names, ours not, that wait for something else than bytes
+	bytes   map[Ino]Bytes      // the w rows
+	dirty   dirty              // those of names and bytes that are ours
+	wanting int                // those of bytes that are not
+	undone  map[model.ID]bool  // the u rows
+	orphans map[Ino]bool       // the o rows
+	ahead   model.VV           // what the authors of batches that came over gaps knew
+	sets    map[Place]*flipSet // what is shown together, when it is complete (flip.go)
+	setOf   map[Ino]Place
+	held    map[nameKey]Place
+	owner   [2]uint32 // uid and gid of what others make
 	seal    model.Seal
 }
 
@@ -63,6 +66,7 @@ type nameKey struct {
 func Open(db *pebble.DB, folder, uid, gid uint32) (*Index, error) {
 	ix := &Index{db: db, keys: keys{folder: folder}, fold: model.Bytes, owner: [2]uint32{uid, gid},
 		names: map[nameKey]Drift{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
+	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
 	for _, step := range []func() error{ix.openMeta, ix.openReplicas, ix.openAhead, ix.openDrift, ix.dropOrphans} {
 		if err := step(); err != nil {
@@ -126,6 +130,7 @@ func (ix *Index) openReplicas() error {
 		d.reps = append(d.reps, r)
 		return nil
 	})
+	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
 	ix.dict.Store(d)
 	return err
 }
@@ -174,7 +179,9 @@ func (ix *Index) openDrift() error {
 		if errors.Is(err, ErrNotFound) {
 			err = nil
 		}
-		ix.dirty.assign(ino, groupOf(ino, r))
+		if r == nil || r.Kind.Replicates() {
+			ix.dirty.assign(ino, groupOf(ino, r))
+		}
 		return err
 	})
 	if err != nil {

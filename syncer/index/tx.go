@@ -33,6 +33,8 @@ type Tx struct {
 	// suspects are inodes whose rows may not be what their nodes say; those
 	// whose node has changed are true.
 	suspects map[Ino]bool
+	together bool            // what is joined is shown in sets
+	gathered int             // of fresh, how many are in them or were left out
 	entries  map[Place]Entry // d rows read or written; zero: none
 	e        enc
 	d        dec
@@ -294,7 +296,7 @@ func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
 	}
 	t.entry(Place{dir, name}, Entry{ino, r.Kind})
 	r.Parent = dir
-	if w, ok := t.Bytes(ino); ok && w.Ours {
+	if w, ok := t.Bytes(ino); ok && w.Ours && r.Kind.Replicates() {
 		t.ix.dirty.assign(ino, dir)
 	}
 	t.setOrphan(ino, false)
@@ -472,7 +474,9 @@ func (t *Tx) setBytes(ino Ino, w *Bytes) {
 		return
 	}
 	if w.Ours {
-		t.ix.dirty.assign(ino, groupOf(ino, t.Row(ino)))
+		if r := t.Row(ino); r == nil || r.Kind.Replicates() {
+			t.ix.dirty.assign(ino, groupOf(ino, r))
+		}
 	} else {
 		t.ix.dirty.assign(ino, 0)
 		t.ix.wanting++

@@ -15,6 +15,7 @@ type Author struct {
 
 	changes []*Change
 	index   map[ID]int
+	forks   map[forked]string // versions that this cut made conflict copies
 }
 
 // Changes returns what was said, by dot.

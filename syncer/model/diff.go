@@ -72,7 +72,7 @@ func (a *Author) Diff(tree Tree, names []*Name, things []*Thing) {
 	d.makeDirs()
 	d.moves()
 	d.births()
-	for _, t := range things {
+	for _, t := range d.editOrder() {
 		d.edit(t)
 		d.comeBack(t)
 	}
@@ -563,8 +563,9 @@ func (d *diff) forkUnseen(x *Node, v Version) {
 		by = d.Origin(v.Dot).By
 	}
 	for i := 0; ; i++ {
-		name := ConflictName(es[0].Base, by, floorSeconds(v.Mtime), i)
+		name := d.forkName(es[0], v, by, i)
 		if d.At(es[0].Parent, name) == nil && !d.named(es[0].Parent, name) {
+			d.noteFork(es[0], v, name)
 			d.forkAs(x, v, es[0].Parent, name)
 			return
 		}

@@ -24,3 +24,81 @@ func Database(name string) (base, suffix string) {
 	}
 	return name, ""
 }
+
+// loserName is the n-th name to try for what lost its own: that of its database's
+// copy with the suffix added, if the same replica made both and there is one;
+// then one of its own. named are the losers that have names already: a database
+// comes before its journals.
+func loserName(e *Entry, named []*Entry, fold Fold, n int) string {
+	if base, suffix := Database(e.Base); e.Extra && suffix != "" {
+		for _, o := range named {
+			if !o.Extra || fold(o.Base) != fold(base) || o.Orig.Replica != e.Orig.Replica || len(o.Name)+len(suffix) > maxName {
+				continue
+			}
+			if n == 0 {
+				return o.Name + suffix
+			}
+			n--
+			break
+		}
+	}
+	return ConflictName(e.Base, e.By, e.UTC, n)
+}
+
+// kin adds to the folded base names those of the databases they belong to: what
+// one of them is called hangs on the others.
+func kin(bases map[string]bool, fold Fold) {
+	for _, b := range sortedKeys(bases) {
+		base, _ := Database(b)
+		bases[fold(base)] = true
+		for _, suffix := range Journals {
+			bases[fold(base+suffix)] = true
+		}
+	}
+}
+
+// A forked is a version of a name that a cut makes a conflict copy.
+type forked struct {
+	dir  ID
+	base string // folded
+	by   Replica
+}
+
+func (a *Author) noteFork(e *Entry, v Version, name string) {
+	if a.forks == nil {
+		a.forks = map[forked]string{}
+	}
+	a.forks[forked{e.Parent, a.Fold(e.Base), v.Orig.Replica}] = name
+}
+
+// forkName is the n-th name to try for a version that a cut forks unseen: beside
+// the copy of its database that the same replica made, if this cut forks that
+// too.
+func (d *diff) forkName(e *Entry, v Version, by Label, n int) string {
+	if base, suffix := Database(e.Base); suffix != "" {
+		name, ok := d.forks[forked{e.Parent, d.Fold(base), v.Orig.Replica}]
+		if ok && len(name)+len(suffix) <= maxName {
+			if n == 0 {
+				return name + suffix
+			}
+			n--
+		}
+	}
+	return ConflictName(e.Base, by, floorSeconds(v.Mtime), n)
+}
+
+// editOrder puts databases before their journals, which are named after them.
+func (d *diff) editOrder() (out []*Thing) {
+	var journals []*Thing
+	for _, t := range d.things {
+		es := d.Entries(t.ID)
+		if len(es) > 0 {
+			if _, suffix := Database(es[0].Base); suffix != "" {
+				journals = append(journals, t)
+				continue
+			}
+		}
+		out = append(out, t)
+	}
+	return append(out, journals...)
+}

@@ -17,6 +17,7 @@ const (
 	Socket
 	Char
 	Block
+	Local // a regular file of this machine only
 )
 
 // Replicates tells whether peers get nodes of this kind.

@@ -52,6 +52,7 @@ func (a *Author) rivals(e *Entry) []*Entry {
 			bases[a.Fold(x.Base)] = true
 		}
 	}
+	kin(bases, a.Fold)
 	return slices.DeleteFunc(slices.Clone(crowd), func(x *Entry) bool { return !bases[a.Fold(x.Base)] })
 }
 
@@ -84,6 +85,7 @@ func (a *Author) fork(e *Entry) {
 	for _, h := range a.Node(e.ID).Shown() { // of several that repeat a content, the one shown
 		if h.Orig == e.Orig {
 			a.forkAs(a.Node(e.ID), h, e.Parent, e.Name)
+			a.noteFork(e, h, e.Name)
 			return
 		}
 	}

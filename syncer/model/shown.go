@@ -187,10 +187,10 @@ func Assign(claims []*Entry, fold Fold, taken func(fold string) bool) {
 			losers = append(losers, e)
 		}
 	}
-	for _, e := range losers {
+	for i, e := range losers {
 		e.Over = nil
 		for n := 0; ; n++ {
-			e.Name = ConflictName(e.Base, e.By, e.UTC, n)
+			e.Name = loserName(e, losers[:i], fold, n)
 			k := fold(e.Name)
 			if !held[k] && !taken(k) {
 				held[k] = true

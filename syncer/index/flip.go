@@ -1,0 +1,268 @@
+package index
+
+import (
+	"slices"
+	"time"
+
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// What one batch changes in a directory is shown together, once all the bytes it
+// needs are here: its names and its files are a flip set. Until then the names
+// wait like those whose own bytes are missing. A set that is too large, or waits
+// for too long, splits: each then comes when it is ready. A database with its
+// journals is a set of its own, and never splits.
+//
+// Sets are in memory; after a restart they are made anew of all that waits.
+
+const (
+	setFiles = 256
+	setBytes = 16 << 20
+	setAge   = 25 * time.Second // and up to 5 s more until somebody looks
+)
+
+// A flipSet is what waits to be shown together.
+type flipSet struct {
+	since time.Time
+	names set[nameKey]
+	inos  map[Ino]arrived
+	bytes int64
+}
+
+// arrived is the version of a file that has come, zero if it has not yet.
+type arrived struct {
+	orig  model.Dot
+	alloc int64
+}
+
+// FlipTogether has what is joined from now on shown in sets.
+func (t *Tx) FlipTogether() { t.together = true }
+
+// Waits tells whether a file is shown only with others.
+func (t *Tx) Waits(ino Ino) bool {
+	_, ok := t.ix.setOf[ino]
+	return ok
+}
+
+// setAt is the set that what happens to a name belongs to: that of its database,
+// or without a name of its directory.
+func (t *Tx) setAt(dir Ino, name string, ns names) Place {
+	base, suffix := model.Database(name)
+	if suffix != "" {
+		return Place{dir, base}
+	}
+	for _, s := range model.Journals {
+		k := nameKey{dir, name + s}
+		if id, ok := ns[k]; ok && !id.IsZero() {
+			return Place{dir, base}
+		}
+		if e, ok := t.Entry(dir, name+s); ok && e.Kind == model.File {
+			return Place{dir, base}
+		}
+	}
+	return Place{Dir: dir}
+}
+
+// holds tells whether a name waits for others.
+func (t *Tx) holds(dir Ino, name string) bool {
+	_, ok := t.ix.held[nameKey{dir, name}]
+	return ok
+}
+
+// placesOf returns the sets that a file belongs to.
+func (t *Tx) placesOf(ino Ino, ns names) (out []Place) {
+	r := t.Row(ino)
+	id := r.ID
+	if r.Node == nil || !r.Node.Live() {
+		id = r.Of
+	}
+	for _, e := range t.claims(id) {
+		dir := t.Ino(e.Parent)
+		if dir == 0 {
+			continue
+		}
+		if p := t.setAt(dir, e.Base, ns); !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// gather puts names that have changed, and the files wanted since, into sets:
+// where a file among them has bytes that are to be fetched.
+func (t *Tx) gather(ns names) {
+	made := map[Place]*flipSet{}
+	waits := map[Place]bool{}
+	fresh := t.fresh[t.gathered:]
+	t.gathered = len(t.fresh)
+	for _, ino := range fresh {
+		if w, ok := t.Bytes(ino); !ok || w.Ours || t.Row(ino) == nil {
+			continue
+		}
+		c, err := content.Decode(t.Wanted(ino).Content)
+		if err != nil {
+			continue
+		}
+		for _, p := range t.placesOf(ino, ns) {
+			x := made[p]
+			if x == nil {
+				x = &flipSet{since: time.Now(), names: set[nameKey]{}, inos: map[Ino]arrived{}}
+				made[p] = x
+			}
+			x.inos[ino] = arrived{}
+			x.bytes += c.Size
+			waits[p] = waits[p] || c.Size > content.MaxInline || t.ix.sets[p] != nil
+		}
+	}
+	for k := range ns {
+		p := t.setAt(k.dir, k.name, ns)
+		x := made[p]
+		if x == nil && t.ix.sets[p] != nil {
+			x = &flipSet{since: time.Now(), names: set[nameKey]{}, inos: map[Ino]arrived{}}
+			made[p], waits[p] = x, true
+		}
+		if x != nil {
+			x.names[k] = struct{}{}
+		}
+	}
+	for p, x := range made {
+		if waits[p] {
+			t.addSet(p, x)
+		}
+	}
+}
+
+// addSet makes a set, or adds to it. One that becomes too large splits.
+func (t *Tx) addSet(p Place, x *flipSet) {
+	old := t.ix.sets[p]
+	if old == nil {
+		old = &flipSet{since: x.since, names: set[nameKey]{}, inos: map[Ino]arrived{}}
+	}
+	for ino := range x.inos {
+		old.inos[ino] = arrived{}
+	}
+	for k := range x.names {
+		old.names[k] = struct{}{}
+	}
+	old.bytes += x.bytes
+	if p.Name == "" && (len(old.inos)+len(old.names) > 2*setFiles || len(old.inos) > setFiles || old.bytes > setBytes) {
+		if t.ix.sets[p] == nil {
+			return
+		}
+		t.ix.sets[p] = old
+		t.split(p)
+		for ino, a := range old.inos {
+			if a != (arrived{}) {
+				t.fresh = append(t.fresh, ino) // asked for again
+			}
+		}
+		t.gathered = len(t.fresh)
+		return
+	}
+	t.ix.sets[p] = old
+	for ino := range old.inos {
+		if q, other := t.ix.setOf[ino]; !other || q == p {
+			t.ix.setOf[ino] = p
+		} else {
+			delete(old.inos, ino) // it has names in several: the first has it
+		}
+	}
+	for k := range old.names {
+		t.ix.held[k] = p
+	}
+}
+
+// split lets go of a set: its names are shown as they become ready.
+func (t *Tx) split(p Place) {
+	x := t.ix.sets[p]
+	delete(t.ix.sets, p)
+	for ino := range x.inos {
+		if t.ix.setOf[ino] == p {
+			delete(t.ix.setOf, ino)
+		}
+	}
+	for k := range x.names {
+		if t.ix.held[k] == p {
+			delete(t.ix.held, k)
+		}
+	}
+	t.vacated = true
+}
+
+// Arrive tells that the version orig of a file is here. It is shown, unless it
+// waits for others; then all are shown with the last. ok is false if another
+// version is wanted by now.
+func (t *Tx) Arrive(ino Ino, orig model.Dot, alloc int64, busy func(Ino) bool) (ok bool) {
+	t.settle()
+	p, waits := t.ix.setOf[ino]
+	if !waits {
+		return t.Publish(ino, orig, alloc, busy)
+	}
+	if t.Wanted(ino).Orig != orig {
+		return false
+	}
+	t.ix.sets[p].inos[ino] = arrived{orig, alloc}
+	t.complete(p, busy)
+	return true
+}
+
+// complete shows a set if nothing of it is missing.
+func (t *Tx) complete(p Place, busy func(Ino) bool) {
+	x := t.ix.sets[p]
+	for ino, a := range x.inos {
+		if w, drift := t.Bytes(ino); !drift || w.Ours {
+			delete(x.inos, ino)
+			delete(t.ix.setOf, ino)
+		} else if a == (arrived{}) || t.Wanted(ino).Orig != a.orig {
+			return
+		}
+	}
+	t.release(p, busy)
+}
+
+// release splits a set and shows what has come.
+func (t *Tx) release(p Place, busy func(Ino) bool) {
+	x := t.ix.sets[p]
+	t.split(p)
+	for ino, a := range x.inos {
+		if a != (arrived{}) && !t.Publish(ino, a.orig, a.alloc, busy) {
+			t.fresh = append(t.fresh, ino) // asked for again
+		}
+	}
+	t.settle()
+}
+
+// Overdue splits what has waited for too long, and shows what is complete
+// without having been told. It says whether sets are left.
+func (t *Tx) Overdue(busy func(Ino) bool) (left bool) {
+	for p, x := range t.ix.sets {
+		if p.Name != "" {
+			t.complete(p, busy)
+		} else if time.Now().Sub(x.since) >= setAge {
+			t.release(p, busy)
+		}
+	}
+	return len(t.ix.sets) > 0
+}
+
+// Regroup makes the sets anew that a restart has forgotten.
+func (t *Tx) Regroup() {
+	ns := names{}
+	for k, y := range t.ix.names {
+		if !y.Ours {
+			ns[k] = y.View
+		}
+	}
+	t.gathered = len(t.fresh)
+	for ino, w := range t.ix.bytes {
+		if !w.Ours {
+			t.fresh = append(t.fresh, ino)
+		}
+	}
+	t.gather(ns)
+}
+
+// Sets tells whether something waits to be shown together; the holder of the
+// apply lock may ask.
+func (ix *Index) Sets() bool { return len(ix.sets) > 0 }
