@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // Drift describes where tree and view differ, for tests that fail.
@@ -26,4 +27,13 @@ func (f *Folder) State() map[string]string {
 	f.apply.Lock()
 	defer f.apply.Unlock()
 	return f.ix.State()
+}
+
+// NodeOf is the node that an inode shows.
+func (f *Folder) NodeOf(ino Ino) model.ID {
+	id, _, err := f.ix.Version(ino)
+	if err != nil {
+		return model.ID{}
+	}
+	return id
 }
