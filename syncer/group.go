@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
@@ -106,10 +107,8 @@ func (g *selector) addBytes(ino Ino, name string) {
 // sharedMemory tells whether a new file is what the programs on this machine
 // that use a database share.
 func sharedMemory(t *index.Tx, dir Ino, name string) bool {
-	base, suffix := model.Database(name)
-	if n := len(name) - len(model.SharedMemory); suffix == "" && n > 0 && name[n:] == model.SharedMemory {
-		base = name[:n]
-	} else {
+	base, ok := strings.CutSuffix(name, model.SharedMemory)
+	if !ok {
 		return false
 	}
 	for _, o := range []string{base, base + model.Journals[0]} {

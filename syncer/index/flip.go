@@ -239,7 +239,7 @@ func (t *Tx) Overdue(busy func(Ino) bool) (left bool) {
 	for p, x := range t.ix.sets {
 		if p.Name != "" {
 			t.complete(p, busy)
-		} else if time.Now().Sub(x.since) >= setAge {
+		} else if time.Since(x.since) >= setAge {
 			t.release(p, busy)
 		}
 	}

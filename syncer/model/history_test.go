@@ -47,12 +47,15 @@ type step struct {
 	x    [6]int
 }
 
-var nameSets = [][]string{{"a.txt", "b", "c"}, {"a.txt", "b", "c", "d"}, {"a.txt", "A.txt", "b", "B"}}
+var nameSets = [][]string{{"a.txt", "b", "c"}, {"a.txt", "b", "c", "d"}, {"a.txt", "A.txt", "b", "B"}, {"d", "d-wal", "d-journal"}}
 
 func newWorld(seed int64) *world {
 	r := rand.New(rand.NewSource(seed))
 	w := &world{seed: seed, supers: map[ID][]noted{}, unlinks: map[ID]map[uint64][]noted{}}
 	set := r.Intn(3)
+	if seed%7 == 3 { // databases and their journals
+		set = 3
+	}
 	w.names, w.fold = nameSets[set], Bytes
 	if set == 2 {
 		w.fold = strings.ToLower

@@ -1,0 +1,95 @@
+package syncer
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/clachanfs/clachan/syncer/index"
+)
+
+// What the surface tells of the bytes that it holds until they are cut.
+
+// Dirty remembers that an inode has bytes that are not cut yet, and what it
+// takes to find them after a crash.
+func (f *Folder) Dirty(ino Ino, d DirtyState) error {
+	var dir Ino
+	err := f.change(func(t *index.Tx) error {
+		r := t.Inode(ino)
+		if r == nil {
+			return ErrNotExist
+		}
+		w, _ := t.Bytes(ino)
+		if !w.Ours {
+			w = index.Bytes{Ours: true, Base: d.Base}
+		} else if !w.Written {
+			w.Base = d.Base
+		}
+		if seen := t.ShownOrig(ino); seen.Replica == f.ix.Replica() {
+			w.Base = seen // what was cut here meanwhile, its writer has seen
+		}
+		w.Written, w.Gen, w.Open, w.Zero, w.Whole = true, d.Gen, d.Open, d.Zero, d.Whole
+		w.Data, w.Small = d.Data, d.Data != nil
+		r.Size, r.Alloc, r.Mtime, r.Ctime = d.Size, d.Alloc, d.Mtime, d.Ctime
+		t.Changed(ino)
+		t.SetBytes(ino, &w)
+		dir = groupOf(ino, r)
+		return t.Err()
+	})
+	if err == nil && d.Open { // else the close is told
+		f.pace.wake(dir, time.Now().Add(writerQuiet))
+	}
+	return err
+}
+
+// Clean tells that an inode has no bytes of its own after all.
+func (f *Folder) Clean(ino Ino) error {
+	return f.update(func(t *index.Tx) error {
+		w, ok := t.Bytes(ino)
+		switch {
+		case ok && w.Ours && (len(w.Attrs) > 0 || w.Touched):
+			t.SetBytes(ino, &index.Bytes{Ours: true, Base: w.Base, Attrs: w.Attrs, Touched: w.Touched})
+		case ok && w.Ours:
+			t.SetBytes(ino, nil)
+		}
+		return t.Err()
+	})
+}
+
+// Closed tells that nobody has the inode open for writing any more.
+func (f *Folder) Closed(ino Ino) {
+	if r, err := f.ix.Attr(ino); err == nil {
+		f.noted(groupOf(ino, r), "", false)
+	}
+	f.unwait()
+}
+
+// Staged calls yield with what was dirty when the last run ended, before Run.
+func (f *Folder) Staged(yield func(Ino, DirtyState) bool) error {
+	f.apply.Lock()
+	states := map[Ino]DirtyState{}
+	var errs []error
+	f.ix.AllBytes(func(ino Ino, w index.Bytes) {
+		if !w.Ours || !w.Written {
+			return
+		}
+		r, err := f.ix.Attr(ino)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("staged inode %d: %w", ino, err))
+			return
+		}
+		d := DirtyState{Gen: w.Gen, Base: w.Base, Open: w.Open, Size: r.Size, Alloc: r.Alloc, Mtime: r.Mtime, Ctime: r.Ctime,
+			Zero: w.Zero, Whole: w.Whole}
+		if w.Small {
+			d.Data = append([]byte{}, w.Data...)
+		}
+		states[ino] = d
+	})
+	f.apply.Unlock()
+	for ino, d := range states {
+		if !yield(ino, d) {
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
