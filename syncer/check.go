@@ -54,32 +54,28 @@ func (f *Folder) walk(ctx context.Context, fn func(ino Ino, name string, r *inde
 	for len(todo) > 0 {
 		dir := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		type child struct {
-			name string
-			e    index.Entry
-		}
 		for cookie := uint64(0); ; { // in pages: no iterator is held while fn works
-			var page []child
-			err := f.ix.Page(dir, cookie, func(c uint64, name string, e index.Entry) bool {
+			var page []index.Entry
+			err := f.ix.Page(dir, cookie, func(c uint64, e index.Entry) bool {
 				if len(page) >= 1000 && c != cookie {
 					return false
 				}
 				cookie = c
-				page = append(page, child{name, e})
+				page = append(page, e)
 				return true
 			})
 			if err != nil {
 				return err
 			}
 			for _, x := range page {
-				r, err := f.ix.Attr(x.e.Ino)
+				r, err := f.ix.Attr(x.Ino)
 				if err != nil {
 					continue
 				}
 				if r.Kind == model.Dir {
-					todo = append(todo, x.e.Ino)
+					todo = append(todo, x.Ino)
 				}
-				if err := fn(x.e.Ino, x.name, r); err != nil {
+				if err := fn(x.Ino, x.Name, r); err != nil {
 					return err
 				}
 			}

@@ -305,7 +305,7 @@ func (c *cutting) names(s *selection) []*model.Name {
 		y := s.names[k]
 		n := &model.Name{Dir: c.dir(k.Dir), Name: k.Name, Seen: y.Seen, SeenOrig: y.SeenOrig}
 		if e, ok := c.t.Entry(k.Dir, k.Name); ok && e.Kind.Replicates() {
-			n.Tree = c.thing(e.Ino)
+			n.Name, n.Tree = e.Name, c.thing(e.Ino)
 		}
 		if r := c.t.Row(c.t.Ino(y.Seen)); !y.Seen.IsZero() && r != nil {
 			n.Spared = r.Spared && r.Kind != model.Dir
@@ -328,7 +328,8 @@ func (c *cutting) copies(ino Ino, s *selection) (out []*model.Name) {
 		if _, dirty := s.names[k]; dirty {
 			continue
 		}
-		out = append(out, &model.Name{Dir: c.dir(k.Dir), Name: k.Name, Seen: r.ID, Tree: th})
+		e, _ := c.t.Entry(k.Dir, k.Name)
+		out = append(out, &model.Name{Dir: c.dir(k.Dir), Name: e.Name, Seen: r.ID, Tree: th})
 	}
 	return out
 }
@@ -463,7 +464,7 @@ func (c *cutting) agree(k nameAt) {
 	}
 	y.Ours = false
 	c.t.SetDrift(k.Dir, k.Name, &y)
-	c.t.Show(k.Dir, k.Name, y.View)
+	c.t.Show(k.Dir, k.Name)
 }
 
 func sortedInos(m map[Ino]bool) []Ino {

@@ -23,6 +23,7 @@ type Options struct {
 	Number   uint32 // of the folder in this database, from 1
 	ID       [32]byte
 	Name     string
+	Names    string     // name policy (model.FoldOf), fixed when the folder is founded; "": as it was then, at first bytes
 	Key      blocks.Key // ids of blocks
 	Seed     chunker.Seed
 	Device   ed25519.PrivateKey            // signs what is done here
@@ -87,7 +88,7 @@ func Open(o Options) (*Folder, error) {
 	if o.Remote == nil {
 		o.Remote = offline{}
 	}
-	ix, err := index.Open(o.Disk.Meta(), o.Number, o.UID, o.GID)
+	ix, err := index.Open(o.Disk.Meta(), o.Number, o.Names, o.UID, o.GID)
 	if err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
 	}
@@ -110,6 +111,9 @@ func (f *Folder) Name() string { return f.o.Name }
 
 // Store holds the folder's blocks.
 func (f *Folder) Store() *blocks.Store { return f.store }
+
+// Policy is the folder's name policy.
+func (f *Folder) Policy() string { return f.ix.Policy() }
 
 // ReadOnly tells whether local changes are refused.
 func (f *Folder) ReadOnly() bool { return f.o.ReadOnly }

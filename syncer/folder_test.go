@@ -94,7 +94,10 @@ func (r *memRemote) Fetch(ctx context.Context, id blocks.ID, _ int64, _ Class) e
 }
 
 // newWorld makes n peers of one folder.
-func newWorld(t testing.TB, n int) *world {
+func newWorld(t testing.TB, n int) *world { return newWorldOf(t, n, "") }
+
+// newWorldOf makes n peers of one folder that has a name policy.
+func newWorldOf(t testing.TB, n int, names string) *world {
 	w := &world{t: t, kick: make(chan struct{}, 1)}
 	var id [32]byte
 	var key blocks.Key
@@ -103,7 +106,7 @@ func newWorld(t testing.TB, n int) *world {
 	for i := range n {
 		_, dev, _ := ed25519.GenerateKey(rand.Reader)
 		p := &peer{t: t, w: w, name: string(rune('a' + i)), fs: vfs.NewMem()}
-		p.opts = Options{Number: 1, ID: id, Name: "test", Key: key, Device: dev, Label: model.Label{Author: "u" + p.name, Device: "d" + p.name},
+		p.opts = Options{Number: 1, ID: id, Name: "test", Names: names, Key: key, Device: dev, Label: model.Label{Author: "u" + p.name, Device: "d" + p.name},
 			Allowed: func(ed25519.PublicKey) error { return nil }, Remote: &memRemote{p}}
 		p.start()
 		w.live.Lock()

@@ -77,12 +77,12 @@ func (f *Folder) Parent(dir Ino) Ino {
 // List calls yield with the entries of a directory that come after a cookie, in
 // an order that stays while the directory changes.
 func (f *Folder) List(dir Ino, after uint64, yield func(Entry) bool) error {
-	return f.ix.Page(dir, after, func(cookie uint64, name string, e index.Entry) bool {
+	return f.ix.Page(dir, after, func(cookie uint64, e index.Entry) bool {
 		a, err := f.Attr(e.Ino)
 		if err != nil {
 			return true // gone meanwhile
 		}
-		return yield(Entry{Cookie: cookie, Name: name, Attr: a})
+		return yield(Entry{Cookie: cookie, Name: e.Name, Attr: a})
 	})
 }
 
@@ -160,9 +160,9 @@ func (f *Folder) mark(t *index.Tx, dir Ino, name string) {
 	if e, there := t.Entry(dir, name); there && e.Kind.Replicates() {
 		seen, orig = t.Row(e.Ino).ID, t.ShownOrig(e.Ino)
 		y.SeenDir = e.Kind == model.Dir
-	}
-	if !ok {
-		y.View = seen
+		if !ok {
+			y.View, y.Name = seen, e.Name
+		}
 	}
 	y.Seen, y.SeenOrig, y.Ours = seen, orig, true
 	t.SetDrift(dir, name, &y)
@@ -359,10 +359,20 @@ func (f *Folder) RenameBy(p Proc, odir Ino, oname string, ndir Ino, nname string
 	}
 	err := f.change(func(t *index.Tx) error {
 		src, dst, err := f.checkRename(t, odir, oname, ndir, nname, flags)
-		if err != nil || dst.Ino == src.Ino {
+		if err != nil {
 			return err
 		}
 		now := time.Now().UnixNano()
+		if dst.Ino == src.Ino {
+			if odir == ndir && src.Name == dst.Name && nname != src.Name && flags != RenameExchange {
+				f.respell(t, odir, src, nname, now)
+			}
+			return t.Err()
+		}
+		oname = src.Name
+		if dst.Ino != 0 {
+			nname = dst.Name
+		}
 		if src.Kind.Replicates() || dst.Kind.Replicates() {
 			f.markFor(t, p, odir, oname)
 			f.markFor(t, p, ndir, nname)
@@ -391,6 +401,17 @@ func (f *Folder) RenameBy(p Proc, odir Ino, oname string, ndir Ino, nname string
 	return err
 }
 
+// respell changes how a name is spelt, by its user's will.
+func (f *Folder) respell(t *index.Tx, dir Ino, e index.Entry, name string, now int64) {
+	if e.Kind.Replicates() {
+		f.mark(t, dir, name)
+	}
+	t.Respell(dir, name)
+	t.Row(e.Ino).Ctime = now
+	t.Changed(e.Ino)
+	stampDir(t, dir, now)
+}
+
 func firstOf(err error, of ...error) error {
 	for _, e := range of {
 		if errors.Is(err, e) {
@@ -413,7 +434,7 @@ func (f *Folder) checkRename(t *index.Tx, odir Ino, oname string, ndir Ino, nnam
 	}
 	dst, there := t.Entry(ndir, nname)
 	switch {
-	case flags == RenameNoReplace && there:
+	case flags == RenameNoReplace && there && (odir != ndir || src.Name != dst.Name || nname == dst.Name):
 		return src, dst, ErrExist
 	case flags == RenameExchange && !there:
 		return src, dst, ErrNotExist

@@ -23,6 +23,7 @@ type user struct {
 	r      *mrand.Rand
 	log    *[]string
 	n      int
+	names  []string
 	reads  map[Ino]string // open for reading, with what was read
 	writes map[Ino]bool   // open for writing
 }
@@ -48,7 +49,7 @@ func (u *user) pick() (Ino, string, string) {
 		e := dirs[u.r.Intn(len(dirs))]
 		dir, path = e.Attr.Ino, path+"/"+e.Name
 	}
-	name := []string{"a", "b", "c.txt"}[u.r.Intn(3)]
+	name := u.names[u.r.Intn(len(u.names))]
 	if u.r.Intn(3) == 0 { // something that is there, a conflict copy perhaps
 		var all []string
 		u.must(u.List(dir, 0, func(e Entry) bool { all = append(all, e.Name); return true }))
@@ -229,12 +230,17 @@ func (u *user) removeAll(dir Ino, name string) {
 
 // TestRandomWorlds lets users work on two or three peers that lose touch again
 // and again. In the end all show the same, and the rows are what the log says.
+// Every other folder is one where names that differ in case or form are one.
 func TestRandomWorlds(t *testing.T) {
 	for i := range int64(*worlds) {
 		s := *seed + i
 		t.Run(fmt.Sprint("seed ", s), func(t *testing.T) {
 			r := mrand.New(mrand.NewSource(s))
-			w := newWorld(t, 2+r.Intn(2))
+			policy, names := model.NamesBytes, []string{"a", "b", "c.txt"}
+			if s%2 == 0 {
+				policy, names = model.NamesPortable, []string{"a", "A", "b", "c.txt", "C.txt", "\u00e9", "E\u0301"}
+			}
+			w := newWorldOf(t, 2+r.Intn(2), policy)
 			var log []string
 			t.Cleanup(func() {
 				if t.Failed() {
@@ -246,7 +252,7 @@ func TestRandomWorlds(t *testing.T) {
 			var us []*user
 			for _, p := range w.peers {
 				p.crashable()
-				us = append(us, &user{peer: p, r: r, log: &log, reads: map[Ino]string{}, writes: map[Ino]bool{}})
+				us = append(us, &user{peer: p, r: r, log: &log, names: names, reads: map[Ino]string{}, writes: map[Ino]bool{}})
 			}
 			for range 30 + r.Intn(40) {
 				u := us[r.Intn(len(us))]

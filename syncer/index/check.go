@@ -123,9 +123,9 @@ func (c *check) dir(id model.ID) {
 		c.report(fmt.Errorf("directory %d counts %d children, by the log %d", ino, r.Kids, kids))
 	}
 	got := map[string]model.ID{}
-	err := c.ix.Page(ino, 0, func(_ uint64, name string, e Entry) bool {
-		if v := c.t.viewAt(ino, name); !v.IsZero() {
-			got[name] = v
+	err := c.ix.Page(ino, 0, func(_ uint64, e Entry) bool {
+		if v := c.t.viewAt(ino, e.Name); !v.id.IsZero() {
+			got[v.name] = v.id
 		}
 		return true
 	})
@@ -134,7 +134,7 @@ func (c *check) dir(id model.ID) {
 	}
 	for k, y := range c.ix.names {
 		if k.dir == ino && !y.View.IsZero() {
-			got[k.name] = y.View
+			got[y.Name] = y.View
 		}
 	}
 	for name, id := range want {
@@ -235,9 +235,12 @@ func (c *check) tree() error {
 	names := map[Ino]uint32{}
 	err := c.ix.scan(c.ix.keys.table(tableEntry), func(k, v []byte) error {
 		dir, name := Ino(binary.BigEndian.Uint64(k[5:])), string(k[21:])
-		e, err := decodeEntry(v)
+		e, err := decodeEntry(v, name)
 		if err != nil {
 			return err
+		}
+		if c.ix.fold(e.Name) != name {
+			c.report(fmt.Errorf("directory %d: %q stands as %q", dir, e.Name, name))
 		}
 		names[e.Ino]++
 		switch r := c.t.Row(e.Ino); {

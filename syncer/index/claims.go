@@ -248,21 +248,26 @@ func (t *Tx) countKids(old, now []*model.Entry) {
 	}
 }
 
-// viewAt is the node that the view has under a name; zero: nothing.
-func (t *Tx) viewAt(dir Ino, name string) model.ID {
+// viewed is what the view has under a name.
+type viewed struct {
+	id   model.ID // zero: nothing
+	name string   // as it is spelt
+}
+
+func (t *Tx) viewAt(dir Ino, name string) viewed {
 	if y, ok := t.Drift(dir, name); ok {
-		return y.View
+		return viewed{y.View, y.Name}
 	}
 	if e, ok := t.Entry(dir, name); ok {
 		if r := t.Row(e.Ino); r != nil && e.Kind.Replicates() {
-			return r.ID
+			return viewed{r.ID, e.Name}
 		}
 	}
-	return model.ID{}
+	return viewed{}
 }
 
 // names is what the view has under names whose groups changed.
-type names map[nameKey]model.ID
+type names map[nameKey]viewed
 
 // decide gives out the names of the groups that changed.
 func (t *Tx) decide(groups map[group]map[model.ID]bool, now map[model.ID][]*model.Entry) names {
@@ -282,7 +287,7 @@ func (t *Tx) decide(groups map[group]map[model.ID]bool, now map[model.ID][]*mode
 	before := losersOf(crowded)
 	for g, ids := range groups {
 		dirID := t.Row(g.dir).ID
-		holder := t.viewAt(g.dir, g.base)
+		holder := t.viewAt(g.dir, g.base).id
 		members := map[model.ID]bool{}
 		if c := crowded[g.dir][g.base]; c != nil {
 			for _, id := range c.members {
@@ -313,9 +318,9 @@ func (t *Tx) decide(groups map[group]map[model.ID]bool, now map[model.ID][]*mode
 			crowded[g.dir][g.base] = c
 			continue
 		case len(cs) == 1:
-			out[nameKey{g.dir, cs[0].Base}] = cs[0].Node()
+			out[nameKey{g.dir, g.base}] = viewed{cs[0].Node(), cs[0].Base}
 		case held:
-			out[nameKey{g.dir, g.base}] = model.ID{}
+			out[nameKey{g.dir, g.base}] = viewed{}
 		}
 		if crowded[g.dir][g.base] != nil {
 			crowded[g.dir][g.base] = nil // no longer
@@ -329,7 +334,7 @@ func (t *Tx) decide(groups map[group]map[model.ID]bool, now map[model.ID][]*mode
 	return out
 }
 
-// losersOf returns the names that losers have, by directory.
+// losersOf returns the names that losers have, folded, by directory.
 func losersOf(crowded map[Ino]map[string]*crowd) map[Ino]map[string]model.ID {
 	out := map[Ino]map[string]model.ID{}
 	for dir, cs := range crowded {
@@ -362,38 +367,37 @@ func (t *Tx) assign(dir Ino, crowds map[string]*crowd, before map[string]model.I
 		}
 	}
 	model.Assign(all, fold, func(k string) bool { return t.taken(dir, k, before, out) })
-	after := map[string]bool{}
 	for _, e := range all {
-		out[nameKey{dir, e.Name}] = e.Node()
+		name := fold(e.Name)
+		out[nameKey{dir, name}] = viewed{e.Node(), e.Name}
 		if e.Extra {
 			t.alias(e)
 		}
 		if e.Extra || e.Name != e.Base {
-			after[e.Name] = true
 			c := crowds[fold(e.Base)]
 			if c.losers == nil || c.stale {
 				c.losers, c.stale = map[string]model.ID{}, false
 			}
-			c.losers[e.Name] = e.Node()
+			c.losers[name] = e.Node()
 		}
 	}
 	for name := range before {
 		if _, again := out[nameKey{dir, name}]; !again {
-			out[nameKey{dir, name}] = model.ID{}
+			out[nameKey{dir, name}] = viewed{}
 		}
 	}
 	t.writeCrowds(dir, crowds)
 }
 
-// taken tells whether a name is held by an entry that has it for its own.
+// taken tells whether a folded name is held by an entry that has it for its own.
 func (t *Tx) taken(dir Ino, name string, before map[string]model.ID, out names) bool {
-	if id, ok := out[nameKey{dir, name}]; ok {
-		return !id.IsZero()
+	if v, ok := out[nameKey{dir, name}]; ok {
+		return !v.id.IsZero()
 	}
 	if _, loser := before[name]; loser {
 		return false
 	}
-	return !t.viewAt(dir, name).IsZero()
+	return !t.viewAt(dir, name).id.IsZero()
 }
 
 // State for local operations: what they read is settled first.
@@ -470,18 +474,18 @@ func (t *Tx) At(dir model.ID, name string) *model.Entry {
 	}
 	if t.Row(ino).Crowd > 0 {
 		for _, e := range t.Crowded(dir) {
-			if e.Name == name {
+			if t.ix.fold(e.Name) == t.ix.fold(name) {
 				return e
 			}
 		}
 	}
-	id := t.viewAt(ino, name)
-	if id.IsZero() {
+	v := t.viewAt(ino, name)
+	if v.id.IsZero() {
 		return nil
 	}
-	for _, e := range t.claims(id) {
-		if e.Parent == dir && e.Base == name && !e.Extra {
-			e.Name = name
+	for _, e := range t.claims(v.id) {
+		if e.Parent == dir && e.Base == v.name && !e.Extra {
+			e.Name = e.Base
 			return e
 		}
 	}

@@ -412,6 +412,7 @@ func (d *dec) node(r *Row) *model.Node {
 // A Drift is a y row: a name where tree and view differ or may differ.
 type Drift struct {
 	View     model.ID // what the view has; zero: nothing
+	Name     string   // as the view spells it, if it has anything
 	Seen     model.ID // what was shown when the user first changed it
 	SeenOrig model.Dot
 	SeenDir  bool // that was a directory
@@ -419,7 +420,7 @@ type Drift struct {
 	Ours     bool // to be cut; else to be fetched and shown
 }
 
-func (y Drift) encode(e *enc) []byte {
+func (y Drift) encode(key string, e *enc) []byte {
 	e.b = append(e.b[:0], rowVersion)
 	e.id(y.View)
 	e.id(y.Seen)
@@ -434,11 +435,17 @@ func (y Drift) encode(e *enc) []byte {
 	if y.Left {
 		f |= 4
 	}
-	e.u(f)
+	respelt := !y.View.IsZero() && y.Name != key
+	if respelt {
+		f |= 8
+	}
+	if e.u(f); respelt {
+		e.s(y.Name)
+	}
 	return e.b
 }
 
-func decodeDrift(b []byte, d *dec) (Drift, error) {
+func decodeDrift(b []byte, key string, d *dec) (Drift, error) {
 	d.b, d.err = b, nil
 	if d.byte() != rowVersion {
 		d.fail()
@@ -446,6 +453,12 @@ func decodeDrift(b []byte, d *dec) (Drift, error) {
 	y := Drift{View: d.id16(), Seen: d.id16(), SeenOrig: d.dot()}
 	f := d.u()
 	y.Ours, y.SeenDir, y.Left = f&1 != 0, f&2 != 0, f&4 != 0
+	switch {
+	case f&8 != 0:
+		y.Name = d.s()
+	case !y.View.IsZero():
+		y.Name = key
+	}
 	return y, d.err
 }
 

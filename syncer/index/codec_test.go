@@ -18,7 +18,7 @@ func openTest(t *testing.T, fs vfs.FS) (*Index, *pebble.DB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ix, err := Open(db, 1, 7, 8)
+	ix, err := Open(db, 1, "", 7, 8)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@
 //
 //	n ino8                node: see codec.go; one row an inode number
 //	i id16                the inode number of a node
-//	d dir8 hash8 name     tree entry: inode number, kind; hash is keyed, 63 bits, and the readdir cookie
+//	d dir8 hash8 name     tree entry: inode number, kind, spelling; hash is keyed, 63 bits, and the readdir cookie
 //	g dir8 fold(base)     crowded name: its claimants, and the names handed to losers
 //	u id16                directory that is not at its newest place
 //	y dir8 hash8 name     name drift: what the view has, what the user has seen, ours or theirs
@@ -17,15 +17,20 @@
 //	r ridx4               replica: its id, how much of its log is known, hash of its last header
 //	b ridx4 hi8           batch: live count, dead changes, header as signed
 //	c ridx4 hi8           body of the batch, dead changes perhaps as hashes
-//	m name                next inode number, own replica, lamport, hash key
+//	m name                next inode number, own replica, lamport, hash key; name policy
 //	v key                 device rows of folder 0
+//
+// Names in keys are folded: as the folder's policy compares them, which never
+// changes. How a name is spelt stands in the row, if otherwise than its key. So
+// a directory has one entry, and one drift, for all spellings of a name.
 //
 // Inside rows a node is its inode number and a replica its place in the
 // dictionary of r rows.
 //
 // # Invariants
 //
-// For every name: tree = view, unless a y row says what the view has. A name
+// For every name: tree = view, spelling included, unless a y row says what the
+// view has. A name
 // whose y row is not ours waits for bytes, or is blocked by what the tree has
 // (drift.go). A directory has one place in the tree.
 //

@@ -13,8 +13,8 @@ import (
 func (t *Tx) now() int64 { return time.Now().UnixNano() }
 
 // Show makes the tree follow the view under a name, if its drift is not ours.
-func (t *Tx) Show(dir Ino, name string, id model.ID) {
-	t.show(dir, name, id)
+func (t *Tx) Show(dir Ino, name string) {
+	t.show(dir, name, t.viewAt(dir, name))
 	t.unblock()
 }
 
@@ -57,30 +57,30 @@ func (t *Tx) showAll(ns names) {
 		t.gather(ns)
 	}
 	var moved, gone []nameKey
-	for k, id := range ns {
+	for k, v := range ns {
 		var is model.ID
 		e, ok := t.Entry(k.dir, k.name)
 		if ok && e.Kind == model.Dir {
 			is = t.Row(e.Ino).ID
 		}
 		switch {
-		case !is.IsZero() && is != id && t.alive(is):
+		case !is.IsZero() && is != v.id && t.alive(is):
 			moved = append(moved, k)
-		case id.IsZero():
+		case v.id.IsZero():
 			gone = append(gone, k)
 		}
 	}
 	for _, k := range moved {
-		t.show(k.dir, k.name, model.ID{})
+		t.show(k.dir, k.name, viewed{})
 	}
-	for k, id := range ns {
-		if id.IsZero() {
+	for k, v := range ns {
+		if v.id.IsZero() {
 			continue
 		}
-		if e, ok := t.Entry(k.dir, k.name); ok && t.staged(e.Ino) && e.Ino != t.Ino(id) {
+		if e, ok := t.Entry(k.dir, k.name); ok && t.staged(e.Ino) && e.Ino != t.Ino(v.id) {
 			gone = append(gone, k)
 		} else {
-			t.show(k.dir, k.name, id)
+			t.show(k.dir, k.name, v)
 		}
 	}
 	for _, k := range gone {
@@ -96,27 +96,28 @@ func (t *Tx) unblock() {
 	for t.vacated && t.err == nil {
 		t.vacated = false
 		for k := range t.ix.blocked {
-			t.show(k.dir, k.name, t.ix.names[k].View)
+			t.show(k.dir, k.name, t.viewAt(k.dir, k.name))
 		}
 	}
 }
 
 // block lets a name wait for something else than bytes.
-func (t *Tx) block(k nameKey, view, seen model.ID) {
-	t.SetDrift(k.dir, k.name, &Drift{View: view, Seen: seen})
+func (t *Tx) block(k nameKey, v viewed, seen model.ID) {
+	t.SetDrift(k.dir, k.name, &Drift{View: v.id, Name: v.name, Seen: seen})
 	t.ix.blocked[k] = true
 }
 
 // show is the one way from the view into the tree. A name that its user has
 // changed and that is not cut yet keeps what the user left there; bytes not
 // here yet are waited for.
-func (t *Tx) show(dir Ino, name string, id model.ID) {
+func (t *Tx) show(dir Ino, name string, v viewed) {
+	id := v.id
 	if r := t.Row(dir); r != nil && r.Kind != model.Dir { // only a dishonest member puts something there
 		return
 	}
 	y, drift := t.Drift(dir, name)
 	if drift && y.Ours {
-		y.View = id
+		y.View, y.Name = id, v.name
 		t.SetDrift(dir, name, &y)
 		return
 	}
@@ -129,6 +130,7 @@ func (t *Tx) show(dir Ino, name string, id model.ID) {
 	if ok {
 		if e.Ino == target {
 			t.SetDrift(dir, name, nil)
+			t.respell(dir, e, v.name)
 			return
 		}
 		if r := t.Row(e.Ino); r != nil {
@@ -140,21 +142,24 @@ func (t *Tx) show(dir Ino, name string, id model.ID) {
 	}
 	switch {
 	case ok && !e.Kind.Replicates(): // of this machine only: it stays
-		t.block(nameKey{dir, name}, id, seen)
+		t.block(t.key(dir, name), v, seen)
 	case target != 0 && t.elsewhere(target): // until its user's move is cut
-		t.block(nameKey{dir, name}, id, seen)
+		t.block(t.key(dir, name), v, seen)
 	case ok && target == 0 && e.Kind == model.Dir && !t.alive(seen) && !t.Empty(e.Ino): // what is in it is of this machine only, or not cut yet
-		t.block(nameKey{dir, name}, id, seen)
+		t.block(t.key(dir, name), v, seen)
 	case ok && t.staged(e.Ino): // an edit beats a delete
-		t.SetDrift(dir, name, &Drift{View: id, Seen: seen, SeenOrig: t.ShownOrig(e.Ino), Ours: true})
+		t.SetDrift(dir, name, &Drift{View: id, Name: v.name, Seen: seen, SeenOrig: t.ShownOrig(e.Ino), Ours: true})
 		t.owed = append(t.owed, dir)
 	case t.holds(dir, name): // until all that it belongs with is here
-		t.block(nameKey{dir, name}, id, seen)
+		t.block(t.key(dir, name), v, seen)
 	case target != 0 && !t.ready(target):
-		t.SetDrift(dir, name, &Drift{View: id, Seen: seen})
+		t.SetDrift(dir, name, &Drift{View: id, Name: v.name, Seen: seen})
+	case target == 0:
+		t.SetDrift(dir, name, nil)
+		t.flip(dir, e.Name, 0)
 	default:
 		t.SetDrift(dir, name, nil)
-		t.flip(dir, name, target)
+		t.flip(dir, v.name, target)
 	}
 }
 
@@ -193,8 +198,21 @@ func (t *Tx) ready(ino Ino) bool {
 	return !drift || w.Ours
 }
 
+// respell makes the tree spell a name as the view does.
+func (t *Tx) respell(dir Ino, e Entry, name string) {
+	if e.Name == name {
+		return
+	}
+	t.Respell(dir, name)
+	t.stampFlip(dir)
+	for _, s := range []string{e.Name, name} {
+		t.flips = append(t.flips, Flip{Dir: dir, Name: s, Old: e.Ino, New: e.Ino})
+	}
+}
+
 // flip puts target, 0 for nothing, under a name.
 func (t *Tx) flip(dir Ino, name string, target Ino) {
+	was, _ := t.Entry(dir, name)
 	old, _ := t.RemoveEntry(dir, name)
 	if target != 0 {
 		t.SetEntry(dir, name, target)
@@ -203,6 +221,16 @@ func (t *Tx) flip(dir Ino, name string, target Ino) {
 		r.Spared = true
 		t.Changed(old)
 	}
+	t.stampFlip(dir)
+	if old != 0 && was.Name != name {
+		t.flips = append(t.flips, Flip{Dir: dir, Name: was.Name, Old: old})
+		old = 0
+	}
+	t.flips = append(t.flips, Flip{Dir: dir, Name: name, Old: old, New: target})
+}
+
+// stampFlip gives a directory in which others have changed something its times.
+func (t *Tx) stampFlip(dir Ino) {
 	if r := t.Row(dir); r != nil {
 		now := t.now()
 		r.Ctime = now
@@ -211,7 +239,6 @@ func (t *Tx) flip(dir Ino, name string, target Ino) {
 		}
 		t.Changed(dir)
 	}
-	t.flips = append(t.flips, Flip{Dir: dir, Name: name, Old: old, New: target})
 }
 
 func (r *Row) attr(name string) (string, bool) {
@@ -285,7 +312,7 @@ func (t *Tx) Publish(ino Ino, orig model.Dot, alloc int64, busy func(Ino) bool) 
 	}
 	t.Changed(ino)
 	for _, k := range t.waiting(r.ID) {
-		t.show(k.dir, k.name, r.ID)
+		t.show(k.dir, k.name, t.viewAt(k.dir, k.name))
 	}
 	return true
 }
@@ -338,7 +365,7 @@ func (t *Tx) shownNames(ino Ino) []nameKey {
 		}
 		dir := t.Ino(e.Parent)
 		if x, ok := t.Entry(dir, e.Name); ok && x.Ino == ino {
-			out = append(out, nameKey{dir, e.Name})
+			out = append(out, t.key(dir, e.Name))
 		}
 	}
 	return out
@@ -363,7 +390,8 @@ func (t *Tx) replace(ino Ino, at []nameKey) Ino {
 	old.ID, old.Node, old.Of, old.OfOrig = model.ID{}, nil, model.ID{}, model.Dot{}
 	t.Changed(ino)
 	for _, k := range at {
-		t.flip(k.dir, k.name, fresh)
+		e, _ := t.Entry(k.dir, k.name)
+		t.flip(k.dir, e.Name, fresh)
 	}
 	t.suspect(fresh, false)
 	t.lose(ino)
@@ -374,14 +402,14 @@ func (t *Tx) replace(ino Ino, at []nameKey) Ino {
 func (t *Tx) waiting(id model.ID) []nameKey {
 	var out []nameKey
 	for _, e := range t.Entries(id) {
-		k := nameKey{t.Ino(e.Parent), e.Name}
+		k := t.key(t.Ino(e.Parent), e.Name)
 		if y, ok := t.ix.names[k]; ok && !y.Ours && y.View == id {
 			out = append(out, k)
 		}
 	}
 	if r := t.rowOf(id); r != nil && !r.Of.IsZero() && r.Of != id {
 		for _, e := range t.Entries(r.Of) {
-			k := nameKey{t.Ino(e.Parent), e.Name}
+			k := t.key(t.Ino(e.Parent), e.Name)
 			if y, ok := t.ix.names[k]; ok && !y.Ours && y.View == id && !slices.Contains(out, k) {
 				out = append(out, k)
 			}

@@ -48,13 +48,13 @@ func (t *Tx) Waits(ino Ino) bool {
 // setAt is the set that what happens to a name belongs to: that of its database,
 // or without a name of its directory.
 func (t *Tx) setAt(dir Ino, name string, ns names) Place {
+	name = t.ix.fold(name)
 	base, suffix := model.Database(name)
 	if suffix != "" {
 		return Place{dir, base}
 	}
 	for _, s := range model.Journals {
-		k := nameKey{dir, name + s}
-		if id, ok := ns[k]; ok && !id.IsZero() {
+		if v, ok := ns[t.key(dir, name+s)]; ok && !v.id.IsZero() {
 			return Place{dir, base}
 		}
 		if e, ok := t.Entry(dir, name+s); ok && e.Kind == model.File {
@@ -66,7 +66,7 @@ func (t *Tx) setAt(dir Ino, name string, ns names) Place {
 
 // holds tells whether a name waits for others.
 func (t *Tx) holds(dir Ino, name string) bool {
-	_, ok := t.ix.held[nameKey{dir, name}]
+	_, ok := t.ix.held[t.key(dir, name)]
 	return ok
 }
 
@@ -251,7 +251,7 @@ func (t *Tx) Regroup() {
 	ns := names{}
 	for k, y := range t.ix.names {
 		if !y.Ours {
-			ns[k] = y.View
+			ns[k] = viewed{y.View, y.Name}
 		}
 	}
 	t.gathered = len(t.fresh)

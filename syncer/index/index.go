@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -18,10 +19,11 @@ var ErrNotFound = errors.New("not in the index")
 // An Index is the rows of one folder. Reading methods are safe for concurrent
 // use; all else belongs to the holder of the folder's apply lock.
 type Index struct {
-	db   *pebble.DB
-	keys keys
-	fold model.Fold
-	dict atomic.Pointer[dict] // replaced, never changed
+	db     *pebble.DB
+	keys   keys
+	policy string // the name policy, by name
+	fold   model.Fold
+	dict   atomic.Pointer[dict] // replaced, never changed
 
 	// Of the holder of the apply lock:
 	nextIno Ino
@@ -56,19 +58,21 @@ type Rep struct {
 	Hi    uint64   // where that header ends
 }
 
+// A nameKey is a name as the folder's policy compares it: folded.
 type nameKey struct {
 	dir  Ino
 	name string
 }
 
-// Open opens the rows of a folder, or makes them.
+// Open opens the rows of a folder, or makes them. policy says how names are
+// compared: as it was when the rows were made, which "" stands for.
 // uid and gid own what others make.
-func Open(db *pebble.DB, folder, uid, gid uint32) (*Index, error) {
-	ix := &Index{db: db, keys: keys{folder: folder}, fold: model.Bytes, owner: [2]uint32{uid, gid},
+func Open(db *pebble.DB, folder uint32, policy string, uid, gid uint32) (*Index, error) {
+	ix := &Index{db: db, keys: keys{folder: folder}, policy: policy, owner: [2]uint32{uid, gid},
 		names: map[nameKey]Drift{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
 	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
-	for _, step := range []func() error{ix.openMeta, ix.openReplicas, ix.openAhead, ix.openDrift, ix.dropOrphans} {
+	for _, step := range []func() error{ix.openMeta, ix.openPolicy, ix.openReplicas, ix.openAhead, ix.openDrift, ix.dropOrphans} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("open index: %w", err)
 		}
@@ -94,6 +98,24 @@ func (ix *Index) openMeta() error {
 	return nil
 }
 
+// openPolicy finds out how names are compared. That stands in the keys and in
+// the ids of nodes, so it cannot change.
+func (ix *Index) openPolicy() error {
+	v, err := ix.get(ix.keys.meta("names"))
+	if errors.Is(err, ErrNotFound) { // of before there were policies
+		v, err = []byte(model.NamesBytes), nil
+	}
+	if err != nil {
+		return err
+	}
+	if is := string(v); ix.policy != "" && ix.policy != is {
+		return fmt.Errorf("%w %q cannot become %q", model.ErrNames, is, ix.policy)
+	}
+	ix.policy = string(v)
+	ix.fold, err = model.FoldOf(ix.policy)
+	return err
+}
+
 func (ix *Index) metaState() []byte {
 	b := append([]byte{rowVersion}, ix.keys.hash[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(ix.replica))
@@ -103,12 +125,16 @@ func (ix *Index) metaState() []byte {
 
 // create makes an empty folder: a root directory and a replica of its own.
 func (ix *Index) create() error {
+	if _, err := model.FoldOf(ix.policy); err != nil {
+		return err
+	}
 	var r [8]byte
 	rand.Read(ix.keys.hash[:])
 	rand.Read(r[:])
 	ix.replica = model.Replica(max(binary.BigEndian.Uint64(r[:]), 1))
 	ix.nextIno = RootIno + 1
 	t := ix.Begin()
+	t.fail(t.b.Set(ix.keys.meta("names"), []byte(cmp.Or(ix.policy, model.NamesBytes)), nil))
 	now := t.now()
 	t.put(RootIno, &Row{ID: model.RootID, Kind: model.Dir, Mode: 0o755, Nlink: 2, Parent: RootIno,
 		UID: ix.owner[0], GID: ix.owner[1], Atime: now, Mtime: now, Ctime: now, Btime: now,
@@ -145,11 +171,14 @@ func (r Rep) encode() []byte {
 func (ix *Index) openDrift() error {
 	d := ix.dec()
 	err := ix.scan(ix.keys.table(tableName), func(k, v []byte) error {
-		y, err := decodeDrift(v, d)
-		if err != nil || len(k) < 5+16 {
+		if len(k) < 5+16 {
 			return errRow
 		}
 		at := nameKey{Ino(binary.BigEndian.Uint64(k[5:])), string(k[21:])}
+		y, err := decodeDrift(v, at.name, d)
+		if err != nil {
+			return errRow
+		}
 		ix.names[at] = y
 		if !y.Ours {
 			ix.blocked[at] = true // perhaps: it is tried
@@ -257,8 +286,11 @@ func (ix *Index) joined() model.VV {
 	return v
 }
 
-// Fold compares names.
+// Fold makes equal what the folder takes for one name.
 func (ix *Index) Fold(s string) string { return ix.fold(s) }
+
+// Policy is the name policy.
+func (ix *Index) Policy() string { return ix.policy }
 
 func (ix *Index) get(key []byte) ([]byte, error) { return get(ix.db, key) }
 
@@ -336,22 +368,33 @@ func (ix *Index) Attr(ino Ino) (*Row, error) {
 type Entry struct {
 	Ino  Ino
 	Kind model.Kind
+	Name string // as it is spelt
 }
 
-func (e Entry) encode() []byte {
-	return append(binary.AppendUvarint(nil, uint64(e.Ino)), byte(e.Kind))
+// encode leaves out a name that is spelt as its key.
+func (e Entry) encode(key string) []byte {
+	b := append(binary.AppendUvarint(nil, uint64(e.Ino)), byte(e.Kind))
+	if e.Name != key {
+		b = append(b, e.Name...)
+	}
+	return b
 }
 
-func decodeEntry(b []byte) (Entry, error) {
+func decodeEntry(b []byte, key string) (Entry, error) {
 	v, n := binary.Uvarint(b)
-	if n <= 0 || len(b) != n+1 {
+	if n <= 0 || len(b) <= n {
 		return Entry{}, errRow
 	}
-	return Entry{Ino(v), model.Kind(b[n])}, nil
+	e := Entry{Ino(v), model.Kind(b[n]), key}
+	if len(b) > n+1 {
+		e.Name = string(b[n+1:])
+	}
+	return e, nil
 }
 
-// Lookup returns what the tree has under a name.
+// Lookup returns what the tree has under a name, however it is spelt there.
 func (ix *Index) Lookup(dir Ino, name string) (Entry, error) {
+	name = ix.fold(name)
 	v, c, err := ix.db.Get(ix.keys.entry(tableEntry, dir, name))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return Entry{}, ErrNotFound
@@ -359,23 +402,23 @@ func (ix *Index) Lookup(dir Ino, name string) (Entry, error) {
 	if err != nil {
 		return Entry{}, fmt.Errorf("look up: %w", err)
 	}
-	e, err := decodeEntry(v)
+	e, err := decodeEntry(v, name)
 	return e, errors.Join(err, c.Close())
 }
 
 // Page calls yield with the entries of a directory that stand after the cookie.
-func (ix *Index) Page(dir Ino, cookie uint64, yield func(cookie uint64, name string, e Entry) bool) error {
+func (ix *Index) Page(dir Ino, cookie uint64, yield func(cookie uint64, e Entry) bool) error {
 	prefix := ix.keys.dir(tableEntry, dir)
 	from := prefix
 	if cookie > 0 {
 		from = binary.BigEndian.AppendUint64(append([]byte(nil), prefix...), cookie+1)
 	}
 	return scan(ix.db, from, after(prefix), func(k, v []byte) error {
-		e, err := decodeEntry(v)
+		e, err := decodeEntry(v, string(k[21:]))
 		if err != nil {
 			return err
 		}
-		if !yield(binary.BigEndian.Uint64(k[13:]), string(k[21:]), e) {
+		if !yield(binary.BigEndian.Uint64(k[13:]), e) {
 			return errStop
 		}
 		return nil

@@ -143,19 +143,19 @@ func (t *Tx) rehome(old, ino Ino) {
 	}))
 	for k, y := range t.ix.names {
 		if k.dir == old {
-			in[k] = y.View
+			in[k] = viewed{y.View, y.Name}
 		}
 	}
-	for k, id := range in {
+	for k, v := range in {
 		if y, ok := t.Drift(old, k.name); ok && y.Ours {
 			continue // its own cut will say what becomes of it
 		}
 		t.SetDrift(old, k.name, nil)
 		if e, ok := t.Entry(old, k.name); ok && e.Kind.Replicates() {
-			t.flip(old, k.name, 0)
+			t.flip(old, e.Name, 0)
 		}
-		if !id.IsZero() {
-			t.show(ino, k.name, id)
+		if !v.id.IsZero() {
+			t.show(ino, k.name, v)
 		}
 	}
 	crowds := map[string]*crowd{}
@@ -200,7 +200,7 @@ func (c Cut) Swap(th *model.Thing, id model.ID) {
 	for _, ino := range []Ino{a, b} {
 		for _, k := range t.shownNames(ino) { // the view goes on having this node there
 			if _, drift := t.Drift(k.dir, k.name); !drift {
-				t.block(k, t.Row(ino).ID, t.Row(ino).ID)
+				t.block(k, t.viewAt(k.dir, k.name), t.Row(ino).ID)
 				t.vacated = true
 			}
 		}

@@ -242,19 +242,25 @@ func (t *Tx) rep(r model.Replica) Rep {
 	return Rep{ID: r}
 }
 
-// Entry returns what the tree has under a name.
+// place is a name as it stands in keys. A name that is folded already may be
+// given to whatever takes a name.
+func (t *Tx) place(dir Ino, name string) Place { return Place{dir, t.ix.fold(name)} }
+
+func (t *Tx) key(dir Ino, name string) nameKey { return nameKey{dir, t.ix.fold(name)} }
+
+// Entry returns what the tree has under a name, however it is spelt there.
 func (t *Tx) Entry(dir Ino, name string) (Entry, bool) {
-	k := Place{dir, name}
+	k := t.place(dir, name)
 	if e, ok := t.entries[k]; ok {
 		return e, e.Ino != 0
 	}
-	v, err := t.ix.get(t.ix.keys.entry(tableEntry, dir, name))
+	v, err := t.ix.get(t.ix.keys.entry(tableEntry, dir, k.Name))
 	if errors.Is(err, ErrNotFound) {
 		t.entries[k] = Entry{}
 		return Entry{}, false
 	}
 	t.fail(err)
-	e, err := decodeEntry(v)
+	e, err := decodeEntry(v, k.Name)
 	t.fail(err)
 	t.entries[k] = e
 	return e, err == nil
@@ -264,7 +270,7 @@ func (t *Tx) Entry(dir Ino, name string) (Entry, bool) {
 func (t *Tx) entry(k Place, e Entry) {
 	t.entries[k] = e
 	if key := t.ix.keys.entry(tableEntry, k.Dir, k.Name); e.Ino != 0 {
-		t.fail(t.b.Set(key, e.encode(), nil))
+		t.fail(t.b.Set(key, e.encode(k.Name), nil))
 	} else {
 		t.fail(t.b.Delete(key, nil))
 	}
@@ -286,7 +292,8 @@ func (t *Tx) Empty(dir Ino) bool {
 	return empty
 }
 
-// SetEntry puts a name into the tree, or another inode under it, and counts.
+// SetEntry puts a name into the tree, spelt like that, or another inode under
+// it, and counts.
 func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
 	t.RemoveEntry(dir, name)
 	r := t.Row(ino)
@@ -294,7 +301,7 @@ func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
 		t.fail(fmt.Errorf("entry of inode %d: %w", ino, ErrNotFound))
 		return
 	}
-	t.entry(Place{dir, name}, Entry{ino, r.Kind})
+	t.entry(t.place(dir, name), Entry{ino, r.Kind, name})
 	r.Parent = dir
 	if w, ok := t.Bytes(ino); ok && w.Ours && r.Kind.Replicates() {
 		t.ix.dirty.assign(ino, dir)
@@ -312,6 +319,14 @@ func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
 	t.Changed(ino)
 }
 
+// Respell spells a name that the tree has like that.
+func (t *Tx) Respell(dir Ino, name string) {
+	if e, ok := t.Entry(dir, name); ok {
+		e.Name = name
+		t.entry(t.place(dir, name), e)
+	}
+}
+
 // RemoveEntry takes a name out of the tree. An inode without names is an
 // orphan: it stays until DropOrphan.
 func (t *Tx) RemoveEntry(dir Ino, name string) (Ino, bool) {
@@ -319,7 +334,7 @@ func (t *Tx) RemoveEntry(dir Ino, name string) (Ino, bool) {
 	if !ok {
 		return 0, false
 	}
-	t.entry(Place{dir, name}, Entry{})
+	t.entry(t.place(dir, name), Entry{})
 	t.vacated = true
 	r := t.Row(e.Ino)
 	if r == nil {
@@ -422,17 +437,18 @@ func (t *Tx) dropXattrs(ino Ino) {
 
 // Drift returns the y row of a name.
 func (t *Tx) Drift(dir Ino, name string) (Drift, bool) {
-	y, ok := t.ix.names[nameKey{dir, name}]
+	y, ok := t.ix.names[t.key(dir, name)]
 	return y, ok
 }
 
 // SetDrift writes or, with nil, removes the y row of a name.
 func (t *Tx) SetDrift(dir Ino, name string, y *Drift) {
-	k := nameKey{dir, name}
-	key := t.ix.keys.entry(tableName, dir, name)
+	at := t.place(dir, name)
+	k := nameKey{at.Dir, at.Name}
+	key := t.ix.keys.entry(tableName, dir, at.Name)
 	delete(t.ix.blocked, k)
 	old, ok := t.ix.names[k]
-	t.ix.dirty.drop(Place{dir, name}, old)
+	t.ix.dirty.drop(at, old)
 	if y == nil {
 		if ok {
 			delete(t.ix.names, k)
@@ -443,9 +459,9 @@ func (t *Tx) SetDrift(dir Ino, name string, y *Drift) {
 	t.ix.names[k] = *y
 	if y.Ours {
 		e, _ := t.Entry(dir, name)
-		t.ix.dirty.add(Place{dir, name}, *y, e)
+		t.ix.dirty.add(at, *y, e)
 	}
-	t.fail(t.b.Set(key, y.encode(t.enc()), nil))
+	t.fail(t.b.Set(key, y.encode(at.Name, t.enc()), nil))
 }
 
 // Bytes returns the w row of an inode.

@@ -34,8 +34,8 @@ var (
 	names3   = []string{"a.txt", "b", "B"}
 )
 
-// viewed is an index and the model, which have joined the same.
-type viewed struct {
+// viewer is an index and the model, which have joined the same.
+type viewer struct {
 	fold  model.Fold
 	db    *pebble.DB
 	ix    *Index
@@ -46,12 +46,12 @@ type viewed struct {
 
 type viewMet struct{ views, names, losers, undone int }
 
-func newViewed(fold model.Fold, met *viewMet) (*viewed, error) {
+func newViewed(fold model.Fold, met *viewMet) (*viewer, error) {
 	db, err := pebble.Open("meta", &pebble.Options{FS: vfs.NewMem(), MemTableSize: 256 << 10, Logger: quiet{}})
 	if err != nil {
 		return nil, err
 	}
-	v := &viewed{fold: fold, db: db, about: map[model.Dot]model.Origin{}, met: met}
+	v := &viewer{fold: fold, db: db, about: map[model.Dot]model.Origin{}, met: met}
 	v.mem = model.NewMem(fold, func(d model.Dot) model.Origin { return v.about[d] })
 	return v, v.open()
 }
@@ -62,8 +62,8 @@ func (quiet) Infof(string, ...any)              {}
 func (quiet) Errorf(string, ...any)             {}
 func (quiet) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
 
-func (v *viewed) open() (err error) {
-	if v.ix, err = Open(v.db, 1, 7, 8); err == nil {
+func (v *viewer) open() (err error) {
+	if v.ix, err = Open(v.db, 1, "", 7, 8); err == nil {
 		v.ix.fold = v.fold
 		v.ix.SetSeal(viewSeal)
 	}
@@ -86,7 +86,7 @@ func say(h model.Header, changes []model.Change) said {
 }
 
 // join takes batches into both, in one transaction.
-func (v *viewed) join(bs []said) error {
+func (v *viewer) join(bs []said) error {
 	t := v.ix.Begin()
 	for _, b := range bs {
 		for _, c := range b.changes {
@@ -106,7 +106,7 @@ func (v *viewed) join(bs []said) error {
 }
 
 // compare finds a difference between the rows and the model.
-func (v *viewed) compare() error {
+func (v *viewer) compare() error {
 	t := v.ix.Begin()
 	defer t.Abort()
 	v.met.views++
@@ -119,9 +119,9 @@ func (v *viewed) compare() error {
 			continue
 		}
 		var have, should []string
-		err := v.ix.Page(t.Ino(id), 0, func(_ uint64, name string, e Entry) bool {
+		err := v.ix.Page(t.Ino(id), 0, func(_ uint64, e Entry) bool {
 			r := t.Row(e.Ino)
-			have = append(have, fmt.Sprintf("%s %v %v", name, r.ID, t.ShownOrig(e.Ino)))
+			have = append(have, fmt.Sprintf("%s %v %v", e.Name, r.ID, t.ShownOrig(e.Ino)))
 			return true
 		})
 		if err != nil {
@@ -162,7 +162,7 @@ func sameNode(a, b *model.Node) bool {
 
 // finish checks the rows as "db check" does, and once more after a restart. Of
 // vectors in no order the log does not keep what superseded what.
-func (v *viewed) finish(honest bool) error {
+func (v *viewer) finish(honest bool) error {
 	for range 2 {
 		var first error
 		report := func(e error) {
