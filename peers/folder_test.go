@@ -112,7 +112,7 @@ func (m *machine) mkdir(f *syncer.Folder, name string) {
 
 func TestRealFoldersConvergeOverRealConnections(t *testing.T) {
 	a, b := newMachine(t, "ana"), newMachine(t, "ben")
-	g, err := a.node.Create("shared")
+	g, err := a.node.Create("shared", "")
 	if err != nil {
 		t.Fatal(err)
 	}

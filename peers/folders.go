@@ -30,9 +30,9 @@ func (n *Node) grant(l *trust.Log) Grant {
 	return Grant{ID: l.ID(), Settings: l.Settings(), Role: l.Role(n.pub), Log: l}
 }
 
-// Create makes a new folder that this device owns.
-func (n *Node) Create(name string) (Grant, error) {
-	l, err := trust.Create(n.cfg.KV, n.cfg.Identity, name, n.cfg.Name, time.Now())
+// Create makes a new folder that this device owns, with a name policy.
+func (n *Node) Create(name, names string) (Grant, error) {
+	l, err := trust.Create(n.cfg.KV, n.cfg.Identity, name, names, n.cfg.Name, time.Now())
 	if err != nil {
 		return Grant{}, err
 	}

@@ -347,7 +347,7 @@ func (d *device) attach(g Grant) *memFolder {
 
 func (d *device) create(name string) (Grant, *memFolder) {
 	d.t.Helper()
-	g, err := d.node.Create(name)
+	g, err := d.node.Create(name, "")
 	if err != nil {
 		d.t.Fatal(err)
 	}

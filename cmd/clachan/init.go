@@ -14,6 +14,12 @@ func mountFlags(c *cobra.Command, options *[]string) {
 		"mount options: allow_other, default_permissions, ro, noatime, noexec, suid, dev, uid=N, gid=N")
 }
 
+// namesFlag adds the flag for the name policy to a verb that makes folders.
+func namesFlag(c *cobra.Command, names *string) {
+	c.Flags().StringVar(names, "names", "",
+		"which names are the same, for good and for all members: `bytes` (none, the default) or portable (those that differ in case or Unicode form only)")
+}
+
 // folder prints where a folder is.
 func (a *app) folder(f control.Folder) error {
 	f.Schema = control.Schema
@@ -29,6 +35,7 @@ func newInit(a *app) *cobra.Command {
 missing, and must be empty if it is there. Where the name is taken on this
 device, the folder is called NAME-2.`,
 		Example: `  clachan init Photos --at ~/Photos
+  clachan init Work --names portable
   clachan init team --at /srv/team -o allow_other,default_permissions`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) (err error) {
@@ -44,6 +51,7 @@ device, the folder is called NAME-2.`,
 		},
 	}
 	c.Flags().StringVar(&in.Dir, "at", "", "mount it at `DIR` (default: below ~/Clachan)")
+	namesFlag(c, &in.Names)
 	mountFlags(c, &in.Options)
 	return c
 }

@@ -50,6 +50,7 @@ what is shown. With --detach a daemon is left running in the background.`,
 	c.Flags().StringVar(&u.in.Name, "name", "", "call the folder `NAME` (default: as DIR is called)")
 	c.Flags().StringVar(&u.in.Ticket, "join", "", "join the folder that `TICKET` invites to")
 	c.Flags().BoolVar(&u.detach, "detach", false, "leave the daemon running in the background and return")
+	namesFlag(c, &u.in.Names)
 	mountFlags(c, &u.in.Options)
 	u.flags.add(c)
 	return c

@@ -42,10 +42,10 @@ func (m *Mount) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, ou
 		return enametoolong
 	}
 	err := m.lookup(ctxOf(cancel, h), dir, name, out)
-	if errors.Is(err, syncer.ErrNotExist) {
+	if errors.Is(err, syncer.ErrNotExist) && m.entries > 0 {
 		// The kernel remembers that there is nothing.
 		*out = fuse.EntryOut{}
-		out.SetEntryTimeout(cacheTime)
+		out.SetEntryTimeout(m.entries)
 		return fuse.OK
 	}
 	return m.status("lookup", dir, err)
@@ -88,7 +88,7 @@ func (m *Mount) enter(ctx context.Context, a syncer.Attr, out *fuse.EntryOut) er
 func (m *Mount) fillEntry(a *syncer.Attr, out *fuse.EntryOut) {
 	m.fill(a, &out.Attr)
 	out.NodeId, out.Generation = uint64(a.Ino), 1
-	out.SetEntryTimeout(cacheTime)
+	out.SetEntryTimeout(m.entries)
 	out.SetAttrTimeout(cacheTime)
 }
 

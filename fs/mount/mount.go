@@ -16,6 +16,7 @@ import (
 
 	"github.com/clachanfs/clachan/fs/staging"
 	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 const (
@@ -42,8 +43,9 @@ type Mount struct {
 	procs   procs
 	server  *fuse.Server // set by Run before the first request
 	ready   chan struct{}
-	closing atomic.Bool // no more writes
-	closed  atomic.Bool // no more staging
+	entries time.Duration // how long the kernel believes in names
+	closing atomic.Bool   // no more writes
+	closed  atomic.Bool   // no more staging
 }
 
 // New prepares a mount of folder at dir: stale mounts are cleared, and files that were not cut when the last mount
@@ -74,6 +76,9 @@ func New(folder *syncer.Folder, dir string, o Options) (*Mount, error) {
 		RawFileSystem: fuse.NewDefaultRawFileSystem(),
 		folder:        folder, stage: stage, dir: dir, opts: o, log: o.Log,
 		note: newNotifier(), ready: make(chan struct{}),
+	}
+	if folder.Policy() == model.NamesBytes {
+		m.entries = cacheTime
 	}
 	m.table.init()
 	if err := m.recover(); err != nil {

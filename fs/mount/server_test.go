@@ -37,6 +37,7 @@ const (
 	serverEnv  = "CLACHAN_TEST_MOUNT_DIR"
 	peersEnv   = "CLACHAN_TEST_MOUNT_PEERS"
 	optionsEnv = "CLACHAN_TEST_MOUNT_OPTIONS"
+	namesEnv   = "CLACHAN_TEST_MOUNT_NAMES" // name policy
 )
 
 func TestMain(m *testing.M) {
@@ -106,7 +107,7 @@ func startPeer(n *netSrv, dir, name string, number int) (*peerSrv, error) {
 	o := syncer.Options{
 		Disk: p.disk, Number: 1, ID: sha256.Sum256([]byte("folder")), Name: "test", Key: blocks.Key(sha256.Sum256([]byte("key"))),
 		Device: ed25519.NewKeyFromSeed(key[:]), Label: model.Label{Author: "user" + name, Device: "device" + name},
-		Allowed: func(ed25519.PublicKey) error { return nil }, Remote: remoteSrv{p}, Log: log,
+		Allowed: func(ed25519.PublicKey) error { return nil }, Remote: remoteSrv{p}, Names: os.Getenv(namesEnv), Log: log,
 		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()),
 	}
 	if p.folder, err = syncer.Open(o); err != nil {

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // Settings is what members share besides the log: the folder's name when it
@@ -58,8 +61,9 @@ func newLog(kv KV, id FolderID, s Settings) *Log {
 	}
 }
 
-// Create makes a new folder owned by id, and stores its log.
-func Create(kv KV, id *Identity, name, label string, now time.Time) (*Log, error) {
+// Create makes a new folder owned by id, and stores its log. names is its name
+// policy, for good.
+func Create(kv KV, id *Identity, name, names, label string, now time.Time) (*Log, error) {
 	if err := errors.Join(CheckLabel(name), CheckLabel(label)); err != nil {
 		return nil, fmt.Errorf("create folder: %w", err)
 	}
@@ -69,6 +73,9 @@ func Create(kv KV, id *Identity, name, label string, now time.Time) (*Log, error
 	rand.Read(s.ChunkSeed[:])
 	rand.Read(nonce)
 	g := &op{kind: Genesis, time: unix(now), payload: payload{label: label, nonce: nonce, suite: suite1}}
+	if names != model.NamesBytes {
+		g.payload.names = names
+	}
 	g, err := g.sign(id.Key())
 	if err != nil {
 		return nil, fmt.Errorf("create folder: %w", err)
@@ -191,6 +198,16 @@ func (l *Log) ID() FolderID { return l.id }
 
 // Settings returns what members share besides the log.
 func (l *Log) Settings() Settings { return l.settings }
+
+// Names is the name policy that the folder was founded with.
+func (l *Log) Names() string {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if len(l.ops) == 0 {
+		return model.NamesBytes
+	}
+	return cmp.Or(l.ops[0].payload.names, model.NamesBytes)
+}
 
 // Members returns the members, sorted by label, then key.
 func (l *Log) Members() []Member {

@@ -261,7 +261,7 @@ func TestKindsOfLaterVersionsAreKeptAndRelayed(t *testing.T) {
 
 func TestForeignAndForgedOpsAreRefused(t *testing.T) {
 	a, ana := create(t)
-	other, err := Create(newKV(), ana, "other", "ana", now.Add(time.Second))
+	other, err := Create(newKV(), ana, "other", "", "ana", now.Add(time.Second))
 	must(t, err)
 	must(t, other.Add(ana, seeded(2).Public(), Writer, "ben", now))
 	if added, err := a.Merge(other.Since(nil)); added != 0 || !errors.Is(err, ErrOp) {

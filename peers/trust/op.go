@@ -10,6 +10,8 @@ import (
 
 	"github.com/zeebo/blake3"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // A Hash names an op: the hash of its record.
@@ -61,6 +63,7 @@ type payload struct {
 	nonce   []byte
 	suite   uint64
 	reason  string
+	names   string // Genesis: how the folder compares names; "" is model.NamesBytes
 }
 
 // An op is one signed record of the log, and what was found out about it when
@@ -128,7 +131,8 @@ func (p *payload) encode() []byte {
 	b = appendBytes(b, 9, p.known)
 	b = appendBytes(b, 10, p.nonce)
 	b = appendUint(b, 11, p.suite)
-	return appendBytes(b, 12, []byte(p.reason))
+	b = appendBytes(b, 12, []byte(p.reason))
+	return appendBytes(b, 13, []byte(p.names))
 }
 
 // sign returns the finished, decoded op.
@@ -243,6 +247,9 @@ func (p *payload) decode(b []byte) error {
 		case 12:
 			p.reason = string(q)
 			err = CheckLabel(p.reason)
+		case 13:
+			p.names = string(q)
+			err = CheckLabel(p.names)
 		}
 		return err
 	})
@@ -256,6 +263,9 @@ func (o *op) check() error {
 	case 0:
 		bad = true
 	case Genesis:
+		if _, err := model.FoldOf(p.names); err != nil {
+			return fmt.Errorf("%w: %w", ErrOp, err) // of a later version
+		}
 		bad = len(o.prev) != 0 || o.lamport != 0 || p.suite != suite1 || len(p.nonce) != 16
 	case Add, SetRole:
 		bad = p.device == zero || p.role == None

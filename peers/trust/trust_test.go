@@ -66,7 +66,7 @@ func seeded(n byte) *Identity {
 func create(t testing.TB) (*Log, *Identity) {
 	t.Helper()
 	owner := seeded(1)
-	l, err := Create(newKV(), owner, "photos", "ana", now)
+	l, err := Create(newKV(), owner, "photos", "", "ana", now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ type None struct{}
 type InitRequest struct {
 	Name    string   `json:"name"`
 	Dir     string   `json:"dir"`     // absolute; empty: below the mounts of the configuration
+	Names   string   `json:"names"`   // which names are the same: bytes, portable; empty: bytes
 	Options []string `json:"options"` // of the mount, each a word or word=value
 }
 
@@ -32,6 +33,7 @@ type Folder struct {
 	Mounted bool     `json:"mounted"`
 	Options []string `json:"options"`
 	Role    string   `json:"role"`
+	Names   string   `json:"names"`           // which are the same: bytes, portable
 	Error   string   `json:"error,omitempty"` // why it is not mounted although it should be
 }
 
@@ -46,6 +48,7 @@ type UpRequest struct {
 	Dir     string   `json:"dir"`
 	Name    string   `json:"name"`
 	Ticket  string   `json:"ticket"` // join instead of making a folder
+	Names   string   `json:"names"`  // as in InitRequest; a folder that is there must have them, unless empty
 	Options []string `json:"options"`
 }
 
@@ -124,6 +127,7 @@ type FolderStatus struct {
 	Dir        string `json:"dir"`
 	Mode       string `json:"mode"` // full, on-demand, plain or blind
 	Role       string `json:"role"`
+	Names      string `json:"names"` // which are the same: bytes, portable
 	State      string `json:"state"`
 	Files      uint64 `json:"files"`
 	Bytes      uint64 `json:"bytes"`

@@ -32,7 +32,7 @@ func (d *Daemon) openCore(f *folder) (*syncer.Folder, error) {
 		Key: blocks.Key(f.grant.IDKey), Seed: chunker.Seed(f.grant.ChunkSeed),
 		Device: d.id.Key(), Label: model.Label{Author: username(), Device: d.o.Config.Device},
 		Allowed: f.grant.Log.MayAuthor, Remote: d.node.Remote(f.grant.ID),
-		UID: uid, GID: gid, ReadOnly: !f.grant.Log.CanWrite(pub), Log: d.log,
+		Names: f.grant.Log.Names(), UID: uid, GID: gid, ReadOnly: !f.grant.Log.CanWrite(pub), Log: d.log,
 	})
 }
 

@@ -92,6 +92,7 @@ func (d *Daemon) info(f *folder) control.Folder {
 	out := control.Folder{
 		ID: v.grant.ID.String(), Name: v.rec.Name, Dir: v.rec.Dir, Mounted: v.mounted(),
 		Options: append([]string{}, v.rec.Options...), Role: d.role(v).String(),
+		Names: v.grant.Log.Names(),
 	}
 	if v.err != nil {
 		out.Error = v.err.Error()

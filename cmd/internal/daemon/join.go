@@ -9,6 +9,7 @@ import (
 	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/clachanfs/clachan/peers"
 	"github.com/clachanfs/clachan/peers/trust"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // joinTimeout bounds the search for a member that lets us in.
@@ -25,8 +26,11 @@ func (d *Daemon) create(in control.InitRequest) (control.Folder, error) {
 	if err := checkName(in.Name); err != nil {
 		return control.Folder{}, err
 	}
+	if _, err := model.FoldOf(in.Names); err != nil {
+		return control.Folder{}, control.Errorf(control.Usage, "names are %s or %s, not %q", model.NamesBytes, model.NamesPortable, in.Names)
+	}
 	name := freeName(in.Name, d.taken)
-	f, err := d.add(in.Dir, name, in.Options, func() (peers.Grant, error) { return d.node.Create(name) })
+	f, err := d.add(in.Dir, name, in.Options, func() (peers.Grant, error) { return d.node.Create(name, in.Names) })
 	if err != nil {
 		if f != nil { // nobody else knows of it: take it back
 			err = errors.Join(err, d.leave(context.WithoutCancel(d.workCtx), f, true))
@@ -146,6 +150,9 @@ func (d *Daemon) place(dir string) (real string, undo func(), err error) {
 func (d *Daemon) upFolder(ctx context.Context, in control.UpRequest) (control.Folder, error) {
 	d.ops.Lock()
 	defer d.ops.Unlock()
+	if in.Ticket != "" && in.Names != "" {
+		return control.Folder{}, control.Errorf(control.Usage, "--names is for a new folder: one that is joined has those it was made with")
+	}
 	if in.Ticket != "" {
 		ticket, err := trust.ParseTicket(in.Ticket)
 		if err != nil {
@@ -157,6 +164,9 @@ func (d *Daemon) upFolder(ctx context.Context, in control.UpRequest) (control.Fo
 		return d.join(ctx, control.JoinRequest{Ticket: in.Ticket, Dir: in.Dir, Name: in.Name, Options: in.Options})
 	}
 	if f := d.present(in); f != nil {
+		if is := f.grant.Log.Names(); in.Names != "" && in.Names != is {
+			return control.Folder{}, control.Errorf(control.Usage, "%s was made with --names %s, which cannot change", d.view(f).rec.Name, is)
+		}
 		return d.mountAt(f, in.Dir, in.Options)
 	}
 	if in.Name == "" {
@@ -168,7 +178,7 @@ func (d *Daemon) upFolder(ctx context.Context, in control.UpRequest) (control.Fo
 			return control.Folder{}, control.Errorf(control.Usage, "%v; choose one with --name", err)
 		}
 	}
-	return d.create(control.InitRequest{Name: in.Name, Dir: in.Dir, Options: in.Options})
+	return d.create(control.InitRequest{Name: in.Name, Dir: in.Dir, Names: in.Names, Options: in.Options})
 }
 
 // present is the folder that up without a ticket means, if there is one: that

@@ -95,7 +95,7 @@ func peerStatus(p peers.PeerState) control.PeerStatus {
 func (d *Daemon) folderStatus(f *folder) (control.FolderStatus, error) {
 	v := d.view(f)
 	st := control.FolderStatus{
-		ID: v.grant.ID.String(), Name: v.rec.Name, Dir: v.rec.Dir, Mode: "full", Role: d.role(v).String(),
+		ID: v.grant.ID.String(), Name: v.rec.Name, Dir: v.rec.Dir, Mode: "full", Role: d.role(v).String(), Names: v.grant.Log.Names(),
 		Mounted: v.mounted(), Copies: control.Copies{Want: wantCopies},
 	}
 	if v.err != nil {
