@@ -218,3 +218,13 @@ func TestPolicyOfAFolderCannotChange(t *testing.T) {
 		}
 	}
 }
+
+// The folder's own name in the root is its own in each spelling.
+func TestPortableReservedNameIsReservedInAnySpelling(t *testing.T) {
+	for policy, want := range map[string]error{model.NamesBytes: nil, model.NamesPortable: ErrPerm} {
+		w := newWorldOf(t, 1, policy)
+		if _, err := w.peers[0].Create(RootIno, ".Clachan", New{Kind: model.Dir}); !errors.Is(err, want) {
+			t.Errorf("%s: %v", policy, err)
+		}
+	}
+}

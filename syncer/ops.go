@@ -129,11 +129,11 @@ func checkDir(t *index.Tx, dir Ino) (*index.Row, error) {
 	return r, nil
 }
 
-func checkName(dir Ino, name string) error {
+func (f *Folder) checkName(dir Ino, name string) error {
 	switch {
 	case len(name) > 255:
 		return ErrNameTooLong
-	case dir == RootIno && name == reserved:
+	case dir == RootIno && f.ix.Fold(name) == reserved:
 		return ErrPerm
 	case !model.ValidName(name):
 		return ErrInvalid
@@ -197,7 +197,7 @@ func newRow(n New, now int64) *index.Row {
 
 // Create makes a file, directory, symlink or special file.
 func (f *Folder) Create(dir Ino, name string, n New) (a Attr, err error) {
-	if err := checkName(dir, name); err != nil {
+	if err := f.checkName(dir, name); err != nil {
 		return a, err
 	}
 	if n.Kind == model.Symlink && (n.Target == "" || len(n.Target) > 4095) {
@@ -256,7 +256,7 @@ func (f *Folder) Tmpfile(n New) (a Attr, err error) {
 
 // Link gives a file a further name.
 func (f *Folder) Link(ino, dir Ino, name string) (a Attr, err error) {
-	if err := checkName(dir, name); err != nil {
+	if err := f.checkName(dir, name); err != nil {
 		return a, err
 	}
 	err = f.change(func(t *index.Tx) error {
@@ -302,7 +302,7 @@ func (f *Folder) Rmdir(dir Ino, name string) error {
 }
 
 func (f *Folder) remove(dir Ino, name string, wantDir bool) error {
-	if err := checkName(dir, name); err != nil {
+	if err := f.checkName(dir, name); err != nil {
 		return err
 	}
 	err := f.change(func(t *index.Tx) error {
@@ -351,7 +351,7 @@ func (f *Folder) Rename(odir Ino, oname string, ndir Ino, nname string, flags ui
 
 // RenameBy is Rename by a process that is known.
 func (f *Folder) RenameBy(p Proc, odir Ino, oname string, ndir Ino, nname string, flags uint32) error {
-	if err := errors.Join(checkName(odir, oname), checkName(ndir, nname)); err != nil {
+	if err := errors.Join(f.checkName(odir, oname), f.checkName(ndir, nname)); err != nil {
 		return firstOf(err, ErrPerm, ErrNameTooLong, ErrInvalid)
 	}
 	if flags&^(RenameNoReplace|RenameExchange) != 0 || flags == RenameNoReplace|RenameExchange {
@@ -399,17 +399,6 @@ func (f *Folder) RenameBy(p Proc, odir Ino, oname string, ndir Ino, nname string
 		f.noted(ndir, nname, false)
 	}
 	return err
-}
-
-// respell changes how a name is spelt, by its user's will.
-func (f *Folder) respell(t *index.Tx, dir Ino, e index.Entry, name string, now int64) {
-	if e.Kind.Replicates() {
-		f.mark(t, dir, name)
-	}
-	t.Respell(dir, name)
-	t.Row(e.Ino).Ctime = now
-	t.Changed(e.Ino)
-	stampDir(t, dir, now)
 }
 
 func firstOf(err error, of ...error) error {

@@ -24,10 +24,12 @@
 //	record:  1 body  2 sig (ed25519 over "clachan member op 1\0" body)
 //	body:    1 folder[32]  2 prev[32]...  3 lamport  4 author[32]  5 kind  6 unix seconds  7 payload
 //	payload: 1 device[32] 2 role 3 label 4 x25519[32] 5 invite[32] 6 uses 7 expires 8 proof[64]
-//	         9 known 10 nonce[16] 11 suite 12 reason
+//	         9 known 10 nonce[16] 11 suite 12 reason 13 name policy
 //
 // The first op, Genesis, has no folder and no prev; the folder's id is the
-// hash of its body, so whoever knows the id can check the whole log. Lamport
+// hash of its body, so whoever knows the id can check the whole log. It says how
+// the folder compares names, for all members and for good: one with a policy that
+// is not known here is refused. Lamport
 // is one more than the highest of prev: the order (lamport, hash) is
 // topological and the same everywhere.
 //
