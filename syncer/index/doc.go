@@ -30,9 +30,9 @@
 // # Invariants
 //
 // For every name: tree = view, spelling included, unless a y row says what the
-// view has. A name
-// whose y row is not ours waits for bytes, or is blocked by what the tree has
-// (drift.go). A directory has one place in the tree.
+// view has. A name whose y row is not ours waits for bytes, its own or those of
+// its flip set (flip.go), or is blocked by what the tree has (drift.go). A
+// directory has one place in the tree.
 //
 // An inode shows what its node says, attributes and bytes, but for what a w row
 // says is changed here, or wanted and not here: then Shown says what a file
