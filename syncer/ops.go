@@ -219,7 +219,7 @@ func (f *Folder) Create(dir Ino, name string, n New) (a Attr, err error) {
 		if n.Kind.Replicates() {
 			f.markFor(t, n.By, dir, name)
 		}
-		now := time.Now().UnixNano()
+		now := f.o.Now().UnixNano()
 		r := newRow(n, now)
 		ino := t.Allocate(r)
 		t.SetEntry(dir, name, ino)
@@ -242,7 +242,7 @@ func (f *Folder) Tmpfile(n New) (a Attr, err error) {
 		return a, err
 	}
 	err = f.change(func(t *index.Tx) error {
-		r := newRow(n, time.Now().UnixNano())
+		r := newRow(n, f.o.Now().UnixNano())
 		ino := t.Allocate(r)
 		t.Orphan(ino)
 		a = attrOf(ino, r)
@@ -275,7 +275,7 @@ func (f *Folder) Link(ino, dir Ino, name string) (a Attr, err error) {
 		if r.Kind.Replicates() {
 			f.mark(t, dir, name)
 		}
-		now := time.Now().UnixNano()
+		now := f.o.Now().UnixNano()
 		r.Ctime = now
 		t.SetEntry(dir, name, ino)
 		stampDir(t, dir, now)
@@ -320,7 +320,7 @@ func (f *Folder) remove(dir Ino, name string, wantDir bool) error {
 		case wantDir && !t.Empty(e.Ino):
 			return ErrNotEmpty
 		}
-		f.detach(t, dir, name, time.Now().UnixNano())
+		f.detach(t, dir, name, f.o.Now().UnixNano())
 		return t.Err()
 	})
 	if err == nil {
@@ -362,7 +362,7 @@ func (f *Folder) RenameBy(p Proc, odir Ino, oname string, ndir Ino, nname string
 		if err != nil {
 			return err
 		}
-		now := time.Now().UnixNano()
+		now := f.o.Now().UnixNano()
 		if dst.Ino == src.Ino {
 			if odir == ndir && src.Name == dst.Name && nname != src.Name && flags != RenameExchange {
 				f.respell(t, odir, src, nname, now)
@@ -490,7 +490,7 @@ func (f *Folder) SetAttr(ino Ino, s Set) (a Attr, err error) {
 			w.Touched = true
 			r.Mtime = *s.Mtime
 		}
-		r.Ctime = time.Now().UnixNano()
+		r.Ctime = f.o.Now().UnixNano()
 		t.Changed(ino)
 		if (len(w.Attrs) != len(was.Attrs) || w.Touched != was.Touched || s.Mtime != nil) && r.Kind.Replicates() {
 			f.own(t, ino, w)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -42,6 +43,7 @@ type Index struct {
 	held    map[nameKey]Place
 	owner   [2]uint32 // uid and gid of what others make
 	seal    model.Seal
+	clock   func() time.Time
 }
 
 // dict numbers the replicas: their numbers stand in rows.
@@ -68,7 +70,7 @@ type nameKey struct {
 // compared: as it was when the rows were made, which "" stands for.
 // uid and gid own what others make.
 func Open(db *pebble.DB, folder uint32, policy string, uid, gid uint32) (*Index, error) {
-	ix := &Index{db: db, keys: keys{folder: folder}, policy: policy, owner: [2]uint32{uid, gid},
+	ix := &Index{db: db, keys: keys{folder: folder}, policy: policy, owner: [2]uint32{uid, gid}, clock: time.Now,
 		names: map[nameKey]Drift{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
 	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
@@ -237,6 +239,9 @@ func (ix *Index) dropOrphans() error {
 	}
 	return t.Commit()
 }
+
+// SetClock gives the times that files get when others change them.
+func (ix *Index) SetClock(now func() time.Time) { ix.clock = now }
 
 // Replica is this database's own.
 func (ix *Index) Replica() model.Replica { return ix.replica }
