@@ -232,6 +232,7 @@ func (m *machine) sync() error {
 	before := m.w.oracle.unsynced(m)
 	err := m.f.Sync()
 	if err == nil && !m.crashed() {
+		m.s.sync()
 		for _, t := range before {
 			t.acked = true
 		}

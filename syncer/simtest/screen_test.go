@@ -21,6 +21,8 @@ type screen struct {
 	files   map[syncer.Ino]*staged
 	handles map[syncer.Ino]int
 	writers map[syncer.Ino]int
+	opened  map[syncer.Ino]time.Time // for writing
+	synced  time.Time
 	gen     uint64
 }
 
@@ -32,6 +34,8 @@ type staged struct {
 	base    syncer.Version
 	mtime   int64
 	written []span
+
+	begun, wrote time.Time // the first write that is in no version, and the last
 }
 
 // A span is what one layer differs in.
@@ -41,7 +45,7 @@ type span struct {
 }
 
 func newScreen(slow func() time.Duration) *screen {
-	return &screen{slow: slow, files: map[syncer.Ino]*staged{}, handles: map[syncer.Ino]int{}, writers: map[syncer.Ino]int{}}
+	return &screen{slow: slow, files: map[syncer.Ino]*staged{}, handles: map[syncer.Ino]int{}, writers: map[syncer.Ino]int{}, opened: map[syncer.Ino]time.Time{}}
 }
 
 type layer struct {
@@ -59,7 +63,7 @@ func (l layer) Dirty() []content.Range { return l.dirty }
 func (l layer) Holes() []content.Range { return nil }
 
 // Freeze implements syncer.Surface.
-func (s *screen) Freeze(ctx context.Context, ino syncer.Ino) (syncer.Layer, error) {
+func (s *screen) Freeze(ctx context.Context, inos ...syncer.Ino) ([]syncer.Layer, error) {
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -67,12 +71,14 @@ func (s *screen) Freeze(ctx context.Context, ino syncer.Ino) (syncer.Layer, erro
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := s.files[ino]
-	if f == nil {
-		return nil, nil
+	out := make([]syncer.Layer, len(inos))
+	for i, ino := range inos {
+		if f := s.files[ino]; f != nil {
+			f.frozen = f.gen
+			out[i] = layer{bytes.NewReader(f.data), f.gen, f.base, f.mtime, f.dirty()}
+		}
 	}
-	f.frozen = f.gen
-	return layer{bytes.NewReader(f.data), f.gen, f.base, f.mtime, f.dirty()}, nil
+	return out, nil
 }
 
 // dirty merges what all layers differ in.
@@ -99,7 +105,7 @@ func (s *screen) Rebase(ino syncer.Ino, gen uint64, v syncer.Version) {
 	case f.gen <= gen:
 		delete(s.files, ino)
 	default:
-		f.base = v
+		f.base, f.begun = v, f.wrote
 		f.written = slices.DeleteFunc(f.written, func(x span) bool { return x.gen <= gen })
 	}
 }
@@ -112,10 +118,21 @@ func (s *screen) Busy(ino syncer.Ino) bool {
 }
 
 // Writing implements syncer.Surface.
-func (s *screen) Writing(ino syncer.Ino) bool {
+func (s *screen) Writing(ino syncer.Ino) syncer.Writing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.writers[ino] > 0
+	w := syncer.Writing{Open: s.writers[ino] > 0, Wrote: s.opened[ino], Synced: s.synced}
+	if f := s.files[ino]; f != nil {
+		w.Begun, w.Wrote = f.begun, f.wrote
+	}
+	return w
+}
+
+// sync remembers an fsync.
+func (s *screen) sync() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.synced = time.Now()
 }
 
 // Shown implements syncer.Surface.
@@ -127,6 +144,7 @@ func (s *screen) open(ino syncer.Ino, writes bool) {
 	s.handles[ino]++
 	if writes {
 		s.writers[ino]++
+		s.opened[ino] = time.Now()
 	}
 }
 
@@ -139,6 +157,7 @@ func (s *screen) close(ino syncer.Ino, writes bool) {
 	if writes {
 		if s.writers[ino]--; s.writers[ino] == 0 {
 			delete(s.writers, ino)
+			delete(s.opened, ino)
 		}
 	}
 }
@@ -167,7 +186,10 @@ func (s *screen) put(ino syncer.Ino, data []byte, r []content.Range, base syncer
 		s.gen++
 		f.gen = s.gen
 	}
-	f.data, f.mtime = data, now
+	f.data, f.mtime, f.wrote = data, now, time.Now()
+	if f.begun.IsZero() {
+		f.begun = f.wrote
+	}
 	for _, x := range r {
 		f.written = append(f.written, span{f.gen, x})
 	}

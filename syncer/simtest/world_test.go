@@ -145,7 +145,7 @@ func newWorld(p *plan) (*world, error) {
 // found makes the folder, of which all are members.
 func (w *world) found() error {
 	owner, now := w.ms[0], time.Now()
-	l, err := trust.Create(memKV{}, owner.id, "sim", owner.name, now)
+	l, err := trust.Create(memKV{}, owner.id, "sim", "", owner.name, now)
 	if err != nil {
 		return err
 	}
