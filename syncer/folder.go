@@ -130,7 +130,9 @@ func (f *Folder) Run(ctx context.Context) error {
 	if err := f.disk.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}
-	f.recover()
+	if err := f.recover(); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return f.runCutter(ctx) })
 	g.Go(func() error { return f.runPuller(ctx) })
@@ -145,25 +147,24 @@ func (f *Folder) Run(ctx context.Context) error {
 }
 
 // recover takes up the work that the last run left.
-func (f *Folder) recover() {
-	f.apply.Lock()
-	defer f.apply.Unlock()
-	f.ix.Names(func(dir Ino, _ string, y index.Drift) {
-		if y.Ours {
-			f.pace.note(dir, time.Now(), false)
-		}
+func (f *Folder) recover() error {
+	return f.update(func(t *index.Tx) error {
+		t.Regroup()
+		f.watchSets()
+		f.ix.Names(func(dir Ino, _ string, y index.Drift) {
+			if y.Ours {
+				f.pace.note(dir, time.Now(), false)
+			}
+		})
+		f.ix.AllBytes(func(ino Ino, w index.Bytes) {
+			if !w.Ours {
+				f.wants.add(ino)
+			} else if r := t.Row(ino); r != nil {
+				f.pace.note(r.Parent, time.Now(), false)
+			}
+		})
+		return t.Err()
 	})
-	t := f.ix.Begin()
-	t.Regroup()
-	f.watchSets()
-	f.ix.AllBytes(func(ino Ino, w index.Bytes) {
-		if !w.Ours {
-			f.wants.add(ino)
-		} else if r := t.Row(ino); r != nil {
-			f.pace.note(r.Parent, time.Now(), false)
-		}
-	})
-	t.Abort()
 }
 
 // update runs fn in a transaction under the apply lock. fn checks everything

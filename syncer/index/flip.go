@@ -246,7 +246,8 @@ func (t *Tx) Overdue(busy func(Ino) bool) (left bool) {
 	return len(t.ix.sets) > 0
 }
 
-// Regroup makes the sets anew that a restart has forgotten.
+// Regroup makes the sets anew that a restart has forgotten, and shows what waited
+// for nothing else.
 func (t *Tx) Regroup() {
 	ns := names{}
 	for k, y := range t.ix.names {
@@ -261,6 +262,8 @@ func (t *Tx) Regroup() {
 		}
 	}
 	t.gather(ns)
+	t.vacated = true
+	t.settle()
 }
 
 // Sets tells whether something waits to be shown together; the holder of the
