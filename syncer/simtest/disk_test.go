@@ -33,7 +33,8 @@ type disk struct {
 	left    *crashfs.FS
 	eio     float64 // share of operations on tables that fail
 	full    bool
-	used    int64 // when full
+	used    int64     // when full
+	last    time.Time // a write to a table failed
 }
 
 const diskSize = 256 << 20
@@ -56,23 +57,31 @@ func (d *disk) inject(op errorfs.Op) error {
 			d.crash()
 		}
 	}
-	err := d.fault(op)
-	if err != nil && writes && strings.HasSuffix(op.Path, ".sst") {
-		time.Sleep(20 * time.Millisecond) // it is tried again at once, for ever; no lock is held over tables
+	return d.fault(op)
+}
+
+// spare tells whether a failure must not be: tables are written again at once
+// until it works, which it never would while time stands still.
+func (d *disk) spare(op errorfs.Op) bool {
+	if !strings.HasSuffix(op.Path, ".sst") || op.Kind.ReadOrWrite() == errorfs.OpIsRead {
+		return false
 	}
-	return err
+	now := time.Now()
+	again := now.Equal(d.last)
+	d.last = now
+	return again
 }
 
 func (d *disk) fault(op errorfs.Op) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.eio > 0 && strings.HasSuffix(op.Path, ".sst") && fails(op.Kind) && d.r.Float64() < d.eio {
+	if d.eio > 0 && strings.HasSuffix(op.Path, ".sst") && fails(op.Kind) && d.r.Float64() < d.eio && !d.spare(op) {
 		return fmt.Errorf("%s %s: %w", op.Path, "simulated", syscall.EIO)
 	}
 	if d.full && !strings.HasSuffix(op.Path, "ballast") {
 		switch op.Kind {
 		case errorfs.OpFileWrite, errorfs.OpCreate, errorfs.OpReuseForWrite:
-			if d.used += 4096; d.used > diskSize {
+			if d.used += 4096; d.used > diskSize && !d.spare(op) {
 				return syscall.ENOSPC
 			}
 		case errorfs.OpRemove:

@@ -20,6 +20,7 @@ type plan struct {
 	lossy  float64 // share of writes to a link that are lost once
 	slow   int     // this machine's links are 100 times slower, -1: none's
 	sized  []bool  // disks that can be full
+	rot    bool    // bits may flip
 	evil   bool    // a member is malicious
 	faults []fault
 }
@@ -134,6 +135,7 @@ func newPlan(seed uint64) *plan {
 		add(1, diskErrors, func(f *fault) { seconds(f); f.share = 1 + r.IntN(50) })
 	}
 	if r.IntN(8) == 0 {
+		p.rot = true
 		m := r.IntN(p.peers) // one machine: another has what it loses
 		add(2, bitFlip, func(f *fault) { f.m, f.dur = m, 61*time.Minute })
 	}

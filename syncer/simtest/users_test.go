@@ -127,7 +127,11 @@ func (u *user) file(path string, create, excl bool) *handle {
 
 // text makes up the bytes of a file. Most are short; some fill several blocks.
 func (u *user) text() []byte {
-	switch u.r.IntN(12) {
+	kind := u.r.IntN(12)
+	if u.m.w.plan.rot && kind != 1 {
+		kind = 3 // Pebble looks for a flipped bit by trying all: seconds for a large block
+	}
+	switch kind {
 	case 0:
 		return u.m.w.oracle.bytes(u.m, 5000+u.r.IntN(30_000), true)
 	case 1:
