@@ -157,9 +157,28 @@ func (w *world) glance() {
 	for i, a := range whole {
 		for _, b := range whole[i+1:] {
 			if a.k.Equal(b.k) && a.l.String() != b.l.String() {
-				w.fail("I14", "%s and %s know the same and show\n%s\n\n%s", a.m.name, b.m.name, a.l, b.l)
+				w.explain(a.m, b.m, a.l, b.l)
+				w.fail("I14", "1 %s and 2 %s know the same and show\n%s", a.m.name, b.m.name, diff(a.l.lines, b.l.lines))
 			}
 		}
+	}
+}
+
+// explain tells what two machines have where they differ.
+func (w *world) explain(a, b *machine, la, lb listing) {
+	for _, m := range []*machine{a, b} {
+		for _, line := range strings.Split(diff(la.lines, lb.lines), "\n") {
+			path, _, _ := strings.Cut(strings.TrimLeft(line, "12 "), " 0 ")
+			x, err := m.stat(path)
+			if err != nil {
+				w.say("%s has %s: %v", m.name, path, err)
+				continue
+			}
+			v, err := m.f.Content(x.Ino)
+			_, staged := m.s.peek(x.Ino)
+			w.say("%s has %s: %+v, version %v, staged %v, writers %v, %v", m.name, path, x, v.Orig, staged, m.s.Writing(x.Ino), err)
+		}
+		_ = m.f.Check(context.Background(), func(err error) { w.say("%s: check: %v", m.name, err) })
 	}
 }
 
@@ -277,7 +296,8 @@ func (w *world) compare() {
 		if i == 0 {
 			first = l
 		} else if l.String() != first.String() {
-			w.fail("I1", "%s and %s show\n%s", w.ms[0].name, m.name, diff(first.lines, l.lines))
+			w.explain(w.ms[0], m, first, l)
+			w.fail("I1", "1 %s and 2 %s show\n%s", w.ms[0].name, m.name, diff(first.lines, l.lines))
 		}
 		if w.plan.calm && strings.Contains(l.String(), "(conflict") {
 			w.fail("I5", "%s shows a conflict where there was none:\n%s", m.name, l)

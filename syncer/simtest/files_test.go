@@ -348,10 +348,21 @@ func (m *machine) stage(ino syncer.Ino, data []byte, dirty []content.Range, base
 
 // sync is fsync.
 func (h *handle) sync() error {
-	if h.t != nil {
-		h.t.keep()
-	}
+	h.done()
 	return h.m.sync()
+}
+
+// done says that what was written is to stay. If the name went to another file
+// meanwhile, nobody will see it again.
+func (h *handle) done() {
+	if h.t == nil {
+		return
+	}
+	if a, err := h.m.f.Attr(h.ino); err == nil && a.Nlink > 0 {
+		h.t.keep()
+	} else {
+		h.t.excused = true
+	}
 }
 
 func (h *handle) close() {
@@ -362,13 +373,7 @@ func (h *handle) close() {
 	m := h.m
 	delete(m.w.handles, h)
 	m.s.close(h.ino, h.writes)
-	if h.t != nil {
-		if a, err := m.f.Attr(h.ino); err == nil && a.Nlink > 0 {
-			h.t.keep()
-		} else {
-			h.t.excused = true // the name went to another file meanwhile
-		}
-	}
+	h.done()
 	m.f.Closed(h.ino)
 	m.sweep()
 	m.f.Release(h.ino)
