@@ -12,6 +12,7 @@ type Stats struct {
 	Files, Bytes uint64
 	Conflicts    uint64 // names of conflict copies
 	Pending      uint64 // names and files changed here and not cut yet
+	Waiting      uint64 // names and files changed by others and not shown yet
 }
 
 // counted is the last count of the tree: it costs a scan of all rows.
@@ -42,7 +43,7 @@ func (f *Folder) Stats() (Stats, error) {
 	s := Stats{Files: last.Files, Bytes: last.Bytes, Conflicts: last.Conflicts}
 	f.apply.Lock()
 	defer f.apply.Unlock()
-	s.Pending = uint64(f.ix.Pending())
+	s.Pending, s.Waiting = uint64(f.ix.Pending()), uint64(f.ix.Waiting())
 	return s, nil
 }
 

@@ -166,6 +166,10 @@ func (ix *Index) DirtyNamesOfDirs(yield func(Place) bool) {
 	}
 }
 
+// Waiting is the number of names and inodes that others have changed and that
+// are not shown yet: their bytes are to come, or those of what is shown with them.
+func (ix *Index) Waiting() int { return ix.wanting + len(ix.names) - len(ix.dirty.names) }
+
 // Pending is the number of names and inodes that are to be cut.
 func (ix *Index) Pending() int {
 	n := len(ix.dirty.names) + len(ix.dirty.group)

@@ -185,8 +185,7 @@ func (w *world) explain(a, b *machine, la, lb listing) {
 // whole returns what a machine knows if it shows all of it, and nothing else.
 func (m *machine) whole() (model.VV, bool) {
 	s, err := m.f.Stats()
-	n, _ := m.f.Missing()
-	if err != nil || n > 0 || s.Pending > 0 {
+	if err != nil || s.Waiting > 0 || s.Pending > 0 {
 		return nil, false
 	}
 	return m.f.Joined(), true
@@ -279,7 +278,7 @@ func (w *world) apart() {
 		}
 		s, err := m.f.Stats()
 		n, _ := m.f.Missing()
-		w.say("%s knows %v, %d of it durable, lacks %d blocks, has %d changes to cut, %v", m.name, m.f.Joined(), m.f.Knowledge(), n, s.Pending, err)
+		w.say("%s knows %v, %d of it durable, lacks %d blocks, has %d changes to cut and %d to show, %v", m.name, m.f.Joined(), m.f.Knowledge(), n, s.Pending, s.Waiting, err)
 	}
 	w.fail("I1", "the machines do not come together")
 }
