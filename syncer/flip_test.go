@@ -153,3 +153,40 @@ func TestRestartKeepsADatabaseTogether(t *testing.T) {
 		}
 	})
 }
+
+// Directories that have changed places, and were held up by what came with them,
+// are not for ever in each other's way.
+func TestDirectoriesThatWaitChangePlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		a, b := w.peers[0], w.peers[1]
+		r := behind(b, 50_000)
+		for _, d := range []string{"/d", "/e", "/d/x", "/f"} {
+			a.mkdir(d)
+		}
+		a.write("/d/1", "D")
+		a.write("/e/2", "E")
+		w.settle()
+		w.part(true)
+		a.must(a.Rename(RootIno, "d", RootIno, "e", RenameExchange))
+		e, err := a.Lookup(RootIno, "e")
+		a.must(err)
+		a.must(a.Rename(RootIno, "f", e.Ino, "x", RenameExchange)) // and one in the other
+		a.write("/big", strings.Repeat("b", 60_000))
+		a.write("/e/big", strings.Repeat("b", 60_001))
+		a.must(a.Cut(context.Background()))
+		w.part(false)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if !b.has("/d/1") || b.has("/big") {
+			t.Error("nothing held the directories up")
+		}
+		close(r.gate)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !b.has("/e/1") || !b.has("/d/2") || !b.has("/big") {
+			t.Errorf("not shown:\n%s", b.tree())
+		}
+		w.same()
+	})
+}

@@ -142,7 +142,7 @@ func (t *Tx) show(dir Ino, name string, v viewed) {
 	switch {
 	case ok && !e.Kind.Replicates(): // of this machine only: it stays
 		t.block(t.key(dir, name), v, seen)
-	case target != 0 && t.elsewhere(target): // until its user's move is cut
+	case target != 0 && t.elsewhere(target) && (t.holds(dir, name) || ok && t.staged(e.Ino) || !t.vacate(target, dir)): // until its user's move is cut
 		t.block(t.key(dir, name), v, seen)
 	case ok && target == 0 && e.Kind == model.Dir && !t.alive(seen) && !t.Empty(e.Ino): // what is in it is of this machine only, or not cut yet
 		t.block(t.key(dir, name), v, seen)
@@ -160,6 +160,30 @@ func (t *Tx) show(dir Ino, name string, v viewed) {
 		t.SetDrift(dir, name, nil)
 		t.flip(dir, v.name, target)
 	}
+}
+
+// vacate takes a directory from a place that others have given to something else
+// which waits for just that: of two that have changed places, one must begin. The
+// directory comes into another, which must not be below it.
+func (t *Tx) vacate(ino, into Ino) bool {
+	for d, n := into, 0; d != RootIno && d != 0; n++ {
+		r := t.Row(d)
+		if d == ino || r == nil || n > 1<<16 {
+			return false
+		}
+		d = r.Parent
+	}
+	for k := range t.ix.blocked {
+		if e, ok := t.Entry(k.dir, k.name); ok && e.Ino == ino {
+			y := t.ix.names[k]
+			free := !y.Ours && y.View != t.Row(ino).ID && !t.holds(k.dir, k.name)
+			if free {
+				t.flip(k.dir, e.Name, 0)
+			}
+			return free
+		}
+	}
+	return false
 }
 
 // elsewhere tells whether a directory has another place in the tree: its user
