@@ -89,8 +89,11 @@ func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) error {
 			return err
 		}
 		f.apply.Lock()
-		s := f.selectDrift(dirs)
+		s, err := f.selectDrift(dirs)
 		f.apply.Unlock()
+		if err != nil {
+			return fmt.Errorf("select: %w", err)
+		}
 		f.await(s)
 		if s.empty() {
 			return nil
@@ -215,9 +218,10 @@ func (f *Folder) applyCut(s *selection, ready map[Ino]*frozen) (done []*frozen, 
 	s = f.reselect(t, s, ready)
 	defer f.await(s)
 	if s.empty() {
+		err := t.Err()
 		t.Abort()
 		f.apply.Unlock()
-		return nil, false, nil
+		return nil, false, err
 	}
 	c := &cutting{f: f, t: t, ready: ready, things: map[Ino]*model.Thing{}, has: map[Ino]string{}}
 	names := c.names(s)

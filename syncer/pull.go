@@ -117,8 +117,12 @@ func (f *Folder) pullOne(ctx context.Context, ino Ino) (pulled, error) {
 	t := f.ix.Begin()
 	w, drift := t.Bytes(ino)
 	v := t.Wanted(ino)
+	err := t.Err()
 	t.Abort()
 	f.apply.Unlock()
+	if err != nil {
+		return pulled{}, err
+	}
 	if !drift || w.Ours || v.Dot == (model.Dot{}) {
 		return pulled{}, nil
 	}

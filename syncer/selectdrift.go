@@ -45,20 +45,20 @@ type selector struct {
 
 // selectDrift chooses from the directories given, all if nil. The caller holds
 // the apply lock.
-func (f *Folder) selectDrift(dirs map[Ino]bool) *selection {
+func (f *Folder) selectDrift(dirs map[Ino]bool) (*selection, error) {
 	t := f.ix.Begin()
 	defer t.Abort()
 	g := f.newSelector(t, nil)
 	if dirs == nil {
 		f.ix.DirtyDirs(g.takeDir)
-		return g.selection
+		return g.selection, t.Err()
 	}
 	for dir := range dirs {
 		if !g.takeDir(dir) {
 			break
 		}
 	}
-	return g.selection
+	return g.selection, t.Err()
 }
 
 // reselect chooses what of a selection can still be cut now that its bytes are
