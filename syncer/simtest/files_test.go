@@ -89,11 +89,29 @@ func (m *machine) last(dir syncer.Ino, name string) (*text, error) {
 		return nil, err
 	}
 	t, err := m.seen(a)
-	if err == nil && a.Nlink > 1 {
+	if err == nil && a.Nlink > 1 && m.names(a.Ino) > 1 {
 		m.w.say("%s: %s is one of %d names of %v", m.name, name, a.Nlink, t)
 		return nil, nil
 	}
 	return t, err
+}
+
+// names counts the names of an inode that can be reached.
+func (m *machine) names(ino syncer.Ino) (n int) {
+	var walk func(dir syncer.Ino)
+	walk = func(dir syncer.Ino) {
+		_ = m.f.List(dir, 0, func(e syncer.Entry) bool {
+			if e.Attr.Ino == ino {
+				n++
+			}
+			if e.Attr.Kind == model.Dir {
+				walk(e.Attr.Ino)
+			}
+			return true
+		})
+	}
+	walk(syncer.RootIno)
+	return n
 }
 
 func (m *machine) mkdir(path string) error {
