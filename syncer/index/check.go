@@ -223,6 +223,7 @@ func (c *check) drift() {
 			c.report(fmt.Errorf("directory %d: %q waits to go, but is not there", k.dir, k.name))
 		case y.View.IsZero() && (e.Kind != model.Dir || c.t.Empty(e.Ino) || c.t.alive(c.t.Row(e.Ino).ID)):
 			c.report(fmt.Errorf("directory %d: %q waits to go for nothing", k.dir, k.name))
+		case !y.View.IsZero() && target != 0 && c.t.elsewhere(target): // a move that is not cut, or comes with others
 		case !y.View.IsZero() && (target == 0 || c.t.ready(target)):
 			c.report(fmt.Errorf("directory %d: %q waits for what is here", k.dir, k.name))
 		}
