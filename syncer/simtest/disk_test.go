@@ -60,6 +60,18 @@ func (d *disk) inject(op errorfs.Op) error {
 	return d.fault(op)
 }
 
+// ReuseForWrite implements vfs.FS; errorfs forgets to watch the file.
+func (d *disk) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := d.FS.ReuseForWrite(old, name, c)
+	if err != nil {
+		return nil, err
+	}
+	return errorfs.WrapFile(f, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		op.Path = name
+		return d.inject(op)
+	})), nil
+}
+
 // spare tells whether a failure must not be: tables are written again at once
 // until it works, which it never would while time stands still.
 func (d *disk) spare(op errorfs.Op) bool {
