@@ -89,29 +89,33 @@ func (m *machine) last(dir syncer.Ino, name string) (*text, error) {
 		return nil, err
 	}
 	t, err := m.seen(a)
-	if err == nil && a.Nlink > 1 && m.names(a.Ino) > 1 {
-		m.w.say("%s: %s is one of %d names of %v", m.name, name, a.Nlink, t)
-		return nil, nil
+	// While something waits to be shown, a file that others move may have its old
+	// name and its new one: its user sees one file too many, and means this one.
+	if s, serr := m.f.Stats(); err == nil && a.Nlink > 1 && serr == nil && s.Waiting == 0 {
+		if all := m.names(a.Ino); len(all) > 1 {
+			m.w.say("%s: %s is one of %q, which show %v", m.name, name, all, t)
+			return nil, nil
+		}
 	}
 	return t, err
 }
 
-// names counts the names of an inode that can be reached.
-func (m *machine) names(ino syncer.Ino) (n int) {
-	var walk func(dir syncer.Ino)
-	walk = func(dir syncer.Ino) {
+// names lists the names of an inode that can be reached.
+func (m *machine) names(ino syncer.Ino) (all []string) {
+	var walk func(dir syncer.Ino, at string)
+	walk = func(dir syncer.Ino, at string) {
 		_ = m.f.List(dir, 0, func(e syncer.Entry) bool {
 			if e.Attr.Ino == ino {
-				n++
+				all = append(all, at+"/"+e.Name)
 			}
 			if e.Attr.Kind == model.Dir {
-				walk(e.Attr.Ino)
+				walk(e.Attr.Ino, at+"/"+e.Name)
 			}
 			return true
 		})
 	}
-	walk(syncer.RootIno)
-	return n
+	walk(syncer.RootIno, "")
+	return all
 }
 
 func (m *machine) mkdir(path string) error {
