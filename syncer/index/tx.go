@@ -131,11 +131,13 @@ func (t *Tx) Row(ino Ino) *Row {
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
-	t.fail(err)
-	r, err := decodeRow(v, t.dec(), true)
-	if err != nil {
+	var r *Row
+	if err == nil {
+		r, err = decodeRow(v, t.dec(), true)
+	}
+	if err != nil { // the row is there: nothing of this is committed, but it must come to its end
 		t.fail(fmt.Errorf("inode %d: %w", ino, err))
-		return nil
+		return &Row{}
 	}
 	t.rows[ino] = r
 	return r
