@@ -431,6 +431,14 @@ func (t *Tx) Undone() []model.ID {
 	return out
 }
 
+// CopyOf implements model.State.
+func (t *Tx) CopyOf(id model.ID) model.ID {
+	if r := t.rowOf(id); r != nil {
+		return r.Of
+	}
+	return model.ID{}
+}
+
 // Fold implements model.State.
 func (t *Tx) Fold(s string) string { return t.ix.fold(s) }
 

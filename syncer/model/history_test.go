@@ -325,3 +325,14 @@ func inTurns(ss []step) (out []step) {
 	}
 	return out
 }
+
+// Seeds of histories that once broke.
+func TestHistoriesThatBroke(t *testing.T) {
+	for _, s := range []int64{
+		658523, // an explicit copy went, and the version it stood for came back beside its node
+	} {
+		if bad := newWorld(s).run(steps(s, length(s))); bad != nil {
+			t.Errorf("seed %d: %s: %s", s, bad.what, bad.why)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import "slices"
 // prep pins an entry, the further versions of its node, and the entries whose
 // names depend on its name.
 func (a *Author) prep(e *Entry) {
+	a.part(e.ID)
 	a.pin(e)
 	for _, x := range a.Entries(e.ID) {
 		if x.Extra {
@@ -23,6 +24,24 @@ func (a *Author) prep(e *Entry) {
 		if x.Undue {
 			a.place(a.Node(x.ID), x.Key, x.Parent, x.Name)
 		}
+	}
+}
+
+// part takes a version from the node that still has it though id is a copy of it
+// on its own: it would come back beside the node as soon as the copy goes.
+func (a *Author) part(id ID) {
+	of := a.Node(a.CopyOf(id))
+	if of == nil || !slices.ContainsFunc(of.Shown(), func(h Version) bool { return ForkID(of.ID, h.Orig) == id }) {
+		return
+	}
+	main := of.Shown()[0]
+	for _, x := range a.Entries(of.ID) {
+		if x.Extra {
+			a.pin(x)
+		}
+	}
+	if of = a.Node(of.ID); len(of.Shown()) > 1 {
+		a.reassert(of, main)
 	}
 }
 

@@ -14,6 +14,7 @@ type State interface {
 	Loc(dir ID) Loc                // where a directory is
 	Undone() []ID                  // directories that are not at their newest place
 	Alive(ID) bool                 // shown, or a directory with something in it
+	CopyOf(ID) ID                  // the node of which this one may stand for a further version; zero: none
 	Fold(string) string
 	Origin(Dot) Origin
 }
@@ -37,6 +38,7 @@ type view struct {
 	kids    map[ID]map[string]*Entry // by fold of the shown name
 	entries map[ID][]*Entry
 	lists   map[ID][]*Entry // what List has returned
+	copies  map[ID]ID       // by what they would become, whose further versions
 }
 
 var _ State = (*Mem)(nil)
@@ -107,6 +109,9 @@ func (m *Mem) Undone() []ID {
 // Alive implements State.
 func (m *Mem) Alive(id ID) bool { return m.View().alive[id] && m.Nodes[id] != nil }
 
+// CopyOf implements State.
+func (m *Mem) CopyOf(id ID) ID { return m.View().copies[id] }
+
 // Fold implements State.
 func (m *Mem) Fold(s string) string { return m.Folding(s) }
 
@@ -126,7 +131,7 @@ func (m *Mem) View() *view {
 	if m.view != nil {
 		return m.view
 	}
-	v := &view{eff: map[ID]int{}, alive: map[ID]bool{RootID: true}, kids: map[ID]map[string]*Entry{}, entries: map[ID][]*Entry{}, lists: map[ID][]*Entry{}}
+	v := &view{eff: map[ID]int{}, alive: map[ID]bool{RootID: true}, kids: map[ID]map[string]*Entry{}, entries: map[ID][]*Entry{}, lists: map[ID][]*Entry{}, copies: map[ID]ID{}}
 	m.view = v
 	var dirs []ID
 	for id, n := range m.Nodes {
@@ -152,6 +157,11 @@ func (m *Mem) View() *view {
 		n := m.Nodes[id]
 		if n == nil || id == RootID || n.Kind == Dir && len(m.hist(id)) == 0 {
 			continue
+		}
+		if shown := n.Shown(); n.Kind != Dir && len(shown) > 1 {
+			for _, h := range shown[1:] {
+				v.copies[ForkID(id, h.Orig)] = id
+			}
 		}
 		v.entries[id] = n.Claims(m.Folding, m.Loc, m.Alive, m.Origins)
 		for _, e := range v.entries[id] {
