@@ -211,7 +211,7 @@ func (f *Folder) applyCut(s *selection, ready map[Ino]*frozen) (done []*frozen, 
 	for _, ino := range sortedInos(s.inos) {
 		names = append(names, c.copies(ino, s)...)
 	}
-	author := t.NewAuthor(f.o.Label, time.Now().Unix())
+	author := t.NewAuthor(f.o.Label, f.o.Now().Unix())
 	author.Diff(index.Cut{Tx: t}, names, c.list)
 	f.logOwn(t, author)
 	c.finish(s)

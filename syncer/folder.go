@@ -31,6 +31,7 @@ type Options struct {
 	Remote   Remote
 	UID, GID uint32 // own what others make
 	ReadOnly bool
+	Now      func() time.Time // the wall clock, for what is shown: labels and times; nil: time.Now
 	Log      *slog.Logger
 }
 
@@ -84,6 +85,9 @@ func Open(o Options) (*Folder, error) {
 	if o.Remote == nil {
 		o.Remote = offline{}
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	ix, err := index.Open(o.Disk.Meta(), o.Number, o.UID, o.GID)
 	if err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
@@ -93,6 +97,7 @@ func Open(o Options) (*Folder, error) {
 		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{},
 		pace: newPacer(), wants: newQueue(), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
 	ix.SetSeal(f.seal)
+	ix.SetClock(o.Now)
 	return f, nil
 }
 

@@ -213,7 +213,7 @@ func (f *Folder) Create(dir Ino, name string, n New) (a Attr, err error) {
 		if n.Kind.Replicates() {
 			f.mark(t, dir, name)
 		}
-		now := time.Now().UnixNano()
+		now := f.o.Now().UnixNano()
 		r := newRow(n, now)
 		ino := t.Allocate(r)
 		t.SetEntry(dir, name, ino)
@@ -233,7 +233,7 @@ func (f *Folder) Tmpfile(n New) (a Attr, err error) {
 		return a, err
 	}
 	err = f.change(func(t *index.Tx) error {
-		r := newRow(n, time.Now().UnixNano())
+		r := newRow(n, f.o.Now().UnixNano())
 		ino := t.Allocate(r)
 		t.Orphan(ino)
 		a = attrOf(ino, r)
@@ -266,7 +266,7 @@ func (f *Folder) Link(ino, dir Ino, name string) (a Attr, err error) {
 		if r.Kind.Replicates() {
 			f.mark(t, dir, name)
 		}
-		now := time.Now().UnixNano()
+		now := f.o.Now().UnixNano()
 		r.Ctime = now
 		t.SetEntry(dir, name, ino)
 		stampDir(t, dir, now)
@@ -311,7 +311,7 @@ func (f *Folder) remove(dir Ino, name string, wantDir bool) error {
 		case wantDir && !t.Empty(e.Ino):
 			return ErrNotEmpty
 		}
-		f.detach(t, dir, name, time.Now().UnixNano())
+		f.detach(t, dir, name, f.o.Now().UnixNano())
 		return t.Err()
 	})
 	if err == nil {
@@ -348,7 +348,7 @@ func (f *Folder) Rename(odir Ino, oname string, ndir Ino, nname string, flags ui
 		if err != nil || dst.Ino == src.Ino {
 			return err
 		}
-		now := time.Now().UnixNano()
+		now := f.o.Now().UnixNano()
 		if src.Kind.Replicates() || dst.Kind.Replicates() {
 			f.mark(t, odir, oname)
 			f.mark(t, ndir, nname)
@@ -464,7 +464,7 @@ func (f *Folder) SetAttr(ino Ino, s Set) (a Attr, err error) {
 			w.Touched = true
 			r.Mtime = *s.Mtime
 		}
-		r.Ctime = time.Now().UnixNano()
+		r.Ctime = f.o.Now().UnixNano()
 		t.Changed(ino)
 		if (w.Attrs != was.Attrs || w.Touched != was.Touched || s.Mtime != nil) && r.Kind.Replicates() {
 			f.own(t, ino, w)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"time"
 
 	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/syncer/index"
@@ -123,7 +122,7 @@ func (f *Folder) rescue(t *index.Tx, changes []model.Change) {
 	if len(ids) == 0 {
 		return
 	}
-	a := t.NewAuthor(f.o.Label, time.Now().Unix())
+	a := t.NewAuthor(f.o.Label, f.o.Now().Unix())
 	a.Rescue(ids)
 	f.logOwn(t, a)
 }

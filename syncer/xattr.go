@@ -4,7 +4,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/clachanfs/clachan/syncer/index"
 )
@@ -87,7 +86,7 @@ func (f *Folder) xattr(ino Ino, name string, set func(old map[string][]byte) ([]
 			return nil
 		}
 		t.SetXattr(ino, name, val)
-		r.Ctime = time.Now().UnixNano()
+		r.Ctime = f.o.Now().UnixNano()
 		t.Changed(ino)
 		if strings.HasPrefix(name, "user.") && r.Kind.Replicates() {
 			w, drift := t.Bytes(ino)

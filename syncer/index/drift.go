@@ -4,13 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
-func (t *Tx) now() int64 { return time.Now().UnixNano() }
+func (t *Tx) now() int64 { return t.ix.clock().UnixNano() }
 
 // Show makes the tree follow the view under a name, if its drift is not ours.
 func (t *Tx) Show(dir Ino, name string, id model.ID) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -37,6 +38,7 @@ type Index struct {
 	ahead   model.VV          // what the authors of batches that came over gaps knew
 	owner   [2]uint32         // uid and gid of what others make
 	seal    model.Seal
+	clock   func() time.Time
 }
 
 // dict numbers the replicas: their numbers stand in rows.
@@ -61,7 +63,7 @@ type nameKey struct {
 // Open opens the rows of a folder, or makes them.
 // uid and gid own what others make.
 func Open(db *pebble.DB, folder, uid, gid uint32) (*Index, error) {
-	ix := &Index{db: db, keys: keys{folder: folder}, fold: model.Bytes, owner: [2]uint32{uid, gid},
+	ix := &Index{db: db, keys: keys{folder: folder}, fold: model.Bytes, owner: [2]uint32{uid, gid}, clock: time.Now,
 		names: map[nameKey]Drift{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
 	for _, step := range []func() error{ix.openMeta, ix.openReplicas, ix.openAhead, ix.openDrift, ix.dropOrphans} {
@@ -201,6 +203,9 @@ func (ix *Index) dropOrphans() error {
 	}
 	return t.Commit()
 }
+
+// SetClock gives the times that files get when others change them.
+func (ix *Index) SetClock(now func() time.Time) { ix.clock = now }
 
 // Replica is this database's own.
 func (ix *Index) Replica() model.Replica { return ix.replica }
