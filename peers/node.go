@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -33,8 +34,12 @@ type Config struct {
 	Version     string       // of the program, shown to members
 	Listen      []string     // HOST:PORT; empty: DefaultPort on all addresses
 	NoDiscovery bool         // no mDNS
+	NewHost     NewHost      // nil: libp2p; else Listen is not used
 	Log         *slog.Logger // nil: none
 }
+
+// A NewHost makes a host that listens already, which lets in whom gate does.
+type NewHost func(id *trust.Identity, gate connmgr.ConnectionGater) (host.Host, error)
 
 // A Node is this device among its peers.
 type Node struct {
@@ -97,11 +102,18 @@ func Open(cfg Config) (*Node, error) {
 		}
 		n.folders[f] = newRemote(n, f, l)
 	}
-	if n.host, err = newHost(cfg.Identity, cfg.Version, gater{n}); err != nil {
+	if cfg.NewHost != nil {
+		n.host, err = cfg.NewHost(cfg.Identity, gater{n})
+	} else {
+		n.host, err = newHost(cfg.Identity, cfg.Version, gater{n})
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open node: %w", err)
 	}
-	if err := bind(n.host, cfg.KV, groups); err != nil {
-		return nil, errors.Join(err, n.host.Close())
+	if cfg.NewHost == nil {
+		if err := bind(n.host, cfg.KV, groups); err != nil {
+			return nil, errors.Join(err, n.host.Close())
+		}
 	}
 	return n, nil
 }
@@ -125,7 +137,11 @@ func (n *Node) addrs() []ma.Multiaddr {
 	if err != nil {
 		return nil
 	}
-	return shownAddrs(all, n.host.Network().ListenAddresses(), routeIP())
+	var first net.IP
+	if n.cfg.NewHost == nil {
+		first = routeIP()
+	}
+	return shownAddrs(all, n.host.Network().ListenAddresses(), first)
 }
 
 // Run keeps sessions with all members of all folders until ctx ends.
