@@ -370,7 +370,7 @@ func (s *session) holds(l *link, at *attachment, k, sentK model.VV) bool {
 		rtt := s.rtt
 		s.mu.Unlock()
 		l.hold = hold{k, now.Add(max(s.n.hold, min(2*rtt, holdMax)))}
-	case now.After(l.hold.until):
+	case !now.Before(l.hold.until):
 		l.hold = hold{}
 		return false
 	}
