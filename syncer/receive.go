@@ -166,3 +166,12 @@ func (f *Folder) Acks() map[string]Ack {
 	}
 	return out
 }
+
+// Joined is all that has been joined, in part at least: what is durable or not,
+// and what came over gaps. Two folders of which this is the same have the same
+// state.
+func (f *Folder) Joined() model.VV {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	return f.ix.Joined()
+}

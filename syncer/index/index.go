@@ -244,10 +244,10 @@ func (ix *Index) openAhead() error {
 	return nil
 }
 
-// joined is all that has been joined in part: K, and what came over gaps with
+// Joined is all that has been joined in part: K, and what came over gaps with
 // all that its authors knew. What is in a gap is dead, so an author may say that
 // he knew it; but K may not, since what has superseded it may not have come yet.
-func (ix *Index) joined() model.VV {
+func (ix *Index) Joined() model.VV {
 	v := ix.K().Join(ix.ahead)
 	for _, r := range ix.dict.Load().reps {
 		v = v.With(model.Dot{Replica: r.ID, Seq: r.Hi})

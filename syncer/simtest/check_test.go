@@ -1,0 +1,304 @@
+package simtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing/synctest"
+	"time"
+
+	"github.com/clachanfs/clachan/peers/wire"
+	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// A listing is all that must be the same everywhere, and what texts are in it.
+type listing struct {
+	lines []string
+	texts map[*text]bool
+	err   error
+}
+
+func (l listing) String() string { return strings.Join(l.lines, "\n") }
+
+// tree lists what a machine shows, and checks each name and each byte: it is
+// sound (I4), and all that is shown was written so (I9).
+func (m *machine) tree() listing {
+	synctest.Wait()
+	l := listing{texts: map[*text]bool{}}
+	dirs, groups := map[syncer.Ino]string{}, map[syncer.Ino][]string{}
+	var walk func(dir syncer.Ino, at string)
+	walk = func(dir syncer.Ino, at string) {
+		if was, twice := dirs[dir]; twice {
+			m.w.fail("I4", "%s shows directory %s also as %s", m.name, was, at)
+		}
+		dirs[dir] = at
+		var entries []syncer.Entry
+		if err := m.f.List(dir, 0, func(e syncer.Entry) bool { entries = append(entries, e); return true }); err != nil {
+			l.err = errors.Join(l.err, err)
+		}
+		names := map[string]bool{}
+		for _, e := range entries {
+			path := at + "/" + e.Name
+			if names[e.Name] || !model.ValidName(e.Name) || e.Attr.Mode&^0o777 != 0 && e.Attr.Kind != model.Dir {
+				m.w.fail("I4", "%s shows %q, mode %o", m.name, path, e.Attr.Mode)
+			}
+			names[e.Name] = true
+			l.lines = append(l.lines, path+m.describe(e.Attr, path, &l))
+			if e.Attr.Kind == model.Dir {
+				walk(e.Attr.Ino, path)
+			} else {
+				groups[e.Attr.Ino] = append(groups[e.Attr.Ino], path)
+			}
+		}
+	}
+	walk(syncer.RootIno, "")
+	for ino, g := range groups {
+		slices.Sort(g)
+		a, err := m.f.Attr(ino)
+		if err == nil && int(a.Nlink) != len(g) {
+			m.w.fail("I4", "%s shows %v, of %d links", m.name, g, a.Nlink)
+		}
+		if len(g) > 1 {
+			l.lines = append(l.lines, fmt.Sprintf("%v are one", g))
+		}
+	}
+	slices.Sort(l.lines)
+	return l
+}
+
+// describe tells of one node what must be the same everywhere.
+func (m *machine) describe(a syncer.Attr, path string, l *listing) string {
+	out := fmt.Sprintf(" %v %o", a.Kind, a.Mode)
+	t, err := m.contentOf(a, path)
+	if err != nil && !m.unwell() && !m.rotten && !m.crashed() {
+		m.w.fail("I9", "%s cannot read %s: %v", m.name, path, err)
+	}
+	l.err = errors.Join(l.err, err)
+	if t != nil {
+		m.w.oracle.shown(m, t, path)
+		l.texts[t] = true
+		out += fmt.Sprintf(" text %d", t.n)
+	}
+	if a.Kind != model.Dir {
+		out += fmt.Sprintf(" size %d mtime %d", a.Size, a.Mtime)
+	}
+	names, err := m.f.Listxattr(a.Ino)
+	l.err = errors.Join(l.err, err)
+	slices.Sort(names)
+	for _, n := range names {
+		v, err := m.f.Getxattr(a.Ino, n)
+		l.err = errors.Join(l.err, err)
+		out += fmt.Sprintf(" %s=%s", n, v)
+	}
+	return out
+}
+
+func (m *machine) contentOf(a syncer.Attr, path string) (*text, error) {
+	switch a.Kind {
+	case model.File:
+		b, err := m.read(a.Ino)
+		if err != nil {
+			return nil, err
+		}
+		if int64(len(b)) != a.Size && !m.unwell() {
+			v, _ := m.f.Content(a.Ino)
+			_, staged := m.s.peek(a.Ino)
+			m.w.fail("I9", "%s: %s has %d bytes and size %d: staged %v, version %v of %d bytes, %+v", m.name, path, len(b), a.Size, staged, v.Orig, v.Content.Size, a)
+		}
+		return m.w.oracle.recognize(m, b, fmt.Sprint("inode ", a.Ino)), nil
+	case model.Symlink:
+		return m.seen(a)
+	}
+	return nil, nil
+}
+
+// glance checks what must hold at any moment.
+func (w *world) glance() {
+	synctest.Wait()
+	type look struct {
+		m *machine
+		k model.VV
+		l listing
+	}
+	var whole []look
+	for _, m := range w.ms {
+		if !m.up || m.crashed() {
+			continue
+		}
+		w.oracle.settle(m)
+		l := m.tree()
+		if l.err != nil || m.unwell() || w.net.flying() {
+			continue
+		}
+		if k, ok := m.whole(); ok {
+			whole = append(whole, look{m, k, l})
+		}
+	}
+	for i, a := range whole {
+		for _, b := range whole[i+1:] {
+			if a.k.Equal(b.k) && a.l.String() != b.l.String() {
+				w.fail("I14", "%s and %s know the same and show\n%s\n\n%s", a.m.name, b.m.name, a.l, b.l)
+			}
+		}
+	}
+}
+
+// whole returns what a machine knows if it shows all of it, and nothing else.
+func (m *machine) whole() (model.VV, bool) {
+	s, err := m.f.Stats()
+	n, _ := m.f.Missing()
+	if err != nil || n > 0 || s.Pending > 0 {
+		return nil, false
+	}
+	return m.f.Joined(), true
+}
+
+// together ends all faults, brings everybody back, and waits until all know and
+// show the same. Then nothing may be lost, and nothing may move any more.
+func (w *world) together() {
+	w.quitHandles()
+	for _, t := range w.later {
+		t.do()
+	}
+	w.later = nil
+	for i, m := range w.ms {
+		w.cure(m)
+		for _, o := range w.ms[:i] {
+			w.net.setCut(m.pid, o.pid, false)
+		}
+	}
+	deadline := time.Now().Add(30 * time.Minute)
+	for round := 0; ; round++ {
+		for _, m := range w.ms {
+			if m.up && !m.crashed() { // no more crashes
+				m.d.crashIn(1<<40, 0)
+			}
+			m.back = time.Now()
+		}
+		w.tend()
+		if round%10 == 0 {
+			for _, m := range w.ms {
+				w.cut(m)
+			}
+		}
+		synctest.Wait()
+		if w.same() {
+			break
+		}
+		if time.Now().After(deadline) {
+			w.apart()
+		}
+		time.Sleep(300 * time.Millisecond)
+	}
+	w.compare()
+	w.idle()
+}
+
+// quitHandles ends the programs, which begin anew afterwards.
+func (w *world) quitHandles() {
+	w.quit()
+	for _, m := range w.ms {
+		if m.up && !m.crashed() {
+			m.hire()
+		}
+	}
+}
+
+func (w *world) cut(m *machine) {
+	if !m.up || m.crashed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := m.f.Cut(ctx); err != nil {
+		w.say("%s: cut: %v", m.name, err)
+	}
+}
+
+// same tells whether all are up, know the same, show it, and have nothing to say.
+func (w *world) same() bool {
+	var k model.VV
+	for i, m := range w.ms {
+		if !m.up || m.crashed() {
+			return false
+		}
+		mine, ok := m.whole()
+		if !ok || i > 0 && !mine.Equal(k) || !mine.Equal(m.f.Knowledge()) {
+			return false
+		}
+		k = mine
+	}
+	return true
+}
+
+// apart tells what keeps the machines from coming together.
+func (w *world) apart() {
+	for _, m := range w.ms {
+		if !m.up {
+			w.say("%s is down", m.name)
+			continue
+		}
+		s, err := m.f.Stats()
+		n, _ := m.f.Missing()
+		w.say("%s knows %v, %d of it durable, lacks %d blocks, has %d changes to cut, %v", m.name, m.f.Joined(), m.f.Knowledge(), n, s.Pending, err)
+	}
+	w.fail("I1", "the machines do not come together")
+}
+
+// compare checks that all show the same (I1), and all that they must.
+func (w *world) compare() {
+	var first listing
+	for i, m := range w.ms {
+		l := m.tree()
+		if l.err != nil {
+			w.fail("I9", "%s cannot read: %v", m.name, l.err)
+		}
+		m.check()
+		if i == 0 {
+			first = l
+		} else if l.String() != first.String() {
+			w.fail("I1", "%s and %s show\n%s", w.ms[0].name, m.name, diff(first.lines, l.lines))
+		}
+		if w.plan.calm && strings.Contains(l.String(), "(conflict") {
+			w.fail("I5", "%s shows a conflict where there was none:\n%s", m.name, l)
+		}
+	}
+	w.oracle.inSync(first.texts)
+}
+
+// diff tells which lines only one has.
+func diff(a, b []string) string {
+	in := map[string]int{}
+	for _, x := range a {
+		in[x] |= 1
+	}
+	for _, x := range b {
+		in[x] |= 2
+	}
+	var out []string
+	for _, x := range slices.Sorted(maps.Keys(in)) {
+		if in[x] != 3 {
+			out = append(out, fmt.Sprintf("%d %s", in[x], x))
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// idle checks that nothing is said when nothing happens (I10).
+func (w *world) idle() {
+	if w.evil != nil {
+		return
+	}
+	time.Sleep(10 * time.Second) // the last acks
+	synctest.Wait()
+	before, k := w.net.count(wire.TypeBatch), w.ms[0].f.Joined()
+	time.Sleep(20 * time.Second)
+	synctest.Wait()
+	if n := w.net.count(wire.TypeBatch) - before; n > 0 || !w.ms[0].f.Joined().Equal(k) {
+		w.fail("I10", "%d batches were sent though nobody did anything", n)
+	}
+}

@@ -1,0 +1,2 @@
+// Package simtest runs whole engines in a hostile simulated world.
+package simtest

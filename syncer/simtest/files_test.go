@@ -1,0 +1,421 @@
+package simtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// What programs call: the system calls of a machine. Each tells the oracle what
+// its user had on the screen and what was done to it.
+
+// walk finds the directory and the last name of a path.
+func (m *machine) walk(path string) (syncer.Ino, string, error) {
+	parts := strings.Split(strings.Trim(path, "/"), "/")
+	dir := syncer.RootIno
+	for _, c := range parts[:len(parts)-1] {
+		a, err := m.f.Lookup(dir, c)
+		if err != nil {
+			return 0, "", err
+		}
+		if a.Kind != model.Dir {
+			return 0, "", syncer.ErrNotDir
+		}
+		dir = a.Ino
+	}
+	return dir, parts[len(parts)-1], nil
+}
+
+func (m *machine) stat(path string) (syncer.Attr, error) {
+	dir, name, err := m.walk(path)
+	if err != nil {
+		return syncer.Attr{}, err
+	}
+	return m.f.Lookup(dir, name)
+}
+
+// read returns all bytes of a file as its user sees them.
+func (m *machine) read(ino syncer.Ino) ([]byte, error) {
+	if b, ok := m.s.peek(ino); ok {
+		return b, nil
+	}
+	v, err := m.f.Content(ino)
+	if err != nil || v.Content.Size == 0 {
+		return nil, err
+	}
+	b := make([]byte, v.Content.Size)
+	n, err := content.NewReader(m.f.Blocks(), v.Content).ReadAt(context.Background(), b, 0)
+	if n == len(b) {
+		err = nil
+	}
+	return b, err
+}
+
+// seen returns the text that a file shows, nil for none; a symlink's is its
+// target.
+func (m *machine) seen(a syncer.Attr) (*text, error) {
+	var b []byte
+	var err error
+	switch a.Kind {
+	case model.File:
+		b, err = m.read(a.Ino)
+	case model.Symlink:
+		var to string
+		to, err = m.f.Readlink(a.Ino)
+		b = []byte("-> " + to)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.w.oracle.recognize(m, b, fmt.Sprint("inode ", a.Ino)), nil
+}
+
+// last returns the text of a name if no other name has it. Nobody does away with
+// what he cannot read.
+func (m *machine) last(dir syncer.Ino, name string) (*text, error) {
+	a, err := m.f.Lookup(dir, name)
+	if errors.Is(err, syncer.ErrNotExist) || err == nil && a.Nlink > 1 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.seen(a)
+}
+
+func (m *machine) mkdir(path string) error {
+	dir, name, err := m.walk(path)
+	if err == nil {
+		_, err = m.f.Create(dir, name, syncer.New{Kind: model.Dir, Mode: 0o755})
+	}
+	return m.did(err, "mkdir %s", path)
+}
+
+func (m *machine) symlink(path string) error {
+	to := fmt.Sprintf("target %d of %s", m.w.oracle.next(), m.name)
+	dir, name, err := m.walk(path)
+	if err == nil {
+		t := m.w.oracle.write(m, []byte("-> "+to), path)
+		if _, err = m.f.Create(dir, name, syncer.New{Kind: model.Symlink, Mode: 0o777, Target: to}); err == nil {
+			t.keep()
+			m.w.say("%s: %v", m.name, t)
+		}
+	}
+	return m.did(err, "symlink %s", path)
+}
+
+func (m *machine) link(from, to string) error {
+	a, err := m.stat(from)
+	if err == nil {
+		var dir syncer.Ino
+		var name string
+		if dir, name, err = m.walk(to); err == nil {
+			_, err = m.f.Link(a.Ino, dir, name)
+		}
+	}
+	return m.did(err, "link %s %s", from, to)
+}
+
+func (m *machine) unlink(path string) error {
+	dir, name, err := m.walk(path)
+	if err == nil {
+		var t *text
+		still(func() { t, err = m.last(dir, name) })
+		if err == nil {
+			err = m.f.Unlink(dir, name)
+		}
+		if err == nil {
+			t.consume(m)
+		}
+	}
+	return m.did(err, "unlink %s", path)
+}
+
+func (m *machine) rmdir(path string) error {
+	dir, name, err := m.walk(path)
+	if err == nil {
+		err = m.f.Rmdir(dir, name)
+	}
+	return m.did(err, "rmdir %s", path)
+}
+
+func (m *machine) rename(from, to string, flags uint32) error {
+	d1, n1, err := m.walk(from)
+	if err == nil {
+		var d2 syncer.Ino
+		var n2 string
+		if d2, n2, err = m.walk(to); err == nil {
+			var t *text
+			if t, err = m.over(d1, n1, d2, n2, flags); err == nil {
+				err = m.f.Rename(d1, n1, d2, n2, flags)
+			}
+			if err == nil {
+				t.consume(m)
+			}
+		}
+	}
+	return m.did(err, "rename %s %s %d", from, to, flags)
+}
+
+// over returns the text that a rename takes away.
+func (m *machine) over(d1 syncer.Ino, n1 string, d2 syncer.Ino, n2 string, flags uint32) (t *text, err error) {
+	if flags != 0 {
+		return nil, nil
+	}
+	still(func() {
+		a, aerr := m.f.Lookup(d1, n1)
+		b, berr := m.f.Lookup(d2, n2)
+		if t, err = nil, nil; aerr == nil && berr == nil && a.Ino != b.Ino {
+			t, err = m.last(d2, n2)
+		}
+	})
+	return t, err
+}
+
+func (m *machine) chmod(path string, mode uint32) error {
+	a, err := m.stat(path)
+	if err == nil {
+		_, err = m.f.SetAttr(a.Ino, syncer.Set{Mode: &mode})
+	}
+	return m.did(err, "chmod %o %s", mode, path)
+}
+
+func (m *machine) touch(path string, mtime int64) error {
+	a, err := m.stat(path)
+	if err == nil {
+		_, err = m.f.SetAttr(a.Ino, syncer.Set{Mtime: &mtime})
+	}
+	return m.did(err, "touch %d %s", mtime, path)
+}
+
+func (m *machine) setxattr(path, name, val string) error {
+	a, err := m.stat(path)
+	if err == nil {
+		if val == "" {
+			err = m.f.Removexattr(a.Ino, name)
+		} else {
+			err = m.f.Setxattr(a.Ino, name, []byte(val), 0)
+		}
+	}
+	return m.did(err, "setxattr %s %s=%s", path, name, val)
+}
+
+func (m *machine) list(path string) (names []string, err error) {
+	dir := syncer.RootIno
+	if strings.Trim(path, "/") != "" {
+		a, err := m.stat(path)
+		if err != nil {
+			return nil, err
+		}
+		dir = a.Ino
+	}
+	err = m.f.List(dir, 0, func(e syncer.Entry) bool { names = append(names, e.Name); return true })
+	slices.Sort(names)
+	return names, err
+}
+
+// sync is fsync: what is closed, or synced by handle, is acknowledged.
+func (m *machine) sync() error {
+	before := m.w.oracle.unsynced(m)
+	err := m.f.Sync()
+	if err == nil && !m.crashed() {
+		for _, t := range before {
+			t.acked = true
+		}
+	}
+	return m.did(err, "sync")
+}
+
+// A handle is an open file.
+type handle struct {
+	m      *machine
+	n      int // in order of opening
+	ino    syncer.Ino
+	path   string
+	writes bool
+	t      *text // what was written last
+	closed bool
+}
+
+// open opens a file, and makes it if create says so.
+func (m *machine) open(path string, writes, create, excl bool) (*handle, error) {
+	dir, name, err := m.walk(path)
+	var a syncer.Attr
+	if err == nil {
+		a, err = m.f.Lookup(dir, name)
+		if errors.Is(err, syncer.ErrNotExist) && create {
+			a, err = m.f.Create(dir, name, syncer.New{Kind: model.File, Mode: 0o644})
+		} else if err == nil && excl {
+			err = syncer.ErrExist
+		}
+	}
+	if err == nil && a.Kind != model.File {
+		err = syncer.ErrInvalid
+	}
+	if err = m.did(err, "open %s", path); err != nil {
+		return nil, err
+	}
+	m.s.open(a.Ino, writes)
+	m.f.Hold(a.Ino)
+	h := &handle{m: m, n: m.w.ops, ino: a.Ino, path: path, writes: writes}
+	m.w.handles[h] = true
+	return h, nil
+}
+
+// write puts b at off; off < 0 is the end. The file is cut to size first if
+// that is not negative.
+func (h *handle) write(off, size int64, b []byte) error {
+	err := h.put(off, size, b)
+	return h.m.did(err, "write %d bytes at %d of %s", len(b), off, h.path)
+}
+
+func (h *handle) put(off, size int64, b []byte) error {
+	m := h.m
+	var old []byte
+	var base syncer.Version
+	var err error
+	still(func() {
+		if old, err = m.read(h.ino); err == nil {
+			base, err = m.f.Content(h.ino)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	was := int64(len(old))
+	data := slices.Clone(old)
+	var dirty []content.Range
+	if size >= 0 && size < was {
+		data = data[:size]
+		dirty = append(dirty, content.Range{Off: size, Len: was - size})
+	}
+	if off < 0 {
+		off = int64(len(data))
+	}
+	if end := off + int64(len(b)); end > int64(len(data)) {
+		dirty = append(dirty, content.Range{Off: int64(len(data)), Len: end - int64(len(data))})
+		data = append(data, make([]byte, end-int64(len(data)))...)
+	}
+	copy(data[off:], b)
+	dirty = append(dirty, content.Range{Off: off, Len: int64(len(b))})
+	var before *text
+	if was > 0 {
+		before = m.w.oracle.recognize(m, old, h.path)
+	}
+	t := m.w.oracle.write(m, data, h.path)
+	now := m.now().UnixNano()
+	if err := m.stage(h.ino, data, dirty, base, now); err != nil {
+		return err
+	}
+	if before != t {
+		before.consume(m)
+	}
+	m.w.say("%s: %v", m.name, t)
+	h.t = t
+	if !h.writes {
+		panic("written without the right to")
+	}
+	return nil
+}
+
+// stage gives the screen and the folder the bytes of a file.
+func (m *machine) stage(ino syncer.Ino, data []byte, dirty []content.Range, base syncer.Version, now int64) error {
+	gen, on := m.s.put(ino, data, dirty, base, now)
+	if data == nil {
+		data = []byte{}
+	}
+	err := m.f.Dirty(ino, syncer.DirtyState{Gen: gen, Base: on.Orig, Open: true, Size: int64(len(data)), Alloc: int64(len(data)),
+		Mtime: now, Ctime: now, Data: data, Whole: true})
+	if _, still := m.s.peek(ino); err == nil && !still { // cut in between: the row came too late
+		err = m.f.Clean(ino)
+	}
+	return err
+}
+
+// sync is fsync.
+func (h *handle) sync() error {
+	if h.t != nil {
+		h.t.keep()
+	}
+	return h.m.sync()
+}
+
+func (h *handle) close() {
+	if h.closed {
+		return
+	}
+	h.closed = true
+	m := h.m
+	delete(m.w.handles, h)
+	m.s.close(h.ino, h.writes)
+	if h.t != nil {
+		if a, err := m.f.Attr(h.ino); err == nil && a.Nlink > 0 {
+			h.t.keep()
+		} else {
+			h.t.excused = true // the name went to another file meanwhile
+		}
+	}
+	m.f.Closed(h.ino)
+	m.sweep()
+	m.f.Release(h.ino)
+	_ = m.did(nil, "close %s", h.path)
+}
+
+// sweep forgets what was written to files that are gone and not open, as a
+// kernel does.
+func (m *machine) sweep() {
+	for _, ino := range m.s.idle() {
+		if a, err := m.f.Attr(ino); errors.Is(err, syncer.ErrNotExist) || err == nil && a.Nlink == 0 {
+			m.s.forget(ino)
+		}
+	}
+}
+
+// did counts and tells of an operation, and ends the world if it failed as none
+// may.
+func (m *machine) did(err error, format string, args ...any) error {
+	m.w.ops++
+	text := fmt.Sprintf(format, args...)
+	if err != nil {
+		text += ": " + err.Error()
+	}
+	m.w.say("%s: %s", m.name, text)
+	if err != nil && !m.crashed() && !m.unwell() && !ordinary(err) {
+		m.w.fail("I7", "%s: %s", m.name, text)
+	}
+	return err
+}
+
+// unwell tells whether the disk has faults now, or had a moment ago.
+func (m *machine) unwell() bool {
+	return m.faulty || !m.sick.IsZero() && time.Since(m.sick) < 10*time.Second || m.f.Err() != nil
+}
+
+// still runs f until no time passes in it: a read may wait for a peer, and what
+// was on the screen before is not what is there after it.
+func still(f func()) {
+	for range 20 {
+		before := time.Now()
+		if f(); time.Now().Equal(before) {
+			return
+		}
+	}
+}
+
+// ordinary tells whether an error is one that programs know.
+func ordinary(err error) bool {
+	for _, e := range []error{syncer.ErrNotExist, syncer.ErrExist, syncer.ErrNotDir, syncer.ErrIsDir, syncer.ErrNotEmpty, syncer.ErrInvalid,
+		syncer.ErrPerm, syncer.ErrNoAttr, syncer.ErrNameTooLong, syncer.ErrTooBig} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}

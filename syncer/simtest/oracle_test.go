@@ -1,0 +1,174 @@
+package simtest
+
+import (
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// An oracle knows every text that was ever written, by whom, and whether it may
+// be gone: all that is shown anywhere must be one of them, whole, and all that
+// was acknowledged must be there.
+type oracle struct {
+	w     *world
+	n     int
+	seed  maphash.Seed
+	texts map[uint64]*text
+	base  map[*text]bool // shown when all was last in sync, and written since; nil: no such time yet
+}
+
+// A text is the bytes of a file after one write, or a symlink's target.
+type text struct {
+	n        int
+	by       *machine
+	path     string
+	at       time.Time // when it was written, or closed
+	kept     bool      // its program was done with it
+	acked    bool      // it was told to be durable
+	consumed bool      // a user who saw it replaced or deleted it
+	excused  bool      // it may be gone: the power went before it was acknowledged
+}
+
+func (t *text) String() string {
+	if t == nil {
+		return "nothing"
+	}
+	s := fmt.Sprintf("text %d of %s, written to %s", t.n, t.by.name, t.path)
+	for what, is := range map[string]bool{"kept": t.kept, "acked": t.acked, "consumed": t.consumed, "excused": t.excused} {
+		if is {
+			s += ", " + what
+		}
+	}
+	return s
+}
+
+func (t *text) consume(m *machine) {
+	if t != nil {
+		t.consumed = true
+		m.w.say("%s does away with text %d", m.name, t.n)
+	}
+}
+
+// keep says that the writer is done: from now on it is missed.
+func (t *text) keep() { t.kept, t.at = true, time.Now() }
+
+func newOracle(w *world) *oracle {
+	return &oracle{w: w, seed: maphash.MakeSeed(), texts: map[uint64]*text{}}
+}
+
+func (o *oracle) next() int {
+	o.n++
+	return o.n
+}
+
+// write notes bytes that a program writes. Those written before by somebody are
+// as good as new.
+func (o *oracle) write(m *machine, b []byte, path string) *text {
+	if len(b) == 0 {
+		return nil
+	}
+	key := maphash.Bytes(o.seed, b)
+	t := o.texts[key]
+	if t == nil {
+		t = &text{n: o.next()}
+		o.texts[key] = t
+	}
+	t.by, t.path, t.at = m, path, time.Now()
+	if o.base != nil {
+		o.base[t] = true
+	}
+	return t
+}
+
+// recognize finds what bytes are. None may be shown that nobody wrote.
+func (o *oracle) recognize(m *machine, b []byte, where string) *text {
+	if len(b) == 0 {
+		return nil
+	}
+	t := o.texts[maphash.Bytes(o.seed, b)]
+	if t == nil {
+		o.w.fail("I9", "%s shows in %s %d bytes that nobody wrote: %.60q", m.name, where, len(b), b)
+	}
+	return t
+}
+
+// unsynced are the texts of a machine that its next sync acknowledges.
+func (o *oracle) unsynced(m *machine) (out []*text) {
+	for _, t := range o.texts {
+		if t.by == m && t.kept && !t.acked {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// settle acknowledges what was closed so long ago that it must be durable.
+func (o *oracle) settle(m *machine) {
+	if !m.up || m.crashed() || m.unwell() {
+		return
+	}
+	for _, t := range o.unsynced(m) {
+		if time.Since(t.at) > 8*time.Second && t.at.After(m.healed) {
+			t.acked = true
+		}
+	}
+}
+
+// crashed excuses what was not acknowledged when the power went.
+func (o *oracle) crashed(m *machine) {
+	for _, t := range o.texts {
+		if t.by == m && !t.acked {
+			t.excused = true
+		}
+	}
+}
+
+// shown checks that nothing is back that was gone when all was in sync (I13).
+func (o *oracle) shown(m *machine, t *text, path string) {
+	if t != nil && o.base != nil && !o.base[t] {
+		o.w.fail("I13", "%s shows in %s again: %v", m.name, path, t)
+	}
+}
+
+// inSync checks what must be there now that all is the same everywhere (I3),
+// and remembers it.
+func (o *oracle) inSync(visible map[*text]bool) {
+	for _, t := range o.texts {
+		if t.kept && !t.consumed && !t.excused && !visible[t] {
+			o.w.fail("I3", "lost: %v", t)
+		}
+	}
+	o.base = map[*text]bool{}
+	for t := range visible {
+		o.base[t] = true
+		t.acked = true
+	}
+}
+
+// missing checks that a machine still has what it acknowledged (I8).
+func (o *oracle) missing(m *machine, visible map[*text]bool) {
+	for _, t := range o.texts {
+		if t.by == m && t.kept && t.acked && !t.consumed && !t.excused && !visible[t] {
+			o.w.fail("I8", "%s lacks after its start: %v", m.name, t)
+		}
+	}
+}
+
+// bytes makes up what a program writes: it tells by whom, which and how long,
+// and the rest follows from that.
+func (o *oracle) bytes(m *machine, size int, random bool) []byte {
+	head := fmt.Sprintf("%s wrote %d: %d bytes\n", m.name, o.next(), size)
+	b := append(make([]byte, 0, size+len(head)), head...)
+	if random {
+		r := rand.NewChaCha8([32]byte{byte(o.n), byte(o.n >> 8), byte(o.n >> 16), byte(m.i)})
+		b = slices.Grow(b, size)[:len(head)+size]
+		_, _ = r.Read(b[len(head):])
+		return b
+	}
+	for len(b) < size {
+		b = append(b, head...)
+	}
+	return b
+}

@@ -1,0 +1,183 @@
+package simtest
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A plan is all that a simulation decides beforehand, from its seed.
+type plan struct {
+	seed   uint64
+	peers  int
+	users  int // on each
+	steps  int
+	calm   bool    // one user at a time, and all in sync in between
+	lossy  float64 // share of writes to a link that are lost once
+	slow   int     // this machine's links are 100 times slower, -1: none's
+	sized  []bool  // disks that can be full
+	evil   bool    // a member is malicious
+	faults []fault
+}
+
+type kind uint8
+
+const (
+	partition kind = iota // of one machine from another, or from all
+	crash                 // at the n-th write from then
+	restart
+	diskFull
+	diskErrors
+	bitFlip
+	clockJump
+	hangUp   // of all connections of a machine
+	pause    // nothing happens for a while
+	inSync   // all faults end, all must be the same
+	restored // the machine goes on with an older copy of its disk
+	cloned   // a second machine goes on with a copy of this one's disk
+)
+
+// A fault is one thing that happens to a machine.
+type fault struct {
+	step  int
+	kind  kind
+	m, o  int // the machine, and the other of a partition, -1: all others
+	n     int // writes until a crash; share of unsynced data, or of failing operations, in percent
+	share int
+	dur   time.Duration
+}
+
+func (f fault) String() string {
+	m := name(f.m)
+	switch f.kind {
+	case partition:
+		if f.o < 0 {
+			return fmt.Sprintf("%s is cut off from all for %v", m, f.dur)
+		}
+		return fmt.Sprintf("%s is cut off from %s for %v", m, name(f.o), f.dur)
+	case crash:
+		return fmt.Sprintf("%s loses its power at its %d. write from then, keeps %d %% of what was not synced, comes back after %v", m, f.n, f.share, f.dur)
+	case restart:
+		return fmt.Sprintf("%s is restarted after %v", m, f.dur)
+	case diskFull:
+		return fmt.Sprintf("the disk of %s is full for %v", m, f.dur)
+	case diskErrors:
+		return fmt.Sprintf("%d %% of what %s does to tables on its disk fails for %v", f.share, m, f.dur)
+	case bitFlip:
+		return fmt.Sprintf("after %v, when all is in sync, a bit of a stored block of %s flips", f.dur, m)
+	case clockJump:
+		return fmt.Sprintf("the clock of %s jumps by %+.1f years", m, f.dur.Hours()/24/365)
+	case hangUp:
+		return fmt.Sprintf("all connections of %s break", m)
+	case pause:
+		return fmt.Sprintf("nobody does anything for %v", f.dur)
+	case inSync:
+		return "all faults end, and all come together"
+	case restored:
+		return fmt.Sprintf("%s goes on with a copy of its disk from an earlier time", m)
+	case cloned:
+		return fmt.Sprintf("a copy of %s goes on beside it for %v", m, f.dur)
+	}
+	return "?"
+}
+
+func name(i int) string { return string(rune('a' + i)) }
+
+func newPlan(seed uint64) *plan {
+	r := rand.New(rand.NewPCG(seed, 1))
+	p := &plan{seed: seed, peers: 2 + min(r.IntN(3), r.IntN(4)), users: 1 + r.IntN(2), steps: 150 + r.IntN(100), slow: -1}
+	p.calm = r.IntN(7) == 0
+	p.sized = make([]bool, p.peers)
+	if r.IntN(2) == 0 {
+		p.lossy = []float64{0.01, 0.05, 0.2}[r.IntN(3)]
+	}
+	if r.IntN(5) == 0 {
+		p.slow = r.IntN(p.peers)
+	}
+	p.evil = r.IntN(4) == 0
+	add := func(most int, k kind, make func(f *fault)) {
+		for range r.IntN(most + 1) {
+			f := fault{kind: k, m: r.IntN(p.peers), o: -1, step: r.IntN(p.steps)}
+			make(&f)
+			p.faults = append(p.faults, f)
+		}
+	}
+	seconds := func(f *fault) { f.dur = time.Duration(1+r.IntN(40)) * time.Second }
+	if !p.calm {
+		add(5, partition, func(f *fault) {
+			seconds(f)
+			if o := r.IntN(p.peers); o != f.m && r.IntN(2) == 0 {
+				f.o = o
+			}
+			if r.IntN(6) == 0 {
+				f.dur *= 10
+			}
+		})
+		add(2, inSync, func(*fault) {})
+	}
+	add(5, crash, func(f *fault) {
+		seconds(f)
+		f.n, f.share = 1+r.IntN(1+r.IntN(300)), []int{0, 0, 50, 100, r.IntN(101)}[r.IntN(5)]
+	})
+	add(2, restart, seconds)
+	add(2, hangUp, func(*fault) {})
+	add(2, pause, seconds)
+	add(2, clockJump, func(f *fault) { f.dur = time.Duration((r.Float64()*20 - 10) * float64(365*24*time.Hour)) })
+	if r.IntN(4) == 0 {
+		add(1, diskFull, func(f *fault) { seconds(f); p.sized[f.m] = true })
+	}
+	if r.IntN(3) == 0 {
+		add(1, diskErrors, func(f *fault) { seconds(f); f.share = 1 + r.IntN(50) })
+	}
+	if r.IntN(8) == 0 {
+		m := r.IntN(p.peers) // one machine: another has what it loses
+		add(2, bitFlip, func(f *fault) { f.m, f.dur = m, 61*time.Minute })
+	}
+	if *identity {
+		p.loseIdentity(r, add)
+	}
+	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
+	return p
+}
+
+// loseIdentity plans what makes two machines, or two times of one, hold the same
+// replica.
+func (p *plan) loseIdentity(r *rand.Rand, add func(int, kind, func(*fault))) {
+	if r.IntN(5) == 0 {
+		add(1, restored, func(*fault) {})
+	} else if r.IntN(5) == 0 {
+		add(1, cloned, func(f *fault) { f.dur = time.Duration(1+r.IntN(40)) * time.Second })
+	}
+}
+
+// digest is a number for the whole plan.
+func (p *plan) digest() uint64 {
+	h := fnv.New64a()
+	fmt.Fprint(h, p)
+	return h.Sum64()
+}
+
+func (p *plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d: %d machines with %d users each, %d steps", p.seed, p.peers, p.users, p.steps)
+	if p.calm {
+		b.WriteString(", one user at a time")
+	}
+	if p.lossy > 0 {
+		fmt.Fprintf(&b, ", %.0f %% of all packets are lost", 100*p.lossy)
+	}
+	if p.slow >= 0 {
+		fmt.Fprintf(&b, ", %s is 100 times slower", name(p.slow))
+	}
+	if p.evil {
+		b.WriteString(", one more member is malicious")
+	}
+	for _, f := range p.faults {
+		fmt.Fprintf(&b, "\n  at step %d %v", f.step, f)
+	}
+	return b.String()
+}

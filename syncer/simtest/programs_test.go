@@ -1,0 +1,205 @@
+package simtest
+
+import (
+	"fmt"
+	"path"
+
+	"github.com/clachanfs/clachan/syncer"
+)
+
+// programs are what users run: what editors, version control, databases and
+// shells do to files.
+var programs = []func(*user){
+	vim, vim, office, office, code, code, keepass, git, git, rmrf, moveTree, moveTree, appender, database, database, shell, shell, shell, attributes, attributes,
+	links, exchange, script,
+}
+
+// vim: the old file becomes the backup, the new one is written in its place, the
+// backup goes.
+func vim(u *user) {
+	p := u.doc()
+	var old *text
+	if a, err := u.m.stat(p); err == nil {
+		old, err = u.m.seen(a)
+		u.try(err)
+		u.try(u.m.rename(p, p+"~", 0))
+	}
+	h := u.file(p, true, true)
+	u.try(h.write(0, 0, u.text()))
+	if u.r.IntN(2) == 0 {
+		u.try(h.sync())
+	}
+	h.close()
+	if u.may(u.m.unlink(p + "~")) {
+		old.consume(u.m) // also if others have moved it meanwhile, and a second name is there
+	}
+}
+
+// office: a lock file, a temporary file renamed over the document.
+func office(u *user) {
+	p := u.doc()
+	dir, base := path.Split(p)
+	lock := dir + ".~lock." + base + "#"
+	h := u.file(lock, true, false)
+	u.try(h.write(0, 0, u.m.w.oracle.bytes(u.m, 20, false)))
+	h.close()
+	for range 1 + u.r.IntN(2) {
+		tmp := fmt.Sprintf("%slu%d.tmp", dir, u.r.IntN(100))
+		h := u.file(tmp, true, true)
+		u.try(h.write(0, 0, u.text()))
+		u.try(h.sync())
+		h.close()
+		u.try(u.m.rename(tmp, p, 0))
+	}
+	u.may(u.m.unlink(lock))
+}
+
+// code: truncate and write in place.
+func code(u *user) {
+	h := u.file(u.doc(), true, false)
+	b := u.text()
+	if n := len(b) / 2; u.r.IntN(3) == 0 {
+		u.try(h.write(0, 0, b[:n]))
+		u.try(h.write(-1, -1, b[n:]))
+	} else {
+		u.try(h.write(0, 0, b))
+	}
+	if u.r.IntN(2) == 0 {
+		u.try(h.sync())
+	}
+	h.close()
+}
+
+// keepass: a temporary file, the old one unlinked, the new one renamed.
+func keepass(u *user) {
+	p := u.doc()
+	h := u.file(p+".new", true, false)
+	u.try(h.write(0, 0, u.text()))
+	u.try(h.sync())
+	h.close()
+	u.may(u.m.unlink(p))
+	u.try(u.m.rename(p+".new", p, 0))
+	u.try(u.m.sync())
+}
+
+// git: an object is written aside and linked into place, refs and the index are
+// replaced through a lock.
+func git(u *user) {
+	u.may(u.m.mkdir("/repo"))
+	u.may(u.m.mkdir("/repo/objects"))
+	fan := fmt.Sprintf("/repo/objects/%02x", u.r.IntN(3))
+	u.may(u.m.mkdir(fan))
+	tmp := fmt.Sprintf("%s/tmp_obj_%d", fan, u.r.IntN(1000))
+	h := u.file(tmp, true, true)
+	u.try(h.write(0, 0, u.text()))
+	u.try(h.sync())
+	h.close()
+	obj := fmt.Sprintf("%s/%04x", fan, u.r.IntN(1<<16))
+	if u.may(u.m.link(tmp, obj)) {
+		u.try(u.m.unlink(tmp))
+	} else {
+		u.try(u.m.rename(tmp, obj, syncer.RenameNoReplace))
+	}
+	for _, p := range []string{"/repo/index", "/repo/HEAD"} {
+		h := u.file(p+".lock", true, true)
+		u.try(h.write(0, 0, u.m.w.oracle.bytes(u.m, 40+u.r.IntN(200), false)))
+		h.close()
+		u.try(u.m.rename(p+".lock", p, 0))
+	}
+}
+
+func rmrf(u *user) {
+	if u.r.IntN(2) == 0 {
+		u.removeAll(u.path())
+	}
+}
+
+// moveTree moves anything anywhere.
+func moveTree(u *user) {
+	from, to := u.path(), u.path()
+	if u.r.IntN(2) == 0 {
+		to = u.dir() + "/" + path.Base(from)
+	}
+	u.try(u.m.rename(from, to, 0))
+}
+
+// appender writes a log.
+func appender(u *user) {
+	h := u.file(u.doc(), true, false)
+	for range 1 + u.r.IntN(4) {
+		u.try(h.write(-1, -1, u.m.w.oracle.bytes(u.m, 10+u.r.IntN(200), false)))
+		if u.r.IntN(2) == 0 {
+			u.try(h.sync())
+		}
+	}
+	h.close()
+}
+
+// database writes pages in place, with a journal beside.
+func database(u *user) {
+	db := u.dir() + "/x.db"
+	h := u.file(db, true, false)
+	for range 1 + u.r.IntN(2) {
+		j := u.file(db+"-journal", true, false)
+		u.try(j.write(0, 0, u.m.w.oracle.bytes(u.m, 512, false)))
+		u.try(j.sync())
+		j.close()
+		for range 1 + u.r.IntN(3) {
+			page := u.m.w.oracle.bytes(u.m, 4000, u.r.IntN(2) == 0)
+			u.try(h.write(int64(u.r.IntN(12))*4096, -1, page[:4000]))
+		}
+		u.try(h.sync())
+		u.may(u.m.unlink(db + "-journal"))
+	}
+	h.close()
+}
+
+// shell makes directories, files and what is in them.
+func shell(u *user) {
+	d := u.path()
+	u.may(u.m.mkdir(d))
+	for range u.r.IntN(3) {
+		h := u.file(d+"/"+names[u.r.IntN(len(names))], true, true)
+		u.try(h.write(0, 0, u.text()))
+		h.close()
+	}
+}
+
+func attributes(u *user) {
+	p := u.path()
+	switch u.r.IntN(5) {
+	case 0, 1:
+		u.try(u.m.chmod(p, uint32(0o600+u.r.IntN(64))))
+	case 2:
+		u.try(u.m.touch(p, int64(u.r.IntN(1e9))*1e9))
+	case 3:
+		u.try(u.m.setxattr(p, fmt.Sprint("user.", u.r.IntN(2)), fmt.Sprint(u.m.name, u.m.w.oracle.next())))
+	case 4:
+		u.try(u.m.setxattr(p, fmt.Sprint("user.", u.r.IntN(2)), ""))
+	}
+}
+
+func links(u *user) {
+	if u.r.IntN(2) == 0 {
+		u.try(u.m.symlink(u.path()))
+		return
+	}
+	u.try(u.m.link(u.path(), u.path()))
+}
+
+func exchange(u *user) {
+	u.try(u.m.rename(u.path(), u.path(), syncer.RenameExchange))
+}
+
+// script is a program that takes its time: a file is open all the while.
+func script(u *user) {
+	h := u.file(u.doc(), true, false)
+	for range 2 + u.r.IntN(6) {
+		u.pause()
+	}
+	u.try(h.write(0, 0, u.text()))
+	for range u.r.IntN(4) {
+		u.pause()
+	}
+	h.close()
+}

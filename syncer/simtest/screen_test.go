@@ -1,0 +1,202 @@
+package simtest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/syncer"
+)
+
+// A screen is the surface of a machine: it stages written bytes in memory, in
+// layers, as a mount does.
+type screen struct {
+	slow func() time.Duration // what a Freeze takes
+
+	mu      sync.Mutex // guards what follows
+	files   map[syncer.Ino]*staged
+	handles map[syncer.Ino]int
+	writers map[syncer.Ino]int
+	gen     uint64
+}
+
+// staged is a file with bytes that are not cut.
+type staged struct {
+	data    []byte // never changed, only replaced
+	gen     uint64
+	frozen  uint64 // a write after its Freeze opens a new layer
+	base    syncer.Version
+	mtime   int64
+	written []span
+}
+
+// A span is what one layer differs in.
+type span struct {
+	gen uint64
+	content.Range
+}
+
+func newScreen(slow func() time.Duration) *screen {
+	return &screen{slow: slow, files: map[syncer.Ino]*staged{}, handles: map[syncer.Ino]int{}, writers: map[syncer.Ino]int{}}
+}
+
+type layer struct {
+	*bytes.Reader
+	gen   uint64
+	base  syncer.Version
+	mtime int64
+	dirty []content.Range
+}
+
+func (l layer) Gen() uint64            { return l.gen }
+func (l layer) Base() syncer.Version   { return l.base }
+func (l layer) Mtime() int64           { return l.mtime }
+func (l layer) Dirty() []content.Range { return l.dirty }
+func (l layer) Holes() []content.Range { return nil }
+
+// Freeze implements syncer.Surface.
+func (s *screen) Freeze(ctx context.Context, ino syncer.Ino) (syncer.Layer, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(s.slow()):
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.files[ino]
+	if f == nil {
+		return nil, nil
+	}
+	f.frozen = f.gen
+	return layer{bytes.NewReader(f.data), f.gen, f.base, f.mtime, f.dirty()}, nil
+}
+
+// dirty merges what all layers differ in.
+func (f *staged) dirty() (out []content.Range) {
+	all := slices.Clone(f.written)
+	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.Off, b.Off) })
+	for _, x := range all {
+		if n := len(out); n > 0 && x.Off <= out[n-1].Off+out[n-1].Len {
+			out[n-1].Len = max(out[n-1].Len, x.Off+x.Len-out[n-1].Off)
+		} else if x.Len > 0 {
+			out = append(out, x.Range)
+		}
+	}
+	return out
+}
+
+// Rebase implements syncer.Surface.
+func (s *screen) Rebase(ino syncer.Ino, gen uint64, v syncer.Version) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.files[ino]
+	switch {
+	case f == nil:
+	case f.gen <= gen:
+		delete(s.files, ino)
+	default:
+		f.base = v
+		f.written = slices.DeleteFunc(f.written, func(x span) bool { return x.gen <= gen })
+	}
+}
+
+// Busy implements syncer.Surface.
+func (s *screen) Busy(ino syncer.Ino) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.files[ino] != nil || s.handles[ino] > 0
+}
+
+// Writing implements syncer.Surface.
+func (s *screen) Writing(ino syncer.Ino) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writers[ino] > 0
+}
+
+// Shown implements syncer.Surface.
+func (s *screen) Shown([]syncer.Flip) {}
+
+func (s *screen) open(ino syncer.Ino, writes bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handles[ino]++
+	if writes {
+		s.writers[ino]++
+	}
+}
+
+func (s *screen) close(ino syncer.Ino, writes bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.handles[ino]--; s.handles[ino] == 0 {
+		delete(s.handles, ino)
+	}
+	if writes {
+		if s.writers[ino]--; s.writers[ino] == 0 {
+			delete(s.writers, ino)
+		}
+	}
+}
+
+// peek returns the staged bytes of a file.
+func (s *screen) peek(ino syncer.Ino) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.files[ino]; f != nil {
+		return f.data, true
+	}
+	return nil, false
+}
+
+// put stages bytes over what is there: data is all of the file, of which r is
+// new. base is what a clean file shows.
+func (s *screen) put(ino syncer.Ino, data []byte, r []content.Range, base syncer.Version, now int64) (gen uint64, on syncer.Version) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.files[ino]
+	if f == nil {
+		s.gen++
+		f = &staged{gen: s.gen, base: base}
+		s.files[ino] = f
+	} else if f.frozen == f.gen {
+		s.gen++
+		f.gen = s.gen
+	}
+	f.data, f.mtime = data, now
+	for _, x := range r {
+		f.written = append(f.written, span{f.gen, x})
+	}
+	return f.gen, f.base
+}
+
+// adopt takes what was staged when the machine went down.
+func (s *screen) adopt(ino syncer.Ino, d syncer.DirtyState, base syncer.Version) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gen = max(s.gen, d.Gen)
+	all := content.Range{Len: max(int64(len(d.Data)), base.Content.Size)}
+	s.files[ino] = &staged{data: d.Data, gen: d.Gen, base: base, mtime: d.Mtime, written: []span{{d.Gen, all}}}
+}
+
+// gone returns the files that are not open.
+func (s *screen) idle() (out []syncer.Ino) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ino := range s.files {
+		if s.handles[ino] == 0 {
+			out = append(out, ino)
+		}
+	}
+	return out
+}
+
+func (s *screen) forget(ino syncer.Ino) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.files, ino)
+}

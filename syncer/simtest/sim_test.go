@@ -1,0 +1,78 @@
+package simtest
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var (
+	sims     = flag.Int("sims", 60, "simulations to run")
+	seed     = flag.Uint64("seed", uint64(time.Now().UnixNano()), "seed of the first; the others follow")
+	twice    = flag.Bool("twice", false, "run every seed twice, and compare plans and verdicts")
+	identity = flag.Bool("identity", false, "with restored and cloned databases too")
+	story    = flag.Bool("story", false, "tell also what held")
+)
+
+// TestSim runs whole engines in hostile worlds.
+func TestSim(t *testing.T) {
+	var next, done, ops atomic.Int64
+	t.Run("worlds", func(t *testing.T) {
+		for i := range runtime.GOMAXPROCS(0) {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				for !t.Failed() {
+					n := next.Add(1) - 1
+					if n >= int64(*sims) {
+						return
+					}
+					ops.Add(int64(one(t, *seed+uint64(n))))
+					done.Add(1)
+				}
+			})
+		}
+	})
+	t.Logf("%d operations, from seed %d", ops.Load(), *seed)
+	fmt.Printf("%d simulations\n", done.Load())
+}
+
+// one runs a seed, and returns the number of operations.
+func one(t *testing.T, s uint64) int {
+	p := newPlan(s)
+	w, verdict := simulate(t, p)
+	if w == nil {
+		return 0
+	}
+	if verdict != "" || *story {
+		tell(t, w, verdict)
+	}
+	if *twice {
+		q := newPlan(s)
+		_, again := simulate(t, q)
+		if p.digest() != q.digest() || (verdict == "") != (again == "") {
+			t.Errorf("seed %d run twice: %q and %q", s, verdict, again)
+		}
+	}
+	return w.ops
+}
+
+// tell writes what happened, as short as it can be said and long enough to act on.
+func tell(t *testing.T, w *world, verdict string) {
+	name := fmt.Sprintf("%s/sim-%d.log", os.TempDir(), w.plan.seed)
+	text := w.plan.String() + "\n" + strings.Join(w.story, "\n") + "\n"
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Log(err)
+	}
+	if verdict == "" {
+		t.Logf("%s", text)
+		return
+	}
+	last := w.story[max(0, len(w.story)-200):]
+	t.Errorf("VIOLATION %s\nafter\n%s\n%s\n(all of it is in %s)\nagain: go test ./syncer/simtest -run Sim -sims 1 -seed %d",
+		verdict, w.plan, strings.Join(last, "\n"), name, w.plan.seed)
+}
