@@ -5,10 +5,13 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // flip changes a byte in the middle of where p stands in a table of dir.
@@ -223,4 +226,41 @@ func TestPacksWithoutMetaAreNotTouched(t *testing.T) {
 	if len(before) != len(after) {
 		t.Errorf("before %v, after %v", before, after)
 	}
+}
+
+// What the disk could not read for a while is there again when it can, also
+// where nobody else has it.
+func TestATroubledDiskLosesNothing(t *testing.T) {
+	mem := vfs.NewMem()
+	d := open(t, mem)
+	s := d.Store(1, testKey)
+	p := random(1, 2<<20)
+	var ids []ID
+	for at := 0; at < len(p); at += 64 << 10 {
+		ids = append(ids, mustPut(t, s, p[at:at+64<<10]))
+	}
+	check(t, d.Close())
+	var ill atomic.Bool
+	d = open(t, errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if ill.Load() && op.Kind == errorfs.OpFileReadAt && strings.Contains(op.Path, "/blocks/") {
+			return syscall.EIO
+		}
+		return nil
+	})))
+	s = d.Store(1, testKey)
+	ill.Store(true)
+	for _, id := range ids {
+		if _, err := s.Get(t.Context(), id, nil); !errors.Is(err, ErrDamaged) || s.Has(id) {
+			t.Fatalf("read from a disk that cannot: %v", err)
+		}
+	}
+	ill.Store(false)
+	for i, id := range ids {
+		got, err := s.Get(t.Context(), id, nil)
+		check(t, err)
+		if !bytes.Equal(got, p[i*64<<10:(i+1)*64<<10]) || !s.Has(id) {
+			t.Fatal("a block that can be read is damaged")
+		}
+	}
+	check(t, d.Close())
 }

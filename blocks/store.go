@@ -214,16 +214,13 @@ func (s *Store) get(id ID, buf []byte) ([]byte, error) {
 	}
 	loc, err := s.locate(id)
 	for err == nil {
-		if loc.flags&flagDamaged != 0 {
-			return nil, ErrDamaged
-		}
-		if !s.d.usable(loc) {
+		if loc.flags&flagSmall == 0 && s.d.lost[loc.pack] {
 			return nil, ErrNotFound
 		}
 		var out []byte
 		out, err = s.read(id, loc, buf)
 		if err == nil {
-			return out, nil
+			return out, s.mended(id, loc)
 		}
 		// It may have been moved between the two reads.
 		moved, lerr := s.locate(id)
@@ -287,6 +284,17 @@ func (s *Store) verify(id ID, flags byte, size uint32, stored, buf []byte) ([]by
 	return out, nil
 }
 
+// mended forgets the damage of a block that has been read right: the disk could
+// not read it then, and can now.
+func (s *Store) mended(id ID, loc location) error {
+	if loc.flags&flagDamaged == 0 {
+		return nil
+	}
+	good := loc
+	good.flags &^= flagDamaged
+	return s.replace(id, loc, &good)
+}
+
 // failed tells a damaged block from trouble that may pass, and remembers it.
 func (s *Store) failed(id ID, loc location, err error) error {
 	switch {
@@ -296,6 +304,9 @@ func (s *Store) failed(id ID, loc location, err error) error {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	default:
 		return err
+	}
+	if loc.flags&flagDamaged != 0 {
+		return err // known
 	}
 	s.d.log.Error("damaged block", "folder", s.folder, "block", id, "pack", loc.pack, "err", err.Error())
 	bad := loc
