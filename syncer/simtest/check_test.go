@@ -20,20 +20,36 @@ type listing struct {
 	lines []string
 	texts map[*text]bool
 	err   error
+	bad   [2]string // the first invariant that does not hold, and how
+}
+
+func (l *listing) fault(what, format string, args ...any) {
+	if l.bad[0] == "" {
+		l.bad = [2]string{what, fmt.Sprintf(format, args...)}
+	}
 }
 
 func (l listing) String() string { return strings.Join(l.lines, "\n") }
 
 // tree lists what a machine shows, and checks each name and each byte: it is
 // sound (I4), and all that is shown was written so (I9).
-func (m *machine) tree() listing {
+func (m *machine) tree() (l listing) {
+	still(func() { l = m.look() })
+	if l.bad[0] != "" {
+		m.w.fail(l.bad[0], "%s %s", m.name, l.bad[1])
+	}
+	return l
+}
+
+func (m *machine) look() listing {
 	synctest.Wait()
 	l := listing{texts: map[*text]bool{}}
 	dirs, groups := map[syncer.Ino]string{}, map[syncer.Ino][]string{}
 	var walk func(dir syncer.Ino, at string)
 	walk = func(dir syncer.Ino, at string) {
 		if was, twice := dirs[dir]; twice {
-			m.w.fail("I4", "%s shows directory %s also as %s", m.name, was, at)
+			l.fault("I4", "shows directory %s also as %s", was, at)
+			return
 		}
 		dirs[dir] = at
 		var entries []syncer.Entry
@@ -44,7 +60,7 @@ func (m *machine) tree() listing {
 		for _, e := range entries {
 			path := at + "/" + e.Name
 			if names[e.Name] || !model.ValidName(e.Name) || e.Attr.Mode&^0o777 != 0 && e.Attr.Kind != model.Dir {
-				m.w.fail("I4", "%s shows %q, mode %o", m.name, path, e.Attr.Mode)
+				l.fault("I4", "shows %q, mode %o", path, e.Attr.Mode)
 			}
 			names[e.Name] = true
 			l.lines = append(l.lines, path+m.describe(e.Attr, path, &l))
@@ -60,7 +76,7 @@ func (m *machine) tree() listing {
 		slices.Sort(g)
 		a, err := m.f.Attr(ino)
 		if err == nil && int(a.Nlink) != len(g) {
-			m.w.fail("I4", "%s shows %v, of %d links", m.name, g, a.Nlink)
+			l.fault("I4", "shows %v, of %d links", g, a.Nlink)
 		}
 		if len(g) > 1 {
 			l.lines = append(l.lines, fmt.Sprintf("%v are one", g))
@@ -73,9 +89,9 @@ func (m *machine) tree() listing {
 // describe tells of one node what must be the same everywhere.
 func (m *machine) describe(a syncer.Attr, path string, l *listing) string {
 	out := fmt.Sprintf(" %v %o", a.Kind, a.Mode)
-	t, err := m.contentOf(a, path)
+	t, err := m.contentOf(a, path, l)
 	if err != nil && !m.unwell() && !m.rotten && !m.crashed() {
-		m.w.fail("I9", "%s cannot read %s: %v", m.name, path, err)
+		l.fault("I9", "cannot read %s: %v", path, err)
 	}
 	l.err = errors.Join(l.err, err)
 	if t != nil {
@@ -97,7 +113,7 @@ func (m *machine) describe(a syncer.Attr, path string, l *listing) string {
 	return out
 }
 
-func (m *machine) contentOf(a syncer.Attr, path string) (*text, error) {
+func (m *machine) contentOf(a syncer.Attr, path string, l *listing) (*text, error) {
 	switch a.Kind {
 	case model.File:
 		b, err := m.read(a.Ino)
@@ -107,7 +123,7 @@ func (m *machine) contentOf(a syncer.Attr, path string) (*text, error) {
 		if int64(len(b)) != a.Size && !m.unwell() {
 			v, _ := m.f.Content(a.Ino)
 			_, staged := m.s.peek(a.Ino)
-			m.w.fail("I9", "%s: %s has %d bytes and size %d: staged %v, version %v of %d bytes, %+v", m.name, path, len(b), a.Size, staged, v.Orig, v.Content.Size, a)
+			l.fault("I9", "shows %s with %d bytes and size %d: staged %v, version %v of %d bytes, %+v", path, len(b), a.Size, staged, v.Orig, v.Content.Size, a)
 		}
 		return m.w.oracle.recognize(m, b, fmt.Sprint("inode ", a.Ino)), nil
 	case model.Symlink:

@@ -1,2 +1,59 @@
-// Package simtest runs whole engines in a hostile simulated world.
+// Package simtest runs whole engines in a hostile simulated world, and checks
+// what must hold whatever happens. It is a package of tests.
+//
+//	go test ./syncer/simtest -run Sim -v -sims N -seed S
+//
+// runs N simulations from seed S on all cores and prints "N simulations"; what
+// is violated is told with the plan and the story in words, and
+// "-sims 1 -seed S" runs it again. contrib/sim runs many.
+//
+// # What is real
+//
+// A simulation is one synctest bubble: time stands still while anything can go
+// on, and jumps when nothing can. In it are two to four machines, each with
+// blocks.Disk on a crashable filesystem in memory, a syncer.Folder, and a
+// peers.Node with its keepers, sessions, links, pullers and servers. Only what
+// is below them is not real: hosts and streams (host.go, net.go), disks (a
+// disk is Pebble's errorfs over crashfs), and the surface (screen.go), which
+// stages written bytes in layers as a mount does.
+//
+// # Plans
+//
+// All faults are drawn from the seed before anything begins, as a plan that
+// prints as words: partitions, loss, a slow machine, broken connections, power
+// cuts at the n-th write with some of what was not synced, restarts, full and
+// failing disks, flipped bits, clocks that jump by years, and a member that
+// keeps no rule. Users draw what they do from it too. But goroutines run, and
+// maps are walked, in any order, and keys are random: a seed run again is the
+// same plan and another story. -twice runs each seed twice and compares plan
+// and verdict; a violation that does not come again at once may need the seed to
+// be run some more times.
+//
+// # Stories
+//
+// Users are programs (programs.go): editors and their ways to save, version
+// control, databases, appenders, rm -r and mv. Each has a goroutine, and the
+// world lets one of them make one system call or a few while all else rests;
+// so what is on a user's screen when something is overwritten or deleted is
+// known exactly. Some calls later the next fault happens. Now and then, and at
+// the end, all faults end and all must come together.
+//
+// # What is checked
+//
+//	I1   in the end all show the same: names, kinds, bytes, modes, times, attributes, links
+//	I3   what was acknowledged is there, or was done away with by a user who saw it
+//	I4   the tree is sound, always
+//	I5   with one user at a time and all in sync in between there is no conflict copy
+//	I7   no call fails in a way that programs do not know
+//	I8   after a start all is there that was acknowledged, and the rows are what the log says
+//	I9   every file reads, and shows bytes that were written so as a whole
+//	I10  nobody speaks when nothing happens
+//	I12  the malicious member breaks none of these
+//	I13  what was gone when all was in sync does not come back
+//	I14  who knows the same and has nothing left to do shows the same, always
+//
+// The oracle knows each text, the bytes of a file after one write, and whether it
+// may be gone: it was replaced or deleted by a user whose screen showed it, or
+// the power went before it was acknowledged (by fsync; by eight seconds without
+// trouble; by being seen elsewhere).
 package simtest

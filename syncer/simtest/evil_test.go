@@ -1,12 +1,357 @@
 package simtest
 
-import "math/rand/v2"
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
 
-// A villain is a member that keeps no rule.
+	libp2p "github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/peers/wire"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// A villain is a member that keeps no rule: what it signs is its own, what it
+// says is odd, wrong or noise, and the blocks it serves are not what was asked
+// for. Its driver is the world's; its goroutines only listen.
 type villain struct {
-	machine *machine
+	*machine
 	r       *rand.Rand
+	end     context.CancelFunc
+	tasks   sync.WaitGroup
+	seal    model.Seal
+	replica model.Replica
+	seq     uint64
+	prev    [32]byte
+	nodes   []odd
+	sent    []model.Batch
+
+	mu      sync.Mutex // guards what follows
+	victims map[peer.ID]*victim
 }
 
-func (v *villain) start(w *world) {}
-func (v *villain) stop()          {}
+// A victim is one who listens to the villain.
+type victim struct {
+	st    libp2p.Stream
+	epoch uint64
+	k     model.VV
+}
+
+// odd is a node that the villain has made.
+type odd struct {
+	id   model.ID
+	kind model.Kind
+	vv   model.VV
+}
+
+func (v *villain) start(w *world) {
+	v.w = w
+	v.seal = model.Seal{Folder: w.folder, Key: w.settings.IDKey}
+	v.replica = model.Replica(v.r.Uint64() | 1)
+	v.victims = map[peer.ID]*victim{}
+	v.host = w.net.newHost(v.pid, v.addr, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	v.end = cancel
+	v.host.SetStreamHandler(wire.Blk, func(st libp2p.Stream) { v.tasks.Go(func() { garbage(st) }) })
+	for _, m := range w.ms {
+		v.tasks.Go(func() {
+			for ctx.Err() == nil {
+				v.listen(ctx, m)
+				select {
+				case <-ctx.Done():
+				case <-time.After(2 * time.Second):
+				}
+			}
+		})
+	}
+}
+
+func (v *villain) stop() {
+	if v.end == nil {
+		return
+	}
+	v.end()
+	_ = v.host.Close()
+	v.tasks.Wait()
+}
+
+// listen talks to a machine as a member does, so that it listens.
+func (v *villain) listen(ctx context.Context, m *machine) {
+	if v.host.Connect(ctx, peer.AddrInfo{ID: m.pid, Addrs: []ma.Multiaddr{m.addr}}) != nil {
+		return
+	}
+	st, err := v.host.NewStream(ctx, m.pid, wire.Ctl)
+	if err != nil {
+		return
+	}
+	defer st.Reset()
+	defer context.AfterFunc(ctx, func() { _ = st.Reset() })()
+	hello := &wire.Hello{Version: wire.Version, Device: "evil", Agent: "evil", Addrs: []string{v.addr.String()}}
+	if wire.Write(st, hello) != nil {
+		return
+	}
+	r := wire.NewReader(st, wire.MaxFrame)
+	for {
+		msg, err := r.Read()
+		if err != nil {
+			v.mu.Lock()
+			delete(v.victims, m.pid)
+			v.mu.Unlock()
+			return
+		}
+		switch x := msg.(type) {
+		case *wire.FolderState:
+			k, _ := model.DecodeVV(x.Knowledge)
+			v.mu.Lock()
+			v.victims[m.pid] = &victim{st, x.Epoch, k}
+			v.mu.Unlock()
+			state := &wire.FolderState{Folder: v.w.folder[:], Heads: x.Heads, Knowledge: x.Knowledge, Epoch: 1}
+			if wire.Write(st, state) != nil || wire.Write(st, &wire.Presence{}) != nil {
+				return
+			}
+		case *wire.Ack:
+			k, _ := model.DecodeVV(x.Knowledge)
+			v.mu.Lock()
+			if y := v.victims[m.pid]; y != nil {
+				y.k = k
+			}
+			v.mu.Unlock()
+		}
+	}
+}
+
+// garbage answers requests for blocks with bytes that are none.
+func garbage(st libp2p.Stream) {
+	defer st.Reset()
+	for n := byte(0); ; n++ {
+		q, err := wire.ReadRequest(st)
+		if err != nil {
+			return
+		}
+		if q.Op != wire.Get {
+			continue
+		}
+		data := []byte(strings.Repeat("evil", 1+int(q.Size%5000)/4))
+		a := wire.Reply{Status: wire.StatusOK, ID: q.ID, Size: uint32(len(data)), Wire: uint32(len(data))}
+		if n%7 == 6 {
+			a.ID++
+		}
+		if _, err := st.Write(append(a.AppendTo(nil), data...)); err != nil {
+			return
+		}
+	}
+}
+
+// act does one thing to one victim.
+func (v *villain) act() {
+	ms := v.w.ms
+	m := ms[v.r.IntN(len(ms))]
+	v.mu.Lock()
+	x := v.victims[m.pid]
+	v.mu.Unlock()
+	if x == nil {
+		return
+	}
+	_ = x.st.SetWriteDeadline(time.Now().Add(time.Second))
+	what, send := v.choose(x)
+	v.w.say("evil to %s: %s", m.name, what)
+	send()
+}
+
+func (v *villain) choose(x *victim) (what string, send func()) {
+	batch := func(b model.Batch) func() {
+		return func() {
+			_ = wire.Write(x.st, &wire.Batch{Folder: v.w.folder[:], Header: b.Header, Body: b.Body, Epoch: x.epoch})
+		}
+	}
+	say := func(m wire.Message) func() { return func() { _ = wire.Write(x.st, m) } }
+	raw := func(b []byte) func() { return func() { _, _ = x.st.Write(b) } }
+	n := 20
+	if *identity {
+		n += 3
+	}
+	switch v.r.IntN(n) {
+	default:
+		b := v.odd(x)
+		return fmt.Sprintf("odd changes up to %d", v.seq), batch(b)
+	case 10, 11:
+		if len(v.sent) > 0 {
+			return "a batch of before", batch(v.sent[v.r.IntN(len(v.sent))])
+		}
+		return "an empty batch", batch(model.Batch{})
+	case 12:
+		c := v.bad()
+		return fmt.Sprintf("a bad change %+v", c), batch(v.sign(x, v.replica, v.key(), c))
+	case 13:
+		c := v.file("far ahead", model.RootID)
+		c.Lamport = math.MaxUint64 - uint64(v.r.IntN(3))
+		return "a clock at the end of time", batch(v.sign(x, v.replica, v.key(), c))
+	case 14:
+		b := v.sign(x, v.replica, v.key(), v.file("x", model.RootID))
+		b.Header[len(b.Header)-v.r.IntN(60)-1] ^= 4
+		return "a wrong signature", batch(b)
+	case 15:
+		_, key, _ := ed25519.GenerateKey(nil)
+		return "a stranger's batch", batch(v.sign(x, v.replica, key, v.file("x", model.RootID)))
+	case 16:
+		noise := make([]byte, 1+v.r.IntN(2000))
+		for i := range noise {
+			noise[i] = byte(v.r.Uint32())
+		}
+		return "noise", raw(noise)
+	case 17:
+		return "an endless frame", raw(append(binary.AppendUvarint(nil, 1<<40), byte(wire.TypeBatch)))
+	case 18:
+		return "an ack of what was not sent", say(&wire.Ack{Folder: v.w.folder[:], Knowledge: x.k.Encode(), Received: 1 << 40, Epoch: 1, Of: x.epoch})
+	case 19:
+		ops := [][]byte{[]byte("no op"), v.w.members[0][:len(v.w.members[0])-1]}
+		return "membership that is none", say(&wire.MemberOps{Folder: v.w.folder[:], Ops: ops})
+	case 20:
+		return "a change of another's", batch(v.forge(x))
+	case 21, 22:
+		b := v.sign(x, v.replica, v.key(), v.file("two faces", model.RootID))
+		return "another batch of the same number", batch(b)
+	}
+}
+
+func (v *villain) key() ed25519.PrivateKey { return v.id.Key() }
+
+// sign makes a batch that is as it must be, but for what is in it.
+func (v *villain) sign(x *victim, as model.Replica, key ed25519.PrivateKey, cs ...model.Change) model.Batch {
+	v.mu.Lock()
+	k := x.k
+	v.mu.Unlock()
+	h := model.Header{Replica: as, Lo: v.seq + 1, Hi: v.seq + uint64(len(cs)), Prev: v.prev, UTC: math.MaxInt64, Author: "evil", Device: "../evil"}
+	h.Deps = k.With(model.Dot{Replica: as, Seq: v.seq})
+	var enc [][]byte
+	for _, c := range cs {
+		enc = append(enc, c.Encode())
+	}
+	return v.seal.Sign(h, enc, key)
+}
+
+// odd makes changes that are allowed, and that nobody would make.
+func (v *villain) odd(x *victim) model.Batch {
+	var cs []model.Change
+	for i := range 1 + v.r.IntN(4) {
+		c := v.change(v.seq + 1 + uint64(i))
+		c.Dot = model.Dot{Replica: v.replica, Seq: v.seq + 1 + uint64(i)}
+		cs = append(cs, c)
+	}
+	b := v.sign(x, v.replica, v.key(), cs...)
+	v.seq += uint64(len(cs))
+	v.prev = model.HeaderHash(b.Header)
+	v.sent = append(v.sent, b)
+	return b
+}
+
+var oddNames = []string{"a", "b", "doc.odt", "CON", "\u202etxt.exe", "\xff\xfe", "a\n\x1b[31m", strings.Repeat("n", 255), " ", "-rf",
+	"c (conflict, ua, a, 2000-01-01 00.00.01).txt", "A", "e\u0301"}
+
+func (v *villain) change(seq uint64) model.Change {
+	parent := model.RootID
+	switch v.r.IntN(3) {
+	case 0:
+		if len(v.nodes) > 0 {
+			parent = v.nodes[v.r.IntN(len(v.nodes))].id
+		}
+	case 1:
+		parent[3] = byte(v.r.IntN(4) + 1) // of nobody
+	}
+	name := oddNames[v.r.IntN(len(oddNames))]
+	if len(v.nodes) > 0 && v.r.IntN(2) == 0 {
+		return v.again(&v.nodes[v.r.IntN(len(v.nodes))], parent, name, seq)
+	}
+	c := v.file(name, parent)
+	switch v.r.IntN(3) {
+	case 0:
+		c.Kind = model.Dir
+		c.Version.Content = ""
+	case 1:
+		c.Kind = model.Symlink
+		c.Version.Content = "/../../etc/passwd " + fmt.Sprint(v.w.oracle.next())
+		v.w.oracle.write(v.machine, []byte("-> "+c.Version.Content), name)
+	}
+	c.ID = model.BirthID(parent, name, c.Kind, v.r.IntN(2))
+	v.nodes = append(v.nodes, odd{id: c.ID, kind: c.Kind})
+	return c
+}
+
+// again changes a node of the villain's own: it goes elsewhere, below itself
+// too, gets attributes that are none, a new version, or goes.
+func (v *villain) again(o *odd, parent model.ID, name string, seq uint64) model.Change {
+	c := model.Change{ID: o.id, Kind: o.kind, Lamport: v.lamport()}
+	switch v.r.IntN(3) {
+	case 0:
+		if parent == o.id {
+			parent = model.RootID
+		}
+		c.Links = []model.LinkChange{{Key: model.PrimaryKey, Parent: parent, Name: name}}
+	case 1:
+		c.Attrs = []model.AttrChange{{Name: model.AttrMode, Val: "\xff\xff"}, {Name: model.AttrMtime, Val: "short"}, {Name: "user.\x00", Val: "v"},
+			{Name: "security.capability", Val: "x"}}
+	case 2:
+		c.Links = []model.LinkChange{{Key: model.PrimaryKey, Removed: true}}
+	}
+	return c
+}
+
+func (v *villain) lamport() uint64 { return v.r.Uint64N(1 << 39) }
+
+// file makes a file of a few bytes.
+func (v *villain) file(name string, parent model.ID) model.Change {
+	b := v.w.oracle.bytes(v.machine, v.r.IntN(200), false)
+	v.w.oracle.write(v.machine, b, name)
+	mtime := []int64{0, math.MaxInt64, math.MinInt64, 1}[v.r.IntN(4)]
+	return model.Change{ID: model.BirthID(parent, name, model.File, 0), Kind: model.File, Lamport: v.lamport(), Born: v.r.IntN(2) == 0,
+		Links:   []model.LinkChange{{Key: model.PrimaryKey, Parent: parent, Name: name}},
+		Version: &model.VersionChange{Content: content.Content{Size: int64(len(b)), Inline: b}.Encode(), Mtime: mtime}}
+}
+
+// bad makes a change that must be refused.
+func (v *villain) bad() model.Change {
+	c := v.file("x", model.RootID)
+	switch v.r.IntN(9) {
+	case 0:
+		c.Links[0].Name = []string{"..", ".", "a/b", "a\x00", strings.Repeat("n", 256), ".clachan"}[v.r.IntN(6)]
+	case 1:
+		c.Links[0].Parent = c.ID
+	case 2:
+		c.Kind = model.Fifo
+	case 3:
+		c.ID = model.RootID
+	case 4:
+		c.Version.Content = "\x10\xff\xff\xff\xff\xff\xff\xff\xff\x7f"
+	case 5:
+		c.Version.VV = model.VV{{Replica: v.replica, Seq: v.seq + 1000}}
+	case 6:
+		c.Gone = model.VV{{Replica: 7, Seq: 1 << 60}}
+	case 7:
+		c.Kind, c.Version.Content = model.Symlink, ""
+	case 8:
+		c.Kind, c.Version.Content = model.Dir, "x"
+	}
+	return c
+}
+
+// forge makes a batch of a replica that is not the villain's.
+func (v *villain) forge(x *victim) model.Batch {
+	v.mu.Lock()
+	k := x.k
+	v.mu.Unlock()
+	if len(k) == 0 {
+		return v.sign(x, 5, v.key(), v.file("x", model.RootID))
+	}
+	d := k[v.r.IntN(len(k))]
+	h := model.Header{Replica: d.Replica, Lo: d.Seq + 1, Hi: d.Seq + 1, Deps: k, Author: "evil"}
+	return v.seal.Sign(h, [][]byte{v.file("forged", model.RootID).Encode()}, v.key())
+}

@@ -81,13 +81,18 @@ func (m *machine) seen(a syncer.Attr) (*text, error) {
 // what he cannot read.
 func (m *machine) last(dir syncer.Ino, name string) (*text, error) {
 	a, err := m.f.Lookup(dir, name)
-	if errors.Is(err, syncer.ErrNotExist) || err == nil && a.Nlink > 1 {
+	if errors.Is(err, syncer.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return m.seen(a)
+	t, err := m.seen(a)
+	if err == nil && a.Nlink > 1 {
+		m.w.say("%s: %s is one of %d names of %v", m.name, name, a.Nlink, t)
+		return nil, nil
+	}
+	return t, err
 }
 
 func (m *machine) mkdir(path string) error {

@@ -310,3 +310,12 @@ func (n *network) String() string {
 	defer n.mu.Unlock()
 	return fmt.Sprintf("frames %v, %d bytes", n.frames, n.sent)
 }
+
+func (n *network) all() (sum int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, k := range n.frames {
+		sum += k
+	}
+	return sum
+}

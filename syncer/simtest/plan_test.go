@@ -98,7 +98,7 @@ func newPlan(seed uint64) *plan {
 	if r.IntN(5) == 0 {
 		p.slow = r.IntN(p.peers)
 	}
-	p.evil = r.IntN(4) == 0
+	p.evil = r.IntN(4) == 0 && !p.calm
 	add := func(most int, k kind, make func(f *fault)) {
 		for range r.IntN(most + 1) {
 			f := fault{kind: k, m: r.IntN(p.peers), o: -1, step: r.IntN(p.steps)}

@@ -259,6 +259,9 @@ func (w *world) live() {
 			w.together()
 			turn++
 		}
+		if w.evil != nil && w.r.IntN(5) == 0 {
+			w.evil.act()
+		}
 		w.act(turn)
 		if step%20 == 19 {
 			w.glance()
