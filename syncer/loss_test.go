@@ -9,10 +9,12 @@ import (
 	mrand "math/rand"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/clachanfs/clachan/blocks"
 	. "github.com/clachanfs/clachan/syncer"
@@ -469,5 +471,48 @@ func TestLossSymlinksAreText(t *testing.T) {
 		if _, err := b.Create(x.Ino, "f", New{Kind: model.File, Mode: 0o644}); !errors.Is(err, ErrNotDir) {
 			t.Errorf("created through a symlink: %v", err)
 		}
+	}
+}
+
+// A directory that cannot be read whole is not shown as one with fewer names: who
+// copies or compares it would take the others for deleted.
+func TestLossUnreadableNamesAreNoDeletions(t *testing.T) {
+	w := newWorld(t, 1)
+	a := w.peers[0]
+	mem := vfs.NewMem()
+	var ill atomic.Bool
+	var reads atomic.Int64
+	w.talk.Lock()
+	a.stop()
+	a.fs = errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if ill.Load() && op.Kind == errorfs.OpFileReadAt && strings.Contains(op.Path, "/meta/") && reads.Add(1)%2 == 0 {
+			return syscall.EIO
+		}
+		return nil
+	}))
+	a.start()
+	w.talk.Unlock()
+	const files = 3000
+	for i := range files {
+		_, err := a.Create(RootIno, fmt.Sprintf("a rather long name of a file %04d", i), New{Kind: model.File, Mode: 0o644})
+		a.must(err)
+	}
+	w.talk.Lock()
+	a.stop() // what is in memory goes to tables
+	a.start()
+	w.talk.Unlock()
+	ill.Store(true)
+	failed := 0
+	for range 100 { // every other read fails; more and more is in the cache
+		n := 0
+		if err := a.List(RootIno, 0, func(Entry) bool { n++; return true }); err != nil {
+			failed++
+		} else if n < files {
+			t.Fatalf("%d of %d names, and no error", n, files)
+		}
+	}
+	ill.Store(false)
+	if failed == 0 {
+		t.Error("nothing failed")
 	}
 }

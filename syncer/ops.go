@@ -74,13 +74,19 @@ func (f *Folder) Parent(dir Ino) Ino {
 // List calls yield with the entries of a directory that come after a cookie, in
 // an order that stays while the directory changes.
 func (f *Folder) List(dir Ino, after uint64, yield func(Entry) bool) error {
-	return f.ix.Page(dir, after, func(cookie uint64, name string, e index.Entry) bool {
+	var failed error
+	err := f.ix.Page(dir, after, func(cookie uint64, name string, e index.Entry) bool {
 		a, err := f.Attr(e.Ino)
-		if err != nil {
+		if errors.Is(err, ErrNotExist) {
 			return true // gone meanwhile
+		}
+		if err != nil { // what cannot be read is not gone
+			failed = err
+			return false
 		}
 		return yield(Entry{Cookie: cookie, Name: name, Attr: a})
 	})
+	return errors.Join(err, failed)
 }
 
 // Readlink returns the target of a symlink.
