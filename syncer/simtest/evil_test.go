@@ -50,7 +50,6 @@ type victim struct {
 type odd struct {
 	id   model.ID
 	kind model.Kind
-	vv   model.VV
 }
 
 func (v *villain) start(w *world) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/model"
@@ -392,7 +393,8 @@ func (m *machine) did(err error, format string, args ...any) error {
 		text += ": " + err.Error()
 	}
 	m.w.say("%s: %s", m.name, text)
-	if err != nil && !m.crashed() && !m.unwell() && !ordinary(err) {
+	rotten := m.rotten && errors.Is(err, blocks.ErrDamaged) // and nobody else is there
+	if err != nil && !m.crashed() && !m.unwell() && !ordinary(err) && !rotten {
 		m.w.fail("I7", "%s: %s", m.name, text)
 	}
 	return err
