@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	sims     = flag.Int("sims", 60, "simulations to run")
+	sims     = flag.Int("sims", 20, "simulations to run")
 	seed     = flag.Uint64("seed", uint64(time.Now().UnixNano()), "seed of the first; the others follow")
 	twice    = flag.Bool("twice", false, "run every seed twice, and compare plans and verdicts")
 	identity = flag.Bool("identity", false, "with restored and cloned databases too")
