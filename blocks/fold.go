@@ -49,7 +49,7 @@ func (s *Store) foldPack(ctx context.Context) (more bool, err error) {
 	var moves []move
 	end, more, err := s.eachSmall(func(seq uint64, id ID, flags byte, stored []byte) (bool, error) {
 		loc, err := s.locate(id)
-		if errors.Is(err, ErrNotFound) || err == nil && (loc.flags != flags|flagSmall || loc.pack != seq) {
+		if errors.Is(err, ErrNotFound) || err == nil && (loc.flags&^flagUnread != flags|flagSmall || loc.pack != seq) {
 			return true, nil // superseded or damaged: the row only goes
 		}
 		if err == nil && w == nil {
@@ -129,7 +129,7 @@ func (s *Store) commitFold(w *packWriter, moves []move, end uint64) error {
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		if err == nil && loc.flags == m.to.flags|flagSmall && loc.pack == m.old {
+		if err == nil && loc.flags&^flagUnread == m.to.flags|flagSmall && loc.pack == m.old {
 			kept = append(kept, m)
 		}
 	}

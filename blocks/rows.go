@@ -55,7 +55,8 @@ const (
 	flagZstd    = 1 << 0 // the stored bytes are a zstd frame
 	flagSmall   = 1 << 1 // they are in the row 'S' pack, not in a pack
 	flagDamaged = 1 << 2 // what is stored there was found wrong
-	flagsKnown  = flagZstd | flagSmall | flagDamaged
+	flagUnread  = 1 << 3 // the disk could not read it when it was last asked
+	flagsKnown  = flagZstd | flagSmall | flagDamaged | flagUnread
 )
 
 // location says where the bytes of a block are.

@@ -178,7 +178,7 @@ func (s *Store) Has(id ID) bool {
 
 // usable reports whether there is something to read at loc.
 func (d *Disk) usable(loc location) bool {
-	return loc.flags&flagDamaged == 0 && (loc.flags&flagSmall != 0 || !d.lost[loc.pack])
+	return loc.flags&(flagDamaged|flagUnread) == 0 && (loc.flags&flagSmall != 0 || !d.lost[loc.pack])
 }
 
 // locate reads the location row of a block.
@@ -214,6 +214,9 @@ func (s *Store) get(id ID, buf []byte) ([]byte, error) {
 	}
 	loc, err := s.locate(id)
 	for err == nil {
+		if loc.flags&flagDamaged != 0 {
+			return nil, ErrDamaged
+		}
 		if loc.flags&flagSmall == 0 && s.d.lost[loc.pack] {
 			return nil, ErrNotFound
 		}
@@ -284,14 +287,13 @@ func (s *Store) verify(id ID, flags byte, size uint32, stored, buf []byte) ([]by
 	return out, nil
 }
 
-// mended forgets the damage of a block that has been read right: the disk could
-// not read it then, and can now.
+// mended forgets that the disk could not read a block: now it can.
 func (s *Store) mended(id ID, loc location) error {
-	if loc.flags&flagDamaged == 0 {
+	if loc.flags&flagUnread == 0 {
 		return nil
 	}
 	good := loc
-	good.flags &^= flagDamaged
+	good.flags &^= flagUnread
 	return s.replace(id, loc, &good)
 }
 
@@ -305,12 +307,16 @@ func (s *Store) failed(id ID, loc location, err error) error {
 	default:
 		return err
 	}
-	if loc.flags&flagDamaged != 0 {
+	mark := byte(flagDamaged)
+	if errors.Is(err, syscall.EIO) {
+		mark = flagUnread
+	}
+	if loc.flags&mark != 0 {
 		return err // known
 	}
 	s.d.log.Error("damaged block", "folder", s.folder, "block", id, "pack", loc.pack, "err", err.Error())
 	bad := loc
-	bad.flags |= flagDamaged
+	bad.flags |= mark
 	return errors.Join(err, s.replace(id, loc, &bad))
 }
 
