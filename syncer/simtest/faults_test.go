@@ -33,7 +33,7 @@ func (w *world) happen(f fault) {
 	case bitFlip:
 		w.rot(m, f)
 	case clockJump:
-		m.skew += f.dur
+		m.skew.Add(int64(f.dur))
 	case hangUp:
 		if m.up {
 			m.host.hangUp()
