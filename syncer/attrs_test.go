@@ -20,7 +20,7 @@ func TestAttributesMergeByKey(t *testing.T) {
 	a.must(a.Setxattr(was.Ino, "user.old", []byte("1"), 0))
 	a.must(a.Setxattr(was.Ino, "user.both", []byte("0"), 0))
 	w.settle()
-	h := a.open("/f") // what is told of it waits for its writer
+	h := a.edit("/f") // what is told of it waits for its writer
 	defer h.close()
 	h.write(0, "two")
 	mode := uint32(0o600)

@@ -219,6 +219,46 @@ func (p *peer) at(path string) (Ino, string) {
 	return dir, parts[len(parts)-1]
 }
 
+// stat looks a path up.
+func (p *peer) stat(path string) Attr {
+	p.t.Helper()
+	dir, name := p.at(path)
+	a, err := p.Lookup(dir, name)
+	p.must(err)
+	return a
+}
+
+// open opens a file for reading or writing, as a program does.
+func (p *peer) open(ino Ino, writes bool) {
+	p.Hold(ino)
+	p.surf.mu.Lock()
+	defer p.surf.mu.Unlock()
+	if p.surf.busy[ino] = true; writes {
+		p.surf.open[ino] = true
+	}
+}
+
+// shut closes it.
+func (p *peer) shut(ino Ino) {
+	p.surf.mu.Lock()
+	delete(p.surf.busy, ino)
+	delete(p.surf.open, ino)
+	p.surf.mu.Unlock()
+	p.Closed(ino)
+	p.forget(ino)
+	p.Release(ino)
+}
+
+// until waits for something that is about to be.
+func (w *world) until(what string, is func() bool) {
+	w.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Fatal("not yet: ", what)
+		}
+	}
+}
+
 func (p *peer) must(err error) {
 	p.t.Helper()
 	if err != nil {

@@ -32,7 +32,7 @@ func TestDatabasesAreNeverTorn(t *testing.T) {
 	r := mrand.New(mrand.NewSource(*seed))
 	w := newWorld(t, 2)
 	a, b := w.peers[0], w.peers[1]
-	db, wal := a.open("/x.db"), a.open("/x.db-wal")
+	db, wal := a.edit("/x.db"), a.edit("/x.db-wal")
 	pad := strings.Repeat("p", 20_000) // more than goes inline
 	var last atomic.Int64
 	stop, done := make(chan struct{}), make(chan struct{})
@@ -109,7 +109,7 @@ func (p *peer) rest(hs ...*handle) {
 func TestDatabaseWaitsForItsJournal(t *testing.T) {
 	w := newWorld(t, 2)
 	a, b := w.peers[0], w.peers[1]
-	db, wal := a.open("/x.db"), a.open("/x.db-wal")
+	db, wal := a.edit("/x.db"), a.edit("/x.db-wal")
 	db.write(0, "1")
 	wal.write(0, "1")
 	db.close()

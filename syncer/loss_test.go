@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -81,10 +80,7 @@ func TestLossPowerCutLeavesNoShortFile(t *testing.T) {
 	a, b := w.peers[0], w.peers[1]
 	a.crashable()
 	whole := func(p *peer) string {
-		dir, name := p.at("/f")
-		x, err := p.Lookup(dir, name)
-		p.must(err)
-		s := p.read(x.Ino)
+		s := p.read(p.stat("/f").Ino)
 		if len(s) != 200_000 || strings.Trim(s, s[:1]) != "" {
 			t.Fatalf("%s shows %d bytes", p.name, len(s))
 		}
@@ -146,22 +142,15 @@ func TestLossFullReceiverKeepsTheOldVersion(t *testing.T) {
 	long := strings.Repeat("new", 50_000)
 	a.write("/f", long)
 	a.must(a.Cut(context.Background()))
-	for r.asked.Load() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	w.until("blocks are asked for", func() bool { return r.asked.Load() > 0 })
 	b.must(b.Cut(context.Background()))
-	dir, name := b.at("/f")
-	x, err := b.Lookup(dir, name)
-	b.must(err)
+	x := b.stat("/f")
 	if got := b.read(x.Ino); got != "the old version" || x.Size != int64(len(got)) {
 		t.Fatalf("shows %.20q with size %d", got, x.Size)
 	}
 	r.full.Store(false)
 	w.same()
-	dir, name = a.at("/f")
-	x, err = a.Lookup(dir, name)
-	a.must(err)
-	if a.read(x.Ino) != long {
+	if a.read(a.stat("/f").Ino) != long {
 		t.Fatal("the writer lost its version")
 	}
 }
@@ -193,13 +182,8 @@ func TestLossOpenFileStaysWhenOthersRenameIt(t *testing.T) {
 	a, b := w.peers[0], w.peers[1]
 	a.write("/f", "v")
 	w.same()
-	dir, name := a.at("/f")
-	x, err := a.Lookup(dir, name)
-	a.must(err)
-	a.Hold(x.Ino)
-	a.surf.mu.Lock()
-	a.surf.busy[x.Ino] = true
-	a.surf.mu.Unlock()
+	x := a.stat("/f")
+	a.open(x.Ino, false)
 	b.mv("/f", "/g")
 	b.write("/g", "w")
 	b.write("/f", "another")
@@ -207,10 +191,7 @@ func TestLossOpenFileStaysWhenOthersRenameIt(t *testing.T) {
 	if got := a.read(x.Ino); got != "v" {
 		t.Fatalf("the open file has %q", got)
 	}
-	a.surf.mu.Lock()
-	delete(a.surf.busy, x.Ino)
-	a.surf.mu.Unlock()
-	a.Release(x.Ino)
+	a.shut(x.Ino)
 }
 
 // What is being written is not lost to a removal elsewhere.
@@ -219,23 +200,13 @@ func TestLossOpenFileOutlivesItsRemoval(t *testing.T) {
 	a, b := w.peers[0], w.peers[1]
 	a.write("/f", "v")
 	w.same()
-	dir, name := a.at("/f")
-	x, err := a.Lookup(dir, name)
-	a.must(err)
-	a.surf.mu.Lock()
-	a.surf.open[x.Ino] = true
-	a.surf.mu.Unlock()
+	x := a.stat("/f")
+	a.open(x.Ino, true)
 	a.write("/f", "mine")
 	b.rm("/f")
 	b.must(b.Cut(context.Background()))
-	deadline := time.Now().Add(10 * time.Second)
-	for !b.Knowledge().LE(a.Knowledge()) && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
-	}
-	a.surf.mu.Lock()
-	delete(a.surf.open, x.Ino)
-	a.surf.mu.Unlock()
-	a.Closed(x.Ino)
+	w.until("the removal is here", func() bool { return b.Knowledge().LE(a.Knowledge()) })
+	a.shut(x.Ino)
 	w.want("/f 644 mine")
 }
 
@@ -382,9 +353,7 @@ func TestLossRottenBytesAreHealed(t *testing.T) {
 	}
 	b.start()
 	w.talk.Unlock()
-	dir, name := b.at("/f")
-	x, err := b.Lookup(dir, name)
-	b.must(err)
+	x := b.stat("/f")
 	if got := b.read(x.Ino); got != string(long) {
 		t.Fatal("other bytes were served")
 	}

@@ -19,8 +19,8 @@ type handle struct {
 	data []byte
 }
 
-// open opens a file for writing, making it if need be.
-func (p *peer) open(path string) *handle {
+// edit opens a file for writing, making it if need be.
+func (p *peer) edit(path string) *handle {
 	p.t.Helper()
 	dir, name := p.at(path)
 	a, err := p.Lookup(dir, name)
@@ -114,7 +114,7 @@ func TestOpenFilesAreCutWhenTheyRest(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, 2)
-				h := w.peers[0].open("/f")
+				h := w.peers[0].edit("/f")
 				for i, s := range tt.steps {
 					time.Sleep(s.after)
 					synctest.Wait()
@@ -140,7 +140,7 @@ func TestOpenFilesAreCutWhenTheyRest(t *testing.T) {
 func TestSteadyWriterIsCutAtAnFsync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2)
-		h := w.peers[0].open("/log")
+		h := w.peers[0].edit("/log")
 		for i := range 700 {
 			h.write(i, "x")
 			h.fsync()
@@ -160,7 +160,7 @@ func TestNamesDoNotWaitForIdleWriters(t *testing.T) {
 	a := w.peers[0]
 	a.write("/f", "one")
 	w.settle()
-	h := a.open("/f")
+	h := a.edit("/f")
 	a.mv("/f", "/g")
 	a.must(a.Cut(context.Background()))
 	w.want("/g 644 one")

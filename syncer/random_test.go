@@ -152,13 +152,8 @@ func (u *user) open(ino Ino, path string) {
 	if _, ok := u.reads[ino]; ok || u.writes[ino] {
 		return
 	}
-	u.Hold(ino)
-	u.surf.mu.Lock()
 	writes := u.r.Intn(2) == 0
-	if u.surf.busy[ino] = true; writes {
-		u.surf.open[ino] = true
-	}
-	u.surf.mu.Unlock()
+	u.peer.open(ino, writes)
 	if writes {
 		u.say("open %s", path)
 		u.writes[ino] = true
@@ -168,16 +163,6 @@ func (u *user) open(ino Ino, path string) {
 	} else { // removed in between
 		u.shut(ino)
 	}
-}
-
-func (u *user) shut(ino Ino) {
-	u.surf.mu.Lock()
-	delete(u.surf.busy, ino)
-	delete(u.surf.open, ino)
-	u.surf.mu.Unlock()
-	u.Closed(ino)
-	u.forget(ino)
-	u.Release(ino)
 }
 
 // close closes all that is open.

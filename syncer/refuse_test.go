@@ -71,25 +71,12 @@ func TestStagedBytesOutliveAnotherKind(t *testing.T) {
 	b.rm("/f")
 	b.mkdir("/f")
 	b.must(b.Cut(context.Background()))
-	dir, name := a.at("/f")
-	x, err := a.Lookup(dir, name)
-	a.must(err)
-	a.surf.mu.Lock()
-	a.surf.open[x.Ino] = true // a writer holds it: it is not cut yet
-	a.surf.mu.Unlock()
+	x := a.stat("/f")
+	a.open(x.Ino, true) // a writer holds it: it is not cut yet
 	a.write("/f", "mine")
 	w.part(false)
-	deadline := time.Now().Add(10 * time.Second)
-	for !b.Knowledge().LE(a.Knowledge()) {
-		if time.Now().After(deadline) {
-			t.Fatal("the directory does not arrive")
-		}
-		time.Sleep(time.Millisecond)
-	}
-	a.surf.mu.Lock()
-	delete(a.surf.open, x.Ino)
-	a.surf.mu.Unlock()
-	a.Closed(x.Ino)
+	w.until("the directory is here", func() bool { return b.Knowledge().LE(a.Knowledge()) })
+	a.shut(x.Ino)
 	tree := w.same()
 	if !strings.Contains(tree, "mine") || !strings.Contains(tree, "/f 755 /") {
 		t.Fatalf("got\n%s", tree)

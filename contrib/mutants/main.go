@@ -6,7 +6,7 @@
 //
 //	go run ./contrib/mutants [-limit 5m] [NAME ...]
 //
-// Each is applied to a copy of the tree. It prints how many histories it took, or
+// Each is applied to a copy of the tree as it stands in the index of git. It prints how many histories it took, or
 // which test failed, and fails if one survives.
 package main
 
@@ -100,8 +100,8 @@ var (
 
 // hunt runs the test on a broken copy of the tree and says what caught it.
 func (m mutant) hunt(dir string, limit time.Duration) (string, error) {
-	if err := os.CopyFS(dir, os.DirFS(".")); err != nil {
-		return "", err
+	if out, err := exec.Command("git", "checkout-index", "-a", "--prefix="+dir+"/").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("copy the tree: %s", out)
 	}
 	defer os.RemoveAll(dir)
 	apply := exec.Command("git", "apply", "-p1", "-")
@@ -109,7 +109,7 @@ func (m mutant) hunt(dir string, limit time.Duration) (string, error) {
 	if out, err := apply.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("does not apply: %s", bytes.TrimSpace(out))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	ctx, cancel := context.WithTimeout(context.Background(), limit+time.Minute) // to build
 	defer cancel()
 	test := exec.CommandContext(ctx, m.test[0], append(m.test[1:], "-timeout", limit.String())...)
 	test.Dir, test.WaitDelay = dir, time.Second
@@ -118,7 +118,7 @@ func (m mutant) hunt(dir string, limit time.Duration) (string, error) {
 	switch failed := testOf.FindSubmatch(out); {
 	case err == nil:
 		return "", errors.New("all tests pass")
-	case !errors.As(err, &exit) || ctx.Err() != nil:
+	case !errors.As(err, &exit) || ctx.Err() != nil || bytes.Contains(out, []byte("panic: test timed out")):
 		return "", fmt.Errorf("no answer in %v", limit)
 	case failed == nil && !bytes.Contains(out, []byte("panic: ")):
 		return "", fmt.Errorf("does not build: %.300s", out)

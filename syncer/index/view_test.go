@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"flag"
 	"fmt"
-	"maps"
 	"math/rand"
 	"slices"
 	"strings"
@@ -25,7 +24,7 @@ import (
 
 var (
 	histories = flag.Int("histories", 60, "random histories of a run, of each kind")
-	seed      = flag.Int64("seed", 0, "seed of the first history; 0: by the clock")
+	seed      = flag.Int64("seed", 1, "seed of the first history; 0: by the clock")
 )
 
 var (
@@ -112,7 +111,7 @@ func (v *viewer) compare() error {
 	v.met.views++
 	v.met.undone += len(v.mem.Undone())
 	for id, want := range v.mem.Nodes {
-		if got := t.Node(id); got == nil || !sameNode(want, got) {
+		if got := t.Node(id); !want.Equal(got) {
 			return fmt.Errorf("node %v is %+v, want %+v", id, got, want)
 		}
 		if want.Kind != model.Dir || !v.mem.Alive(id) {
@@ -149,15 +148,6 @@ func (v *viewer) compare() error {
 		}
 	}
 	return t.Err()
-}
-
-func sameNode(a, b *model.Node) bool {
-	for _, x := range [][2]any{{a.Kind, b.Kind}, {a.Heads, b.Heads}, {a.Covered, b.Covered}, {a.Gone, b.Gone}, {a.Links, b.Links}} {
-		if !equal(x[0], x[1]) {
-			return false
-		}
-	}
-	return maps.Equal(a.Attrs, b.Attrs)
 }
 
 // finish checks the rows as "db check" does, and once more after a restart. Of

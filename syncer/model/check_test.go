@@ -221,7 +221,7 @@ func (w *world) check() {
 	tree := p0.list()
 	for _, p := range w.peers {
 		for id, n := range p0.m.Nodes {
-			if !same(n, p.m.Nodes[id]) {
+			if !n.Equal(p.m.Nodes[id]) {
 				w.fail("I1", "p%d and p%d differ:\n%s\n%s", p0.r, p.r, dump(n), dump(p.m.Nodes[id]))
 			}
 		}
@@ -280,7 +280,7 @@ func (w *world) checkOrder(p *peer) {
 		}
 	}
 	for id, n := range p.m.Nodes {
-		if !same(n, m.Nodes[id]) {
+		if !n.Equal(m.Nodes[id]) {
 			w.fail("I2", "order matters:\n%s\n%s", dump(n), dump(m.Nodes[id]))
 		}
 	}
@@ -304,7 +304,7 @@ func (w *world) checkLive(p *peer) {
 		}
 	}
 	for id, n := range p.m.Nodes {
-		if o := m.Nodes[id]; !same(n, o) && id != RootID {
+		if o := m.Nodes[id]; !n.Equal(o) && id != RootID {
 			w.fail("I1", "live changes make other nodes:\n%s\n%s", dump(n), dump(o))
 		}
 	}

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -97,6 +98,22 @@ type Node struct {
 	Gone    []Gone    // deletions of content, none within another
 	Links   []Link    // by key
 	Attrs   map[string]Attr
+}
+
+// Equal tells whether two nodes hold the same. Nil is one that is unknown.
+func (n *Node) Equal(o *Node) bool {
+	if n == nil || o == nil {
+		return n == o
+	}
+	return n.ID == o.ID && n.Kind == o.Kind && n.Covered.Equal(o.Covered) &&
+		slices.EqualFunc(n.Gone, o.Gone, func(x, y Gone) bool { return x.Dot == y.Dot && x.VV.Equal(y.VV) }) &&
+		slices.EqualFunc(n.Heads, o.Heads, func(x, y Version) bool {
+			return x.Dot == y.Dot && x.Orig == y.Orig && x.Content == y.Content && x.Mtime == y.Mtime && x.By == y.By && x.VV.Equal(y.VV)
+		}) &&
+		slices.EqualFunc(n.Links, o.Links, func(x, y Link) bool {
+			return x.Key == y.Key && slices.Equal(x.Hist, y.Hist) &&
+				slices.EqualFunc(x.Dels, y.Dels, func(d, e Del) bool { return d.Dot == e.Dot && d.K.Equal(e.K) })
+		}) && maps.Equal(n.Attrs, o.Attrs)
 }
 
 // Del covers the deleted versions.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"fmt"
-	"maps"
 	"math/rand"
 	"reflect"
 	"slices"
@@ -306,26 +305,10 @@ func (p *peer) commit(a *Author) {
 		p.apply(j)
 	}
 	for id, n := range made {
-		if !same(n, p.m.Nodes[id]) {
+		if !n.Equal(p.m.Nodes[id]) {
 			panic(failure{"I2", fmt.Sprintf("the author made of %v\n%s\nits changes make\n%s", id, dump(n), dump(p.m.Nodes[id]))})
 		}
 	}
-}
-
-// same compares nodes, whatever stands for empty.
-func same(a, b *Node) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return a.ID == b.ID && a.Kind == b.Kind && a.Covered.Equal(b.Covered) &&
-		slices.EqualFunc(a.Gone, b.Gone, func(x, y Gone) bool { return x.Dot == y.Dot && x.VV.Equal(y.VV) }) &&
-		slices.EqualFunc(a.Heads, b.Heads, func(x, y Version) bool {
-			return x.Dot == y.Dot && x.Orig == y.Orig && x.Content == y.Content && x.Mtime == y.Mtime && x.By == y.By && x.VV.Equal(y.VV)
-		}) &&
-		slices.EqualFunc(a.Links, b.Links, func(x, y Link) bool {
-			return x.Key == y.Key && slices.Equal(x.Hist, y.Hist) &&
-				slices.EqualFunc(x.Dels, y.Dels, func(d, e Del) bool { return d.Dot == e.Dot && d.K.Equal(e.K) })
-		}) && maps.Equal(a.Attrs, b.Attrs)
 }
 
 func dump(n *Node) string {

@@ -31,17 +31,20 @@ func (a *Author) prep(e *Entry) {
 // on its own: it would come back beside the node as soon as the copy goes.
 func (a *Author) part(id ID) {
 	of := a.Node(a.CopyOf(id))
-	if of == nil || !slices.ContainsFunc(of.Shown(), func(h Version) bool { return ForkID(of.ID, h.Orig) == id }) {
+	if of == nil {
 		return
 	}
-	main := of.Shown()[0]
+	shown := of.Shown()
+	if len(shown) < 2 || !slices.ContainsFunc(shown[1:], func(h Version) bool { return ForkID(of.ID, h.Orig) == id }) {
+		return
+	}
 	for _, x := range a.Entries(of.ID) {
 		if x.Extra {
 			a.pin(x)
 		}
 	}
 	if of = a.Node(of.ID); len(of.Shown()) > 1 {
-		a.reassert(of, main)
+		a.reassert(of, shown[0])
 	}
 }
 

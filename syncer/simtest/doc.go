@@ -13,8 +13,9 @@
 // on, and jumps when nothing can. In it are two to four machines, each with
 // blocks.Disk on a crashable filesystem in memory, a syncer.Folder, and a
 // peers.Node with its keepers, sessions, links, pullers and servers. Only what
-// is below them is not real: hosts and streams (host.go, net.go), disks (a
-// disk is Pebble's errorfs over crashfs), and the surface (screen.go), which
+// is below them is not real: hosts and streams (host_test.go,
+// net_test.go), disks (a
+// disk is Pebble's errorfs over crashfs), and the surface (screen_test.go), which
 // stages written bytes in layers as a mount does.
 //
 // # Plans
@@ -31,7 +32,7 @@
 //
 // # Stories
 //
-// Users are programs (programs.go): editors and their ways to save, version
+// Users are programs (programs_test.go): editors and their ways to save, version
 // control, databases, appenders, rm -r and mv. Each has a goroutine, and the
 // world lets one of them make one system call or a few while all else rests;
 // so what is on a user's screen when something is overwritten or deleted is

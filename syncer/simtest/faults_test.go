@@ -3,7 +3,6 @@ package simtest
 import (
 	"time"
 
-	"github.com/clachanfs/clachan/blocks/crashfs"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -34,7 +33,7 @@ func (w *world) happen(f fault) {
 	case bitFlip:
 		w.rot(m, f)
 	case clockJump:
-		m.skew += f.dur
+		m.skew.Add(int64(f.dur))
 	case hangUp:
 		if m.up {
 			m.host.hangUp()
@@ -43,8 +42,8 @@ func (w *world) happen(f fault) {
 		time.Sleep(f.dur)
 	case inSync:
 		w.together()
-	case restored, cloned:
-		w.identity(m, f)
+	case restored:
+		w.setBack(m)
 	}
 }
 
@@ -93,23 +92,19 @@ func (w *world) rot(m *machine, f fault) {
 	w.say("flipped: %s", where)
 }
 
-// identity makes two times, or two machines, hold one replica.
-func (w *world) identity(m *machine, f fault) {
+// setBack has a machine go on with its disk as it is now, when that is old.
+func (w *world) setBack(m *machine) {
 	if !m.up || m.crashed() {
 		return
 	}
-	copy := &crashfs.FS{MemFS: m.mem.MemFS.CrashClone(vfs.CrashCloneCfg{})}
-	if f.kind == restored {
-		w.later = append(w.later, timed{time.Now().Add(20 * time.Second), func() {
-			if m.up && !m.crashed() {
-				w.witness(m)
-				w.oracle.crashed(m)
-				w.down(m, time.Now())
-				m.mem = copy
-				w.say("%s goes on with its old disk", m.name)
-			}
-		}})
-		return
-	}
-	w.say("no clones yet") // a second holder
+	old := m.mem.CrashClone(vfs.CrashCloneCfg{})
+	w.later = append(w.later, timed{time.Now().Add(20 * time.Second), func() {
+		if m.up && !m.crashed() {
+			w.witness(m)
+			w.oracle.crashed(m)
+			w.down(m, time.Now())
+			m.mem = old
+			w.say("%s goes on with its old disk", m.name)
+		}
+	}})
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/connmgr"
@@ -34,9 +35,9 @@ type machine struct {
 	id    *trust.Identity
 	pid   peer.ID
 	addr  ma.Multiaddr
-	mem   *crashfs.FS // what is on the disk while it is down
-	sized bool        // the disk can be full
-	skew  time.Duration
+	mem   *crashfs.FS  // what is on the disk while it is down
+	sized bool         // the disk can be full
+	skew  atomic.Int64 // of its clock, ns: engines read it while it jumps
 
 	up    bool
 	d     *disk
@@ -61,7 +62,7 @@ type machine struct {
 }
 
 // now is the machine's own clock.
-func (m *machine) now() time.Time { return time.Now().Add(m.skew) }
+func (m *machine) now() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }
 
 // start opens everything on what is on the disk.
 func (m *machine) start() error {

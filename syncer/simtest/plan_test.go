@@ -39,7 +39,6 @@ const (
 	pause    // nothing happens for a while
 	inSync   // all faults end, all must be the same
 	restored // the machine goes on with an older copy of its disk
-	cloned   // a second machine goes on with a copy of this one's disk
 )
 
 // A fault is one thing that happens to a machine.
@@ -80,8 +79,6 @@ func (f fault) String() string {
 		return "all faults end, and all come together"
 	case restored:
 		return fmt.Sprintf("%s goes on with a copy of its disk from an earlier time", m)
-	case cloned:
-		return fmt.Sprintf("a copy of %s goes on beside it for %v", m, f.dur)
 	}
 	return "?"
 }
@@ -139,21 +136,11 @@ func newPlan(seed uint64) *plan {
 		m := r.IntN(p.peers) // one machine: another has what it loses
 		add(2, bitFlip, func(f *fault) { f.m, f.dur = m, 61*time.Minute })
 	}
-	if *identity {
-		p.loseIdentity(r, add)
+	if *identity && r.IntN(5) == 0 {
+		add(1, restored, func(*fault) {})
 	}
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
-}
-
-// loseIdentity plans what makes two machines, or two times of one, hold the same
-// replica.
-func (p *plan) loseIdentity(r *rand.Rand, add func(int, kind, func(*fault))) {
-	if r.IntN(5) == 0 {
-		add(1, restored, func(*fault) {})
-	} else if r.IntN(5) == 0 {
-		add(1, cloned, func(f *fault) { f.dur = time.Duration(1+r.IntN(40)) * time.Second })
-	}
 }
 
 // digest is a number for the whole plan.
