@@ -72,10 +72,18 @@ func (t *Tx) showAll(ns names) {
 	for _, k := range moved {
 		t.show(k.dir, k.name, viewed{})
 	}
+	var here []nameKey // those held back first: what leaves its name for one waits with it
 	for k, v := range ns {
-		if v.id.IsZero() {
-			continue
+		switch {
+		case v.id.IsZero():
+		case t.holds(k.dir, k.name):
+			t.show(k.dir, k.name, v)
+		default:
+			here = append(here, k)
 		}
+	}
+	for _, k := range here {
+		v := ns[k]
 		if e, ok := t.Entry(k.dir, k.name); ok && t.staged(e.Ino) && e.Ino != t.Ino(v.id) {
 			gone = append(gone, k)
 		} else {
@@ -149,7 +157,9 @@ func (t *Tx) show(dir Ino, name string, v viewed) {
 	case ok && t.staged(e.Ino): // an edit beats a delete
 		t.SetDrift(dir, name, &Drift{View: id, Name: v.name, Seen: seen, SeenOrig: t.ShownOrig(e.Ino), Ours: true})
 		t.owed = append(t.owed, dir)
-	case t.holds(dir, name): // until all that it belongs with is here
+	case t.holds(dir, name) && (target == 0 || t.Row(target).Kind != model.Dir): // until all that it belongs with is here
+		t.block(t.key(dir, name), v, seen)
+	case ok && t.leaves(e, seen): // until it is shown where it goes
 		t.block(t.key(dir, name), v, seen)
 	case target != 0 && !t.ready(target):
 		t.SetDrift(dir, name, &Drift{View: id, Name: v.name, Seen: seen})
@@ -191,6 +201,20 @@ func (t *Tx) vacate(ino, into Ino) bool {
 func (t *Tx) elsewhere(dir Ino) bool {
 	r := t.Row(dir)
 	return r != nil && r.Kind == model.Dir && r.Parent != 0
+}
+
+// leaves tells whether an entry is the only one of a file, whose next name is
+// held back.
+func (t *Tx) leaves(e Entry, id model.ID) bool {
+	if r := t.Row(e.Ino); e.Kind == model.Dir || id.IsZero() || r == nil || r.Nlink > 1 {
+		return false
+	}
+	for k := range t.ix.held {
+		if y, ok := t.Drift(k.dir, k.name); ok && !y.Ours && y.View == id {
+			return true
+		}
+	}
+	return false
 }
 
 // arriving is the inode under which a node comes into the tree: not one that
