@@ -41,6 +41,7 @@ func (t *Tx) touch(id model.ID) {
 	if r == nil {
 		return
 	}
+	t.note(t.Ino(id), r)
 	tc.claims = t.claims(id)
 	if r.Kind == model.Dir {
 		tc.hist = slices.Clone(t.hist(id))

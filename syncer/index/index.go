@@ -395,7 +395,7 @@ func Delete(db *pebble.DB, folder uint32) error {
 	k := keys{folder: folder}
 	b := db.NewBatch()
 	for _, t := range []byte{tableNode, tableID, tableEntry, tableCrowd, tableUndone, tableName, tableBytes,
-		tableXattr, tableOrphan, tableRep, tableBatch, tableBody, tableMeta} {
+		tableXattr, tableOrphan, tableRep, tableBatch, tableBody, tableMeta, tablePast, tableExpiry} {
 		prefix := k.table(t)
 		if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
 			return errors.Join(err, b.Close())

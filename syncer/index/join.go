@@ -3,6 +3,7 @@ package index
 import (
 	"fmt"
 
+	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
@@ -30,6 +31,9 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 	var before []model.Dot
 	r.Node.Dots(func(d model.Dot) { before = append(before, d) })
 	r.Node.Join(c, deps)
+	if v := c.Version; v != nil && v.Orig == (model.Dot{}) && inline(c) {
+		t.keep(id, c.Dot, noted{kind: c.Kind, content: v.Content, mtime: v.Mtime, mode: r.Mode, dot: c.Dot})
+	}
 	for _, d := range before {
 		if !cites(r.Node, d) {
 			t.dead(d)
@@ -62,6 +66,15 @@ func (t *Tx) born(r *Row, k model.Kind) {
 		r.UID, r.GID = t.ix.owner[0], t.ix.owner[1]
 		r.Mtime, r.Atime, r.Ctime, r.Btime = now, now, now, now
 	}
+}
+
+// inline tells whether a change brings all bytes of its version.
+func inline(c model.Change) bool {
+	if c.Kind != model.File {
+		return c.Kind == model.Symlink
+	}
+	v, err := content.Decode(c.Version.Content)
+	return err == nil && v.Size <= content.MaxInline
 }
 
 // cites tells whether a field of the node has the dot.

@@ -29,6 +29,8 @@ const (
 	tableBody   = 'c'
 	tableMeta   = 'm'
 	tableDevice = 'v'
+	tablePast   = 'h'
+	tableExpiry = 'H'
 )
 
 // keys makes the keys of one folder.
