@@ -341,7 +341,10 @@ func (s *Store) dropChunk(ctx context.Context, m *Marks, chunk []place) (n int, 
 		}
 		n++
 	}
-	return n, errors.Join(b.Commit(pebble.NoSync), b.Close())
+	if n > 0 {
+		err = b.Commit(pebble.NoSync)
+	}
+	return n, errors.Join(err, b.Close())
 }
 
 // takeTurn makes the caller the one who writes packs.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/clachanfs/clachan/blocks/crashfs"
 )
 
 // naming marks the blocks that rows name, as the index does.
@@ -315,6 +317,38 @@ func TestACrashInASweepLosesNothingNamed(t *testing.T) {
 			t.Errorf("seed %d, crash before change %d: %v", seed, n, err)
 		}
 	}
+}
+
+// Packs go only once it is durable that nothing names them.
+func TestACrashAfterASweepLosesNothingNamed(t *testing.T) {
+	const seed = 7
+	fs := crashfs.New()
+	d, err := OpenDisk(fs, "a/disk", quiet)
+	check(t, err)
+	s := d.Store(1, testKey)
+	for n := range uint64(4) {
+		var ids []byte
+		for i := range uint64(5) {
+			id := mustPut(t, s, random(n*10+i, MaxBlock))
+			ids = append(ids, id[:]...)
+		}
+		check(t, s.Flush(t.Context()))
+		check(t, d.Meta().Set(rowKey(1, n), ids[:32], pebble.NoSync)) // the rest is dead
+		if n == 3 {
+			check(t, d.Meta().Delete(rowKey(1, n), pebble.NoSync))
+		}
+	}
+	check(t, d.Sync())
+	if got, err := s.Sweep(t.Context(), naming(d, 1)); err != nil || got.Packs != 4 || got.Rewritten != 3 {
+		t.Errorf("swept %+v, %v", got, err)
+	}
+	for crash := range uint64(6) {
+		clone := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int(crash%2) * 50, RNG: rand.New(rand.NewPCG(seed, crash))})
+		if err := wholeRows(t.Context(), clone); err != nil {
+			t.Errorf("seed %d, crash %d: %v", seed, crash, err)
+		}
+	}
+	check(t, d.Close())
 }
 
 // wholeRows checks that of each row that is there all blocks are, and that a

@@ -14,13 +14,14 @@
 //	cut.go             from tree to view: freeze, store blocks, Diff, log, sync, announce
 //	receive.go         from peers to view: verify, join, rescue, know
 //	pull.go            from view to tree: fetch blocks, publish
+//	expire.go          what history is let go of for good, blocks that nothing names
 //
 // Lock order: a file's own lock in the surface, Folder.apply, the surface's
 // inode table, Folder.mu. Under apply only rows and memory are touched,
 // and batches signed: no hashing of a file's bytes, no sync of a disk, no peer,
 // no kernel notification.
 //
-// Invariants: blocks are in the store before a row names them. What is
+// Invariants: blocks are in the store, and held, before a row names them. What is
 // announced is durable. A version is shown only when all its blocks are here
 // and verified. A change not cut yet is never overwritten. An open inode is
 // never given new bytes.

@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/clachanfs/clachan/syncer/index"
@@ -26,4 +27,17 @@ func (f *Folder) State() map[string]string {
 	f.apply.Lock()
 	defer f.apply.Unlock()
 	return f.ix.State()
+}
+
+// Pasts calls f with all versions in the history, the latest first.
+func (f *Folder) Pasts(yield func(index.Past)) error {
+	var failed error
+	err := f.ix.Pasts(func(x index.Expiry) bool {
+		p, err := f.ix.Past(x.PastKey)
+		if failed = err; err == nil {
+			yield(p)
+		}
+		return err == nil
+	})
+	return errors.Join(failed, err)
 }

@@ -32,6 +32,18 @@ type Options struct {
 	UID, GID uint32 // own what others make
 	ReadOnly bool
 	Log      *slog.Logger
+
+	// History is kept for KeepDays, 30 if 0, while it takes at most KeepShare,
+	// a tenth if 0, of the disk.
+	KeepDays  int
+	KeepShare float64
+	Members   func() []Member // the other members, if somebody knows
+}
+
+// A Member is another member of the folder.
+type Member struct {
+	ID       string    // as Acked calls it
+	LastSeen time.Time // zero: never
 }
 
 // A Folder is one shared tree on this device. Its methods are safe for
@@ -61,6 +73,8 @@ type Folder struct {
 	parked  []Ino  // inodes whose bytes nobody connected had
 	commits uint64 // so far
 	counted counted
+	swept   bool // at least once, when so many commits had been:
+	sweptAt uint64
 
 	pace  *pacer
 	wants *queue          // inodes whose bytes are to be fetched
@@ -123,6 +137,7 @@ func (f *Folder) Run(ctx context.Context) error {
 	g.Go(func() error { return f.runCutter(ctx) })
 	g.Go(func() error { return f.runPuller(ctx) })
 	g.Go(func() error { return f.runSyncer(ctx) })
+	g.Go(func() error { return f.runExpirer(ctx) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
@@ -235,6 +250,7 @@ func (f *Folder) Sync() error {
 	if err := f.disk.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}
+	f.disk.Short() // wakes the expirer, if it is
 	f.mu.Lock()
 	grown := !k.LE(f.durable)
 	f.durable = f.durable.Join(k)

@@ -14,6 +14,8 @@
 //	w ino8                content drift: bytes staged here, or bytes wanted from others
 //	x ino8 name           extended attribute, as shown here
 //	o ino8                orphan: unlinked, perhaps still open; deleted at the next start
+//	h id16 ~time8         version that the tree let go of, the newest first: see history.go
+//	H time8 id16          the same by age: its size and which version; eviction reads it from the end
 //	r ridx4               replica: its id, how much of its log is known, hash of its last header
 //	b ridx4 hi8           batch: live count, dead changes, header as signed
 //	c ridx4 hi8           body of the batch, dead changes perhaps as hashes
@@ -22,6 +24,13 @@
 //
 // Inside rows a node is its inode number and a replica its place in the
 // dictionary of r rows.
+//
+// History is kept by node and not by inode number, since numbers change hands
+// (Cut.Swap, replace). A Tx notes what a file shows before that changes, and at
+// its commit writes an h row for each version noted that is not to be seen any
+// more: neither as a version of its node, nor as the conflict copy made of it,
+// nor because what is to come is not here yet. Versions whose bytes never were
+// here have none. Only the expirer deletes h and H rows.
 //
 // # Invariants
 //

@@ -109,22 +109,36 @@ type pastOf struct {
 	orig model.Dot
 }
 
+// owner is the node whose version an inode shows: not that of a conflict copy
+// which nobody has pinned.
+func (r *Row) owner() model.ID {
+	if r.Node == nil || len(r.Node.Heads) == 0 {
+		return r.Of
+	}
+	return r.ID
+}
+
+// Owner is the node whose version an inode shows, or is to show.
+func (t *Tx) Owner(ino Ino) model.ID {
+	if r := t.Row(ino); r != nil {
+		return r.owner()
+	}
+	return model.ID{}
+}
+
 // note remembers what a file shows, before that changes: its bytes are here.
 func (t *Tx) note(ino Ino, r *Row) {
 	if r == nil || r.ID.IsZero() || r.Kind != model.File && r.Kind != model.Symlink {
 		return
 	}
-	id := r.ID
-	if r.Node == nil || len(r.Node.Heads) == 0 { // a further version that nobody has pinned
-		if id = r.Of; id.IsZero() {
-			return
-		}
+	id := r.owner()
+	if id.IsZero() {
+		return
 	}
-	wants := t.ix.Wants(ino)
-	if r.Shown != nil && r.Nlink > 0 && r.Shown.Orig != (model.Dot{}) {
+	if r.Shown != nil && r.Shown.Orig != (model.Dot{}) {
 		t.keep(id, r.Shown.Orig, noted{kind: r.Kind, content: r.Shown.Content, mtime: r.Shown.Mtime, mode: r.Mode, dot: r.Shown.Orig})
 	}
-	if v := t.Wanted(ino); !wants && v.Dot != (model.Dot{}) && (r.Shown == nil || r.Shown.Orig == v.Orig) {
+	if v := t.Wanted(ino); v.Dot != (model.Dot{}) && t.here(ino, v) {
 		t.keepVersion(id, r, v)
 	}
 	if id != r.ID || len(r.Node.Heads) < 2 {
@@ -132,13 +146,16 @@ func (t *Tx) note(ino Ino, r *Row) {
 	}
 	for _, h := range r.Node.Shown() {
 		alias := t.Ino(model.ForkID(id, h.Orig))
-		if alias == 0 || t.ix.Wants(alias) {
-			continue
-		}
-		if a := t.Row(alias); a != nil && a.Of == id && a.Nlink > 0 {
+		if a := t.Row(alias); alias != 0 && a != nil && a.Of == id && t.here(alias, h) {
 			t.keepVersion(id, a, h)
 		}
 	}
+}
+
+// here tells whether the bytes of a version that an inode shows, or is to show,
+// are here.
+func (t *Tx) here(ino Ino, v model.Version) bool {
+	return !t.ix.Wants(ino) || v.Orig.Replica == t.ix.replica
 }
 
 func (t *Tx) keepVersion(id model.ID, r *Row, v model.Version) {
@@ -162,7 +179,7 @@ func (t *Tx) keepPast() {
 		if t.err != nil {
 			return
 		}
-		if t.visible(k, n.content) {
+		if t.visible(k, n.content) || t.isPast(k) {
 			continue
 		}
 		p := Past{ID: k.id, Kind: n.kind, Orig: k.orig, Content: n.content, Mtime: n.mtime, Mode: n.mode & 0o777, By: n.by, Path: t.pathOf(k.id)}
@@ -182,6 +199,24 @@ func (t *Tx) keepPast() {
 		e.dot(p.Orig)
 		t.fail(t.b.Set(t.ix.keys.expiry(key), e.b, nil))
 	}
+}
+
+// isPast tells whether a version has gone into the history before: what an
+// unlinked file that is open goes on to show.
+func (t *Tx) isPast(k pastOf) (yes bool) {
+	d, n := t.dec(), 0
+	prefix := t.ix.keys.pastsOf(k.id)
+	t.fail(scan(t.b, prefix, after(prefix), func(_, v []byte) error {
+		p, err := decodePast(PastKey{}, v, d)
+		if yes = err == nil && p.Orig == k.orig; yes {
+			return errStop
+		}
+		if n++; n == recentPasts {
+			return errStop
+		}
+		return err
+	}))
+	return yes
 }
 
 func (t *Tx) has(key []byte) bool {
@@ -269,7 +304,10 @@ func (t *Tx) labelOf(d model.Dot) model.Label {
 	return by
 }
 
-const maxPath = 4 << 10
+const (
+	maxPath     = 4 << 10
+	recentPasts = 16
+)
 
 // pathOf is where the tree has, or had, a node.
 func (t *Tx) pathOf(id model.ID) string {
@@ -376,8 +414,12 @@ func (ix *Index) Forget(ks []PastKey) error {
 
 // Roots yields the contents that the index needs, as encoded: first those that
 // files have or are to have, or that are shown until these are here; then those
-// of the history. It reads one state of the index.
-func (ix *Index) Roots(yield func(content string) error) (err error) {
+// of the history. It reads one state of the index. It ends at Stop.
+func (ix *Index) Roots(yield func(content string, past bool) error) error {
+	return ignoreStop(ix.roots(yield))
+}
+
+func (ix *Index) roots(yield func(content string, past bool) error) (err error) {
 	s := ix.db.NewSnapshot()
 	defer func() { err = errors.Join(err, s.Close()) }()
 	d := ix.dec()
@@ -388,7 +430,7 @@ func (ix *Index) Roots(yield func(content string) error) (err error) {
 			return err
 		}
 		if r.Shown != nil {
-			if err := yield(r.Shown.Content); err != nil {
+			if err := yield(r.Shown.Content, false); err != nil {
 				return err
 			}
 		}
@@ -398,7 +440,7 @@ func (ix *Index) Roots(yield func(content string) error) (err error) {
 		del := r.Node.Del()
 		for _, h := range r.Node.Heads {
 			if !del.Has(h.Dot) {
-				if err := yield(h.Content); err != nil {
+				if err := yield(h.Content, false); err != nil {
 					return err
 				}
 			}
@@ -414,6 +456,6 @@ func (ix *Index) Roots(yield func(content string) error) (err error) {
 		if err != nil || p.Kind != model.File {
 			return err
 		}
-		return yield(p.Content)
+		return yield(p.Content, true)
 	})
 }

@@ -33,7 +33,7 @@ type Tx struct {
 	// suspects are inodes whose rows may not be what their nodes say; those
 	// whose node has changed are true.
 	suspects map[Ino]bool
-	entries  map[Place]Entry // d rows read or written; zero: none
+	entries  map[Place]Entry  // d rows read or written; zero: none
 	noted    map[pastOf]noted // versions that may be let go of
 	e        enc
 	d        dec
