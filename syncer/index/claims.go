@@ -77,7 +77,7 @@ func (t *Tx) hist(id model.ID) []model.Loc {
 	if r == nil || r.Node == nil || r.Kind != model.Dir || len(r.Node.Links) == 0 {
 		return nil
 	}
-	return r.Node.Links[0].Hist
+	return r.Node.Links[0].Places()
 }
 
 func (t *Tx) loc(id model.ID) model.Loc {
