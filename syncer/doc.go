@@ -14,6 +14,7 @@
 //	cut.go             from tree to view: freeze, store blocks, Diff, log, sync, announce
 //	receive.go         from peers to view: verify, join, rescue, know
 //	pull.go            from view to tree: fetch blocks, publish
+//	collect.go         what was removed and is known to all
 //	expire.go          what history is let go of for good, blocks that nothing names
 //
 // Lock order: a file's own lock in the surface, Folder.apply, the surface's

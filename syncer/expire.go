@@ -38,6 +38,9 @@ func (f *Folder) runExpirer(ctx context.Context) error {
 			return ctx.Err()
 		case <-timer.C:
 			timer.Reset(expireEvery)
+			if err := f.tidy(ctx); err != nil && ctx.Err() == nil {
+				f.log.Error("collect what was removed", "err", err)
+			}
 		case <-short:
 			if time.Now().Before(rest) {
 				continue
@@ -53,6 +56,15 @@ func (f *Folder) runExpirer(ctx context.Context) error {
 			rest = time.Now().Add(shortAgain)
 		}
 	}
+}
+
+// tidy does what is due each day besides giving space back.
+func (f *Folder) tidy(ctx context.Context) error {
+	if err := f.saveAcks(); err != nil {
+		return err
+	}
+	_, err := f.collect(ctx, time.Now().AddDate(0, 0, -tombDays))
+	return err
 }
 
 // expire gives space back until there is enough, or nothing more to give.

@@ -34,10 +34,14 @@ func (f *Folder) Pasts(yield func(index.Past)) error {
 	var failed error
 	err := f.ix.Pasts(func(x index.Expiry) bool {
 		p, err := f.ix.Past(x.PastKey)
-		if failed = err; err == nil {
+		switch {
+		case errors.Is(err, index.ErrNotFound): // let go of meanwhile
+		case err != nil:
+			failed = err
+		default:
 			yield(p)
 		}
-		return err == nil
+		return failed == nil
 	})
 	return errors.Join(failed, err)
 }

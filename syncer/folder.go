@@ -69,6 +69,8 @@ type Folder struct {
 	orphans map[Ino]bool // without a name, deleted when released
 	durable model.VV     // of K, what is on disk
 	acks    map[string]Ack
+	told    map[string]index.Ack // the last of each that was known here too, for collecting
+	untold  map[string]bool      // those of told that are not in rows yet
 	failed  error
 	parked  []Ino  // inodes whose bytes nobody connected had
 	commits uint64 // so far
@@ -104,8 +106,11 @@ func Open(o Options) (*Folder, error) {
 	}
 	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
-		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{},
+		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, untold: map[string]bool{},
 		pace: newPacer(), wants: newQueue(), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
+	if f.told, err = ix.Acks(); err != nil {
+		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
+	}
 	ix.SetSeal(f.seal)
 	return f, nil
 }
@@ -144,7 +149,7 @@ func (f *Folder) Run(ctx context.Context) error {
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
-	return errors.Join(err, f.cutAll(stop), f.Sync())
+	return errors.Join(err, f.cutAll(stop), f.saveAcks(), f.Sync())
 }
 
 // recover takes up the work that the last run left.

@@ -154,6 +154,7 @@ func (t *Tx) settleView() names {
 	t.view = newSettling()
 	for id, tc := range touched {
 		t.followTime(id, tc)
+		t.entombSpent(id, tc.claims, now[id])
 		t.suspect(t.Ino(id), true)
 		for _, e := range slices.Concat(tc.claims, now[id]) {
 			if e.Extra {

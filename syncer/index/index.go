@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -18,10 +19,12 @@ var ErrNotFound = errors.New("not in the index")
 // An Index is the rows of one folder. Reading methods are safe for concurrent
 // use; all else belongs to the holder of the folder's apply lock.
 type Index struct {
-	db   *pebble.DB
-	keys keys
-	fold model.Fold
-	dict atomic.Pointer[dict] // replaced, never changed
+	db      *pebble.DB
+	keys    keys
+	fold    model.Fold
+	dict    atomic.Pointer[dict]     // replaced, never changed
+	horizon atomic.Pointer[model.VV] // replaced, never changed
+	watch   watched
 
 	// Of the holder of the apply lock:
 	nextIno Ino
@@ -53,6 +56,12 @@ type Rep struct {
 	Hi    uint64   // where that header ends
 }
 
+// watched are dead directories in which no node has been found yet.
+type watched struct {
+	mu    sync.Mutex // guards empty
+	empty map[Ino]bool
+}
+
 type nameKey struct {
 	dir  Ino
 	name string
@@ -64,7 +73,7 @@ func Open(db *pebble.DB, folder, uid, gid uint32) (*Index, error) {
 	ix := &Index{db: db, keys: keys{folder: folder}, fold: model.Bytes, owner: [2]uint32{uid, gid},
 		names: map[nameKey]Drift{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
-	for _, step := range []func() error{ix.openMeta, ix.openReplicas, ix.openAhead, ix.openDrift, ix.dropOrphans} {
+	for _, step := range []func() error{ix.openMeta, ix.openHorizon, ix.openReplicas, ix.openAhead, ix.openDrift, ix.dropOrphans} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("open index: %w", err)
 		}
@@ -398,7 +407,7 @@ func Delete(db *pebble.DB, folder uint32) error {
 	k := keys{folder: folder}
 	b := db.NewBatch()
 	for _, t := range []byte{tableNode, tableID, tableEntry, tableCrowd, tableUndone, tableName, tableBytes,
-		tableXattr, tableOrphan, tableRep, tableBatch, tableBody, tableMeta, tablePast, tableExpiry} {
+		tableXattr, tableOrphan, tableRep, tableBatch, tableBody, tableMeta, tablePast, tableExpiry, tableTomb, tablePeer} {
 		prefix := k.table(t)
 		if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
 			return errors.Join(err, b.Close())

@@ -41,7 +41,7 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 	}
 	for _, l := range r.Node.Links {
 		for _, x := range l.Hist {
-			t.Number(x.Parent) // so that writing the row makes no other
+			t.ix.unwatch(t.Number(x.Parent)) // it has a number now, so that writing the row makes no other
 		}
 	}
 	t.ix.lamport = max(t.ix.lamport, c.Lamport)

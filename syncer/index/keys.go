@@ -31,6 +31,8 @@ const (
 	tableDevice = 'v'
 	tablePast   = 'h'
 	tableExpiry = 'H'
+	tableTomb   = 't'
+	tablePeer   = 'p'
 )
 
 // keys makes the keys of one folder.

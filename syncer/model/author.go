@@ -96,6 +96,7 @@ func (a *Author) revive(n *Node) {
 }
 
 func (a *Author) place(n *Node, key uint64, parent ID, name string) {
+	a.uphold(parent)
 	a.say(n.ID, n.Kind, Change{Links: []LinkChange{{Key: key, Parent: parent, Name: name}}})
 }
 

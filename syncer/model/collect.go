@@ -1,6 +1,10 @@
 package model
 
-import "slices"
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
 
 // Collection. What is removed must be remembered until nobody can say anything
 // any more that did not know it: until it is stable, known to all members that
@@ -20,54 +24,132 @@ func (n *Node) Collectable(stable VV) bool {
 // An element is a part of a node that says nothing any more.
 type element struct {
 	dots []Dot
-	drop func()
+	drop func(*Node)
 }
 
 // Prune drops from a node that the view has what says nothing any more, stable
 // being what all know: removed attributes, removed names beside others, deleted
-// versions, and removals and deletions of what is not there. A change is cited
-// as a whole or not at all: what shares its dot with something that stays,
-// stays. It tells whether something was dropped.
-func (n *Node) Prune(stable VV) bool {
-	elements := n.spent()
+// versions, and removals and deletions of what is not there. What it leaves must
+// be what the changes that it still cites say alone: they may hold something
+// that only what is dropped has overcome. change finds these, with what their
+// authors knew. It tells whether something was dropped.
+func (n *Node) Prune(stable VV, change func(Dot) (Change, VV, bool)) (some bool) {
 	for again := true; again; {
-		count := map[Dot]int{}
-		n.Dots(func(d Dot) { count[d]++ })
-		for _, e := range elements {
-			for _, d := range e.dots {
-				count[d]--
+		again = false
+		for _, es := range n.clusters(stable) {
+			less := n.Clone()
+			for _, e := range es {
+				e.drop(less)
+			}
+			if less.saidBy(change) {
+				*n = *less
+				again, some = true, true
+				break // what is spent now is another
 			}
 		}
-		kept := slices.DeleteFunc(elements, func(e element) bool {
-			return slices.ContainsFunc(e.dots, func(d Dot) bool { return count[d] > 0 || !stable.Has(d) })
+	}
+	return some
+}
+
+// clusters returns the elements that can be dropped: all at once, as one may
+// have overcome another, and then those that share dots together.
+func (n *Node) clusters(stable VV) (out [][]element) {
+	elements := n.spent()
+	for again := true; again; {
+		rest := n.Clone()
+		for _, e := range elements {
+			e.drop(rest)
+		}
+		cited := map[Dot]bool{}
+		rest.Dots(func(d Dot) { cited[d] = true })
+		kept := slices.DeleteFunc(slices.Clone(elements), func(e element) bool {
+			return slices.ContainsFunc(e.dots, func(d Dot) bool { return cited[d] || !stable.Has(d) })
 		})
 		again = len(kept) < len(elements)
 		elements = kept
 	}
+	all := elements
 	for _, e := range elements {
-		e.drop()
+		with := []element{e}
+		out = slices.DeleteFunc(out, func(es []element) bool {
+			if !slices.ContainsFunc(es, func(o element) bool { return share(e.dots, o.dots) }) {
+				return false
+			}
+			with = append(with, es...)
+			return true
+		})
+		out = append(out, with)
 	}
-	return len(elements) > 0
+	if len(out) > 1 {
+		out = slices.Insert(out, 0, all)
+	}
+	return out
+}
+
+// Spent tells whether something may be pruned once it is stable.
+func (n *Node) Spent() bool { return len(n.spent()) > 0 }
+
+func share(a, b []Dot) bool {
+	return slices.ContainsFunc(a, func(d Dot) bool { return slices.Contains(b, d) })
+}
+
+// saidBy tells whether the changes that a node cites make it.
+func (n *Node) saidBy(change func(Dot) (Change, VV, bool)) bool {
+	seen := map[Dot]bool{}
+	type said struct {
+		c    Change
+		deps VV
+	}
+	var all []said
+	ok := true
+	n.Dots(func(d Dot) {
+		if seen[d] || !ok {
+			return
+		}
+		seen[d] = true
+		var s said
+		s.c, s.deps, ok = change(d)
+		all = append(all, s)
+	})
+	slices.SortFunc(all, func(a, b said) int { return cmp.Compare(a.c.Lamport, b.c.Lamport) })
+	again := &Node{ID: n.ID, Kind: n.Kind}
+	for _, s := range all {
+		again.Join(s.c, s.deps)
+	}
+	return ok && again.same(n)
+}
+
+// same tells whether two nodes say the same; what they have superseded aside.
+func (n *Node) same(o *Node) bool {
+	return n.Kind == o.Kind && maps.Equal(n.Attrs, o.Attrs) &&
+		slices.EqualFunc(n.Heads, o.Heads, func(a, b Version) bool {
+			return a.VV.Equal(b.VV) && a.Dot == b.Dot && a.Orig == b.Orig && a.Content == b.Content && a.Mtime == b.Mtime && a.By == b.By
+		}) &&
+		slices.EqualFunc(n.Gone, o.Gone, func(a, b Gone) bool { return a.Dot == b.Dot && a.VV.Equal(b.VV) }) &&
+		slices.EqualFunc(n.Links, o.Links, func(a, b Link) bool {
+			return a.Key == b.Key && slices.Equal(a.Hist, b.Hist) &&
+				slices.EqualFunc(a.Dels, b.Dels, func(a, b Del) bool { return a.Dot == b.Dot && a.K.Equal(b.K) })
+		})
 }
 
 // spent lists what says nothing any more.
 func (n *Node) spent() (out []element) {
 	for k, a := range n.Attrs {
 		if a.Val == "" {
-			out = append(out, element{[]Dot{a.Dot}, func() { delete(n.Attrs, k) }})
+			out = append(out, element{[]Dot{a.Dot}, func(n *Node) { delete(n.Attrs, k) }})
 		}
 	}
 	del := n.Del()
 	for _, h := range n.Heads {
 		if del.Has(h.Dot) {
-			out = append(out, element{[]Dot{h.Dot}, func() {
+			out = append(out, element{[]Dot{h.Dot}, func(n *Node) {
 				n.Heads = slices.DeleteFunc(n.Heads, func(x Version) bool { return x.Dot == h.Dot })
 			}})
 		}
 	}
 	for _, g := range n.Gone {
 		if !slices.ContainsFunc(n.Heads, func(h Version) bool { return g.VV.Has(h.Dot) }) {
-			out = append(out, element{[]Dot{g.Dot}, func() {
+			out = append(out, element{[]Dot{g.Dot}, func(n *Node) {
 				n.Gone = slices.DeleteFunc(n.Gone, func(x Gone) bool { return x.Dot == g.Dot })
 			}})
 		}
@@ -81,19 +163,22 @@ func (n *Node) spentLinks() (out []element) {
 		l := &n.Links[i]
 		key := l.Key
 		switch {
-		case !l.Dead() && n.Kind == Dir:
-			if e := l.spentPlaces(n); len(e.dots) > 0 {
-				out = append(out, e)
+		case !l.Dead() || n.Kind == Dir && len(l.Hist) > 0:
+			for _, x := range l.Hist[1:] {
+				if l.removed(x) {
+					out = append(out, element{[]Dot{x.Dot}, func(n *Node) {
+						l := n.Link(key)
+						l.Hist = slices.DeleteFunc(l.Hist, func(y Loc) bool { return y.Dot == x.Dot })
+					}})
+				}
 			}
-		case !l.Dead():
 			for _, d := range l.Dels {
-				out = append(out, element{[]Dot{d.Dot}, func() {
-					l := n.Link(key)
-					l.Dels = slices.DeleteFunc(l.Dels, func(x Del) bool { return x.Dot == d.Dot })
-				}})
+				if !d.K.Has(l.Hist[0].Dot) {
+					out = append(out, l.spentDel(d))
+				}
 			}
-		case lives && n.Kind != Dir:
-			e := element{drop: func() {
+		case lives:
+			e := element{drop: func(n *Node) {
 				n.Links = slices.DeleteFunc(n.Links, func(x Link) bool { return x.Key == key })
 			}}
 			for _, x := range l.Hist {
@@ -108,21 +193,18 @@ func (n *Node) spentLinks() (out []element) {
 	return out
 }
 
-// spentPlaces is all that was removed of a directory that has a place.
-func (l *Link) spentPlaces(n *Node) element {
-	gone := func(x Loc) bool { return l.removed(x) }
-	e := element{drop: func() {
-		l := n.Link(l.Key)
-		l.Hist = slices.DeleteFunc(l.Hist, gone)
-		l.Dels = nil
-	}}
+// spentDel is the removal of older places of a link, with these.
+func (l *Link) spentDel(d Del) element {
+	key, e := l.Key, element{dots: []Dot{d.Dot}}
 	for _, x := range l.Hist {
-		if gone(x) {
+		if d.K.Has(x.Dot) {
 			e.dots = append(e.dots, x.Dot)
 		}
 	}
-	for _, d := range l.Dels {
-		e.dots = append(e.dots, d.Dot)
+	e.drop = func(n *Node) {
+		l := n.Link(key)
+		l.Hist = slices.DeleteFunc(l.Hist, func(x Loc) bool { return d.K.Has(x.Dot) })
+		l.Dels = slices.DeleteFunc(l.Dels, func(x Del) bool { return x.Dot == d.Dot })
 	}
 	return e
 }
@@ -140,36 +222,57 @@ func rebirth(n *Node) Change {
 	return c
 }
 
+// uphold makes a dead directory live again before something is placed in it:
+// others may have collected it.
+func (a *Author) uphold(dir ID) {
+	if n := a.Node(dir); n != nil && n.Kind == Dir && dir != RootID && !a.Alive(dir) && n.known() {
+		a.revive(n)
+	}
+}
+
 // renew lets the change that makes a dead node live again say all of it: its
 // attributes and its names.
 func (a *Author) renew(n *Node) *Node {
 	if n.Live() || a.Alive(n.ID) || !n.known() {
 		return n
 	}
-	var part Change
-	placed := false
-	for i := range n.Links {
-		l := &n.Links[i]
-		own := a.Own(l.Loc().Dot)
-		if placed = placed || own; !own && !l.Dead() {
-			part.Links = append(part.Links, LinkChange{Key: l.Key, Parent: l.Loc().Parent, Name: l.Loc().Name})
-		}
-	}
-	if !placed && len(part.Links) == 0 {
-		for _, e := range n.Names(a.Fold) {
-			part.Links = append(part.Links, LinkChange{Key: e.Key, Parent: e.Parent, Name: e.Base})
-		}
-	}
+	part := Change{Links: a.namesOf(n)}
 	for _, name := range sortedKeys(n.Attrs) {
 		if x := n.Attrs[name]; !a.Own(x.Dot) {
 			part.Attrs = append(part.Attrs, AttrChange{Name: name, Val: x.Val})
 		}
 	}
-	if len(part.Links)+len(part.Attrs) == 0 {
-		return n
+	for _, l := range part.Links {
+		a.uphold(l.Parent)
 	}
-	a.say(n.ID, n.Kind, part)
+	if len(part.Links)+len(part.Attrs) > 0 {
+		a.say(n.ID, n.Kind, part)
+	}
 	return a.Node(n.ID)
+}
+
+// namesOf are the names that a dead node has or would have, but for those that
+// this cut has placed.
+func (a *Author) namesOf(n *Node) (out []LinkChange) {
+	placed := false
+	for i := range n.Links {
+		l := &n.Links[i]
+		own := a.Own(l.Loc().Dot)
+		if placed = placed || own; !own && !l.Dead() && n.Kind != Dir {
+			out = append(out, LinkChange{Key: l.Key, Parent: l.Loc().Parent, Name: l.Loc().Name})
+		}
+	}
+	switch {
+	case placed || len(out) > 0 || len(n.Links) == 0:
+	case n.Kind == Dir:
+		x := a.Loc(n.ID)
+		out = append(out, LinkChange{Parent: x.Parent, Name: x.Name})
+	default:
+		for _, e := range n.Names(a.Fold) {
+			out = append(out, LinkChange{Key: e.Key, Parent: e.Parent, Name: e.Base})
+		}
+	}
+	return out
 }
 
 // known tells whether anything is said of the node.
