@@ -96,7 +96,9 @@ func (a *Author) revive(n *Node) {
 }
 
 func (a *Author) place(n *Node, key uint64, parent ID, name string) {
-	a.uphold(parent)
+	if a.Alive(n.ID) {
+		a.uphold(parent)
+	}
 	a.say(n.ID, n.Kind, Change{Links: []LinkChange{{Key: key, Parent: parent, Name: name}}})
 }
 

@@ -245,6 +245,11 @@ func (a *Author) renew(n *Node) *Node {
 	for _, l := range part.Links {
 		a.uphold(l.Parent)
 	}
+	for _, l := range a.Node(n.ID).Links {
+		if a.Own(l.Loc().Dot) {
+			a.uphold(l.Loc().Parent)
+		}
+	}
 	if len(part.Links)+len(part.Attrs) > 0 {
 		a.say(n.ID, n.Kind, part)
 	}
