@@ -228,7 +228,7 @@ func loseNothing(t *testing.T, seed int64) {
 	w := newWorld(t, 2+r.Intn(2))
 	var log []string
 	var us []*user
-	had := map[*peer]map[string]bool{}
+	had := map[*peer]map[string]model.Dot{}
 	for _, p := range w.peers {
 		p.crashable()
 		u := &user{peer: p, r: r, log: &log, reads: map[Ino]string{}, writes: map[Ino]bool{}}
@@ -236,7 +236,7 @@ func loseNothing(t *testing.T, seed int64) {
 			u.pad = strings.Repeat(" and more", 600)
 		}
 		us = append(us, u)
-		had[p] = map[string]bool{}
+		had[p] = map[string]model.Dot{}
 	}
 	for range 40 + r.Intn(40) {
 		u := us[r.Intn(len(us))]
@@ -275,12 +275,18 @@ func loseNothing(t *testing.T, seed int64) {
 	w.same()
 	for _, u := range us {
 		u.must(u.Expire(context.Background()))
-		there := map[string]bool{}
+		there := map[string]model.Dot{}
 		u.committed(there)
-		u.must(u.Pasts(func(x index.Past) { there[u.bytesOf(x)] = true }))
-		for c := range had[u.peer] {
-			if !there[c] {
-				t.Errorf("%s had %.20q, which is neither shown nor in its history", u.name, c)
+		u.must(u.Pasts(func(x index.Past) { there[u.bytesOf(x)] = x.Orig }))
+		for c, orig := range had[u.peer] {
+			if _, ok := there[c]; ok {
+				continue
+			}
+			t.Errorf("%s had %.20q, which is neither shown nor in its history", u.name, c)
+			for id, s := range u.State() {
+				if strings.Contains(s, orig.String()) {
+					t.Logf("%v: node %s %.600q", orig, id, s)
+				}
 			}
 		}
 	}
@@ -291,8 +297,8 @@ func loseNothing(t *testing.T, seed int64) {
 }
 
 // committed adds what the peer's files hold that is durable and was cut.
-func (p *peer) committed(to map[string]bool) {
-	p.must(p.Sync())
+func (p *peer) committed(to map[string]model.Dot) {
+	defer func() { p.must(p.Sync()) }()
 	var walk func(dir Ino)
 	walk = func(dir Ino) {
 		var all []Entry
@@ -312,7 +318,7 @@ func (p *peer) committed(to map[string]bool) {
 						p.t.Errorf("%s: %s: %v", p.name, e.Name, err)
 					}
 				}
-				to[string(b)] = true
+				to[string(b)] = v.Orig
 			}
 		}
 	}

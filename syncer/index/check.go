@@ -94,6 +94,9 @@ func (c *check) node(id model.ID) {
 }
 
 func equal(a, b any) bool {
+	if a, ok := a.([]model.Link); ok {
+		return model.SameLinks(a, b.([]model.Link))
+	}
 	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
 	if x.Kind() == reflect.Slice || x.Kind() == reflect.Map {
 		if x.Len() == 0 && y.Len() == 0 {
@@ -208,7 +211,7 @@ func (c *check) drift() {
 		case w.Ours && r.Kind != model.Dir && r.Nlink == 0 && !c.ix.orphans[ino]:
 			c.report(fmt.Errorf("inode %d is to be cut, but has no name", ino))
 		case !w.Ours && c.t.Wanted(ino).Dot == (model.Dot{}):
-			c.report(fmt.Errorf("inode %d waits for bytes that nobody has written", ino))
+			c.report(fmt.Errorf("inode %d (node %v, of %v version %v, %d names) waits for bytes that nobody has written", ino, r.ID, r.Of, r.OfOrig, r.Nlink))
 		}
 	}
 	for k, y := range c.ix.names {

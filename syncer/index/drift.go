@@ -40,7 +40,8 @@ func (t *Tx) Wanted(ino Ino) model.Version {
 		}
 	}
 	if of := t.rowOf(r.Of); !r.Of.IsZero() && of != nil && of.Node != nil {
-		for _, h := range of.Node.Shown() {
+		s := of.Node.Shown()
+		for _, h := range s[min(1, len(s)):] { // once it has won it is no further version
 			if h.Orig == r.OfOrig {
 				return h
 			}

@@ -146,7 +146,7 @@ func (t *Tx) note(ino Ino, r *Row) {
 	}
 	for _, h := range r.Node.Shown() {
 		alias := t.Ino(model.ForkID(id, h.Orig))
-		if a := t.Row(alias); alias != 0 && a != nil && a.Of == id && t.here(alias, h) {
+		if a := t.Row(alias); alias != 0 && a != nil && a.Of == id && (a.Nlink > 0 && !t.ix.Wants(alias) || h.Orig.Replica == t.ix.replica) {
 			t.keepVersion(id, a, h)
 		}
 	}

@@ -386,7 +386,9 @@ func (t *Tx) DropOrphan(ino Ino) {
 		return
 	}
 	t.follow(ino, false) // it may come back, but not what was done to it here
-	r.Shown = nil
+	if v := t.Wanted(ino); r.Shown != nil && r.Shown.Orig != v.Orig {
+		r.Shown = nil // else it says that the bytes are here
+	}
 	t.Changed(ino)
 }
 

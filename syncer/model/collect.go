@@ -126,10 +126,15 @@ func (n *Node) same(o *Node) bool {
 			return a.VV.Equal(b.VV) && a.Dot == b.Dot && a.Orig == b.Orig && a.Content == b.Content && a.Mtime == b.Mtime && a.By == b.By
 		}) &&
 		slices.EqualFunc(n.Gone, o.Gone, func(a, b Gone) bool { return a.Dot == b.Dot && a.VV.Equal(b.VV) }) &&
-		slices.EqualFunc(n.Links, o.Links, func(a, b Link) bool {
-			return a.Key == b.Key && slices.Equal(a.Hist, b.Hist) &&
-				slices.EqualFunc(a.Dels, b.Dels, func(a, b Del) bool { return a.Dot == b.Dot && a.K.Equal(b.K) })
-		})
+		SameLinks(n.Links, o.Links)
+}
+
+// SameLinks tells whether two nodes have the same names, and the same removed.
+func SameLinks(a, b []Link) bool {
+	return slices.EqualFunc(a, b, func(a, b Link) bool {
+		return a.Key == b.Key && slices.Equal(a.Hist, b.Hist) &&
+			slices.EqualFunc(a.Dels, b.Dels, func(a, b Del) bool { return a.Dot == b.Dot && a.K.Equal(b.K) })
+	})
 }
 
 // spent lists what says nothing any more.
