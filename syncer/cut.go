@@ -98,11 +98,7 @@ func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) error {
 		if s.empty() {
 			return nil
 		}
-		ready, err := f.freeze(ctx, s.dirty)
-		if err != nil {
-			return err
-		}
-		done, some, err := f.applyCut(s, ready)
+		done, some, err := f.cutSome(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -115,6 +111,16 @@ func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) error {
 		}
 	}
 	return nil
+}
+
+// cutSome stores the bytes of what was selected and logs it.
+func (f *Folder) cutSome(ctx context.Context, s *selection) (done []*frozen, some bool, err error) {
+	defer f.store.Hold()() // the blocks, until rows name them
+	ready, err := f.freeze(ctx, s.dirty)
+	if err != nil {
+		return nil, false, err
+	}
+	return f.applyCut(s, ready)
 }
 
 // A frozen file is one whose bytes up to a layer are in the store.

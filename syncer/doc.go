@@ -19,13 +19,15 @@
 //	pull.go            from view to tree: fetch blocks, publish
 //	flip.go            what is shown together (index/flip.go) does not wait forever
 //	staged.go          what the surface tells of bytes that are not cut
+//	collect.go         what was removed and is known to all
+//	expire.go          what history is let go of for good, blocks that nothing names
 //
 // Lock order: a file's own lock in the surface, Folder.apply, the surface's
 // inode table, Folder.mu; the guard's lock is taken alone. Under apply only rows and memory are touched,
 // and batches signed: no hashing of a file's bytes, no sync of a disk, no peer,
 // no kernel notification.
 //
-// Invariants: blocks are in the store before a row names them. What is
+// Invariants: blocks are in the store, and held, before a row names them. What is
 // announced is durable. A version is shown only when all its blocks are here
 // and verified. A change not cut yet is never overwritten. An open inode is
 // never given new bytes. A file that is written to is cut between two writes, when

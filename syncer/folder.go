@@ -34,6 +34,18 @@ type Options struct {
 	ReadOnly bool
 	Now      func() time.Time // the wall clock, for what is shown: labels and times; nil: time.Now
 	Log      *slog.Logger
+
+	// History is kept for KeepDays, 30 if 0, while it takes at most KeepShare,
+	// a tenth if 0, of the disk.
+	KeepDays  int
+	KeepShare float64
+	Members   func() []Member // the other members, if somebody knows
+}
+
+// A Member is another member of the folder.
+type Member struct {
+	ID       string    // as Acked calls it
+	LastSeen time.Time // zero: never
 }
 
 // A Folder is one shared tree on this device. Its methods are safe for
@@ -60,10 +72,14 @@ type Folder struct {
 	orphans map[Ino]bool // without a name, deleted when released
 	durable model.VV     // of K, what is on disk
 	acks    map[string]Ack
+	told    map[string]index.Ack // the last of each that was known here too, for collecting
+	untold  map[string]bool      // those of told that are not in rows yet
 	failed  error
 	parked  []Ino  // inodes whose bytes nobody connected had
 	commits uint64 // so far
 	counted counted
+	swept   bool // at least once, when so many commits had been:
+	sweptAt uint64
 
 	guard   *guard
 	pace    *pacer
@@ -98,8 +114,11 @@ func Open(o Options) (*Folder, error) {
 	}
 	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
-		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{},
+		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, untold: map[string]bool{},
 		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
+	if f.told, err = ix.Acks(); err != nil {
+		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
+	}
 	ix.SetSeal(f.seal)
 	ix.SetClock(o.Now)
 	return f, nil
@@ -137,13 +156,14 @@ func (f *Folder) Run(ctx context.Context) error {
 	g.Go(func() error { return f.runCutter(ctx) })
 	g.Go(func() error { return f.runPuller(ctx) })
 	g.Go(func() error { return f.runSyncer(ctx) })
+	g.Go(func() error { return f.runExpirer(ctx) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
-	return errors.Join(err, f.cutAll(stop), f.Sync())
+	return errors.Join(err, f.cutAll(stop), f.saveAcks(), f.Sync())
 }
 
 // recover takes up the work that the last run left.
@@ -250,6 +270,7 @@ func (f *Folder) Sync() error {
 	if err := f.disk.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}
+	f.disk.Short() // wakes the expirer, if it is
 	f.mu.Lock()
 	grown := !k.LE(f.durable)
 	f.durable = f.durable.Join(k)

@@ -483,6 +483,11 @@ func (w *world) same() string {
 					w.t.Logf("%s: %s\n%s\n%s", p.name, id, a[id], b[id])
 				}
 			}
+			for _, q := range w.peers {
+				for _, d := range q.Drift() {
+					w.t.Logf("%s: %s", q.name, d)
+				}
+			}
 			w.t.Fatalf("%s and %s differ:\n%s\n\n%s", w.peers[0].name, p.name, tree, got)
 		}
 	}

@@ -39,7 +39,8 @@ func (t *Tx) Wanted(ino Ino) model.Version {
 		}
 	}
 	if of := t.rowOf(r.Of); !r.Of.IsZero() && of != nil && of.Node != nil {
-		for _, h := range of.Node.Shown() {
+		s := of.Node.Shown()
+		for _, h := range s[min(1, len(s)):] { // once it has won it is no further version
 			if h.Orig == r.OfOrig {
 				return h
 			}
@@ -340,6 +341,7 @@ func (t *Tx) Publish(ino Ino, orig model.Dot, alloc int64, busy func(Ino) bool) 
 	if r == nil || !drift || w.Ours || v.Orig != orig || v.Dot == (model.Dot{}) {
 		return false
 	}
+	t.note(ino, r)
 	at := t.shownNames(ino)
 	if busy(ino) {
 		if len(at) != int(r.Nlink) {
@@ -421,6 +423,7 @@ func (t *Tx) shownNames(ino Ino) []nameKey {
 // replace gives the node of an inode that is open another, under the same names.
 func (t *Tx) replace(ino Ino, at []nameKey) Ino {
 	old := t.Row(ino)
+	t.note(ino, old)
 	t.freeze(ino, old)
 	r := *old
 	r.Nlink, r.Shown = 0, nil

@@ -29,6 +29,10 @@ const (
 	tableBody   = 'c'
 	tableMeta   = 'm'
 	tableDevice = 'v'
+	tablePast   = 'h'
+	tableExpiry = 'H'
+	tableTomb   = 't'
+	tablePeer   = 'p'
 )
 
 // keys makes the keys of one folder.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"os"
 	"os/user"
+	"time"
 
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/blocks/chunker"
@@ -33,7 +34,20 @@ func (d *Daemon) openCore(f *folder) (*syncer.Folder, error) {
 		Device: d.id.Key(), Label: model.Label{Author: username(), Device: d.o.Config.Device},
 		Allowed: f.grant.Log.MayAuthor, Remote: d.node.Remote(f.grant.ID),
 		Names: f.grant.Log.Names(), UID: uid, GID: gid, ReadOnly: !f.grant.Log.CanWrite(pub), Log: d.log,
+		Members: func() []syncer.Member { return d.members(f) },
 	})
+}
+
+// members are the others of a folder, and when each was last seen.
+func (d *Daemon) members(f *folder) (out []syncer.Member) {
+	seen := map[string]time.Time{}
+	for _, p := range d.node.Peers() {
+		seen[p.ID] = p.LastSeen
+	}
+	for _, m := range d.others(d.view(f)) {
+		out = append(out, syncer.Member{ID: m.ID, LastSeen: seen[m.ID]})
+	}
+	return out
 }
 
 // owner is who owns a mountpoint, and with it what others make in the folder.
