@@ -14,11 +14,19 @@ func (f *Folder) watchSets() {
 	}
 	f.watching = true
 	time.AfterFunc(splitIn, func() {
-		select {
-		case f.overdue <- struct{}{}:
-		default:
-		}
+		f.apply.Lock()
+		f.watching = false
+		f.apply.Unlock()
+		f.lookAtSets()
 	})
+}
+
+// lookAtSets lets the publisher show what is overdue, or complete.
+func (f *Folder) lookAtSets() {
+	select {
+	case f.overdue <- struct{}{}:
+	default:
+	}
 }
 
 const splitIn = 5 * time.Second
@@ -27,7 +35,6 @@ const splitIn = 5 * time.Second
 func (f *Folder) splitSets() error {
 	return f.update(func(t *index.Tx) error {
 		t.Overdue(f.busy)
-		f.watching = false
 		f.watchSets()
 		return t.Err()
 	})

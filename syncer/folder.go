@@ -224,6 +224,9 @@ func (f *Folder) commit(t *index.Tx) ([]Flip, error) {
 		f.stop(err)
 		return nil, err
 	}
+	if f.ix.Ripe() {
+		f.lookAtSets()
+	}
 	f.mu.Lock()
 	f.commits++
 	f.mu.Unlock()

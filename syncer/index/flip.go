@@ -236,15 +236,21 @@ func (t *Tx) release(p Place, busy func(Ino) bool) {
 // Overdue splits what has waited for too long, and shows what is complete
 // without having been told. It says whether sets are left.
 func (t *Tx) Overdue(busy func(Ino) bool) (left bool) {
+	t.settle()
+	t.ix.ripe = false
 	for p, x := range t.ix.sets {
-		if p.Name != "" {
-			t.complete(p, busy)
-		} else if time.Since(x.since) >= setAge {
+		if p.Name == "" && time.Since(x.since) >= setAge {
 			t.release(p, busy)
+		} else {
+			t.complete(p, busy)
 		}
 	}
 	return len(t.ix.sets) > 0
 }
+
+// Ripe tells whether something that a set waited for is not wanted any more: the
+// rest may be complete. The holder of the apply lock may ask.
+func (ix *Index) Ripe() bool { return ix.ripe }
 
 // Regroup makes the sets anew that a restart has forgotten, and shows what waited
 // for nothing else.

@@ -44,6 +44,7 @@ type Index struct {
 	sets    map[Place]*flipSet // what is shown together, when it is complete (flip.go)
 	setOf   map[Ino]Place
 	held    map[nameKey]Place
+	ripe    bool      // see Ripe
 	owner   [2]uint32 // uid and gid of what others make
 	seal    model.Seal
 	clock   func() time.Time

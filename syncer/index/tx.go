@@ -488,6 +488,7 @@ func (t *Tx) setBytes(ino Ino, w *Bytes) {
 	old, ok := t.ix.bytes[ino]
 	if ok && !old.Ours {
 		t.ix.wanting--
+		t.ix.ripe = t.ix.ripe || t.Waits(ino) && (w == nil || w.Ours)
 	}
 	if w == nil {
 		t.ix.dirty.assign(ino, 0)
