@@ -168,6 +168,7 @@ func (t *Tx) addSet(p Place, x *flipSet) {
 			delete(old.inos, ino) // it has names in several: the first has it
 		}
 	}
+	t.ix.ripe = t.ix.ripe || len(old.inos) == 0
 	for k := range old.names {
 		t.ix.held[k] = p
 	}

@@ -16,6 +16,8 @@ type Author struct {
 	changes []*Change
 	index   map[ID]int
 	forks   map[forked]string // versions that this cut made conflict copies
+	upheld  map[ID]bool       // directories about to live again
+	lent    map[ID]uint64     // the link of files that live again under the last name they had
 }
 
 // Changes returns what was said, by dot.

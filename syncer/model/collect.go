@@ -218,9 +218,16 @@ func rebirth(n *Node) Change {
 // uphold makes a dead directory live again before something is placed in it:
 // others may have collected it.
 func (a *Author) uphold(dir ID) {
-	if n := a.Node(dir); n != nil && n.Kind == Dir && dir != RootID && !a.Alive(dir) && n.known() {
-		a.revive(n)
+	n := a.Node(dir)
+	if n == nil || n.Kind != Dir || dir == RootID || a.upheld[dir] || a.Alive(dir) || !n.known() {
+		return
 	}
+	if a.upheld == nil {
+		a.upheld = map[ID]bool{}
+	}
+	a.upheld[dir] = true // dead directories may be in each other
+	a.revive(n)
+	delete(a.upheld, dir)
 }
 
 // renew lets the change that makes a dead node live again say all of it: its
@@ -266,7 +273,11 @@ func (a *Author) namesOf(n *Node) (out []LinkChange) {
 		x := a.Loc(n.ID)
 		out = append(out, LinkChange{Parent: x.Parent, Name: x.Name})
 	default:
-		for _, e := range n.Names(a.Fold) {
+		if a.lent == nil {
+			a.lent = map[ID]uint64{}
+		}
+		for _, e := range n.Names(a.Fold) { // for want of another
+			a.lent[n.ID] = e.Key
 			out = append(out, LinkChange{Key: e.Key, Parent: e.Parent, Name: e.Base})
 		}
 	}

@@ -114,8 +114,9 @@ func (d *diff) find() {
 // pins writes down what the view decided about everything the cut is about.
 func (d *diff) pins() {
 	for _, n := range d.names {
-		if t := n.Tree; t != nil && t.Kind == Dir {
-			d.pinUndone() // a directory moves, is spelt anew, or a dead one is used again
+		t, x := n.Tree, d.Node(n.Seen)
+		if t != nil && t.Kind == Dir || x != nil && x.Kind == Dir {
+			d.pinUndone() // a directory moves, is spelt anew, goes, or a dead one is used again
 			break
 		}
 	}
@@ -525,10 +526,12 @@ func (d *diff) edit(t *Thing) {
 	d.put(d.Node(t.ID), VersionChange{Content: t.Content, Mtime: t.Mtime})
 }
 
-// comeBack gives a file that lives on without names those it has here.
+// comeBack gives a file that lives on without names, or with the last it had
+// elsewhere, those it has here.
 func (d *diff) comeBack(t *Thing) {
 	es := d.Entries(t.ID)
-	if t.Names == 0 || len(es) == 0 || !es[0].Undue {
+	lent, ok := d.lent[t.ID]
+	if t.Names == 0 || len(es) == 0 || !es[0].Undue && !ok {
 		return
 	}
 	for _, n := range d.namesOf(t) {
@@ -536,13 +539,18 @@ func (d *diff) comeBack(t *Thing) {
 			continue
 		}
 		x := d.Node(t.ID)
-		key := d.linkKey(x, n.Dir.ID, n.Name)
+		key, there := d.linkKey(x, n.Dir.ID, n.Name), false
 		for i := range x.Links {
-			if l := &x.Links[i]; l.At(n.Dir.ID, n.Name, d.Fold) && l.Dead() {
-				key = l.Key
+			if l := &x.Links[i]; l.At(n.Dir.ID, n.Name, d.Fold) {
+				key, there = l.Key, there || !l.Dead()
 			}
 		}
-		d.place(x, key, n.Dir.ID, n.Name)
+		if !there {
+			d.place(x, key, n.Dir.ID, n.Name)
+		}
+	}
+	if ok && d.nameCount(t.ID) > 1 && !slices.ContainsFunc(d.namesOf(t), func(n *Name) bool { return d.Node(t.ID).Link(lent).At(n.Dir.ID, n.Name, d.Fold) }) {
+		d.removeName(d.Node(t.ID), lent)
 	}
 }
 
