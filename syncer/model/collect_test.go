@@ -191,7 +191,7 @@ func (c *collecting) check() {
 		}
 		for _, id := range sortedIDs(p.m.Nodes) {
 			n := p.m.Nodes[id]
-			if !p.m.Alive(id) && n.Kind != Dir && id != RootID {
+			if !p.m.Alive(id) && n.Kind != Dir && id != RootID && p.m.CopyOf(id).IsZero() { // a copy that is shown for want of its node stays with it
 				c.fail("I11", "p%d keeps\n%s", p.r, dump(n))
 			}
 			if o := p0.m.Nodes[id]; p.m.Alive(id) && !alike(n, o) {
@@ -280,6 +280,19 @@ func TestCollectingHistories(t *testing.T) {
 		t.Errorf("only %d things were dropped", dropped.Load())
 	}
 	fmt.Printf("%d histories that collect, %d things dropped\n", *histories, dropped.Load())
+}
+
+// Seeds of histories that once broke.
+func TestCollectingHistoriesThatBroke(t *testing.T) {
+	for _, s := range []int64{
+		298,   // the removal of a directory whose move was undone moved others
+		3450,  // a file that lived again came to the last name it had, not to the one it has here
+		12189, // a copy that nobody pinned stays with the node of one that was removed
+	} {
+		if bad := newCollecting(s).run(collectingSteps(s, 20+int(s%50))); bad != nil {
+			t.Errorf("seed %d: %s: %s", s, bad.what, bad.why)
+		}
+	}
 }
 
 // explainCollecting plays a history that fails again, cut down.

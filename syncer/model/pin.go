@@ -166,6 +166,9 @@ func (a *Author) pinUndone() {
 			rivals = append(rivals, a.rivals(e)...)
 		}
 	}
+	for _, id := range undone { // or a directory is dead until what it lives through has its place again
+		a.pinDirs(at[id].Parent)
+	}
 	a.write(rivals)
 	for _, id := range undone {
 		a.place(a.Node(id), PrimaryKey, at[id].Parent, at[id].Name)
