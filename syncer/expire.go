@@ -294,24 +294,30 @@ func (f *Folder) History(ino Ino, yield func(index.Past) bool) error {
 	return f.ix.History(id, yield)
 }
 
+// Pasts yields all versions in the history, the latest let go of first.
+func (f *Folder) Pasts(yield func(index.Past) bool) error {
+	var failed error
+	err := f.ix.Pasts(func(x index.Expiry) bool {
+		p, err := f.ix.Past(x.PastKey)
+		switch {
+		case errors.Is(err, index.ErrNotFound): // let go of meanwhile
+			return true
+		case err != nil:
+			failed = err
+			return false
+		}
+		return yield(p)
+	})
+	return errors.Join(failed, err)
+}
+
 // Deleted yields the files that were removed and are in the history, the last
 // version of each, the latest removed first.
 func (f *Folder) Deleted(yield func(index.Past) bool) error {
 	seen := map[model.ID]bool{}
-	var failed error
-	err := f.ix.Pasts(func(x index.Expiry) bool {
-		if seen[x.ID] {
-			return true
-		}
-		seen[x.ID] = true
-		p, err := f.ix.Past(x.PastKey)
-		if errors.Is(err, index.ErrNotFound) {
-			return true
-		}
-		if failed = err; err != nil {
-			return false
-		}
-		return !p.Removed || yield(p)
+	return f.Pasts(func(p index.Past) bool {
+		again := seen[p.ID]
+		seen[p.ID] = true
+		return again || !p.Removed || yield(p)
 	})
-	return errors.Join(failed, err)
 }

@@ -1,7 +1,6 @@
 package syncer
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/clachanfs/clachan/syncer/index"
@@ -37,21 +36,4 @@ func (f *Folder) NodeOf(ino Ino) model.ID {
 		return model.ID{}
 	}
 	return id
-}
-
-// Pasts calls f with all versions in the history, the latest first.
-func (f *Folder) Pasts(yield func(index.Past)) error {
-	var failed error
-	err := f.ix.Pasts(func(x index.Expiry) bool {
-		p, err := f.ix.Past(x.PastKey)
-		switch {
-		case errors.Is(err, index.ErrNotFound): // let go of meanwhile
-		case err != nil:
-			failed = err
-		default:
-			yield(p)
-		}
-		return failed == nil
-	})
-	return errors.Join(failed, err)
 }

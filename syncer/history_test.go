@@ -266,7 +266,7 @@ func loseNothing(t *testing.T, seed int64) {
 		u.must(u.Expire(context.Background()))
 		there := map[string]model.Dot{}
 		u.committed(there)
-		u.must(u.Pasts(func(x index.Past) { there[u.bytesOf(x)] = x.Orig }))
+		u.must(u.Pasts(func(x index.Past) bool { there[u.bytesOf(x)] = x.Orig; return true }))
 		for c, orig := range had[u.peer] {
 			if _, ok := there[c]; ok {
 				continue
@@ -323,7 +323,7 @@ func TestPastsComeNewestFirst(t *testing.T) {
 		w.settle()
 	}
 	var times []int64
-	a.must(a.Pasts(func(x index.Past) { times = append(times, x.Time) }))
+	a.must(a.Pasts(func(x index.Past) bool { times = append(times, x.Time); return true }))
 	if len(times) != 8 || !slices.IsSortedFunc(times, func(a, b int64) int { return int(b - a) }) {
 		t.Errorf("times %v", times)
 	}

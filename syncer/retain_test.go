@@ -36,13 +36,13 @@ func (p *peer) onDisk(fs vfs.FS) {
 
 func (p *peer) pasts() (out []string) {
 	p.t.Helper()
-	p.must(p.Pasts(func(x index.Past) { out = append(out, p.bytesOf(x)) }))
+	p.must(p.Pasts(func(x index.Past) bool { out = append(out, p.bytesOf(x)); return true }))
 	return out
 }
 
 func (p *peer) countPasts() (n int) {
 	p.t.Helper()
-	p.must(p.Pasts(func(index.Past) { n++ }))
+	p.must(p.Pasts(func(index.Past) bool { n++; return true }))
 	return n
 }
 

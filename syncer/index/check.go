@@ -42,7 +42,7 @@ func (ix *Index) compare(mem *model.Mem, report func(error)) error {
 		}
 	}
 	c.drift()
-	return errors.Join(err, c.tree(), t.Err())
+	return errors.Join(err, c.tree(), c.past(), c.tombs(), t.Err())
 }
 
 // replay joins all batches of the log, those not yet known included.

@@ -138,7 +138,7 @@ func (t *Tx) note(ino Ino, r *Row) {
 	if r.Shown != nil && r.Shown.Orig != (model.Dot{}) {
 		t.keep(id, r.Shown.Orig, noted{kind: r.Kind, content: r.Shown.Content, mtime: r.Shown.Mtime, mode: r.Mode, dot: r.Shown.Orig})
 	}
-	if v := t.Wanted(ino); v.Dot != (model.Dot{}) && t.here(ino, v) {
+	if v := t.Wanted(ino); v.Dot != (model.Dot{}) && t.here(ino, r, v) {
 		t.keepVersion(id, r, v)
 	}
 	if id != r.ID || len(r.Node.Heads) < 2 {
@@ -146,16 +146,22 @@ func (t *Tx) note(ino Ino, r *Row) {
 	}
 	for _, h := range r.Node.Shown() {
 		alias := t.Ino(model.ForkID(id, h.Orig))
-		if a := t.Row(alias); alias != 0 && a != nil && a.Of == id && (a.Nlink > 0 && !t.ix.Wants(alias) || h.Orig.Replica == t.ix.replica) {
+		if a := t.Row(alias); alias != 0 && a != nil && a.Of == id && t.here(alias, a, h) {
 			t.keepVersion(id, a, h)
 		}
 	}
 }
 
 // here tells whether the bytes of a version that an inode shows, or is to show,
-// are here.
-func (t *Tx) here(ino Ino, v model.Version) bool {
-	return !t.ix.Wants(ino) || v.Orig.Replica == t.ix.replica
+// are here. Of one that is unlinked, or has others, only Shown says so.
+func (t *Tx) here(ino Ino, r *Row, v model.Version) bool {
+	if v.Orig.Replica == t.ix.replica || r.Kind == model.Symlink {
+		return true
+	}
+	if r.Shown != nil {
+		return r.Shown.Content == v.Content
+	}
+	return r.Nlink > 0 && !t.ix.Wants(ino)
 }
 
 func (t *Tx) keepVersion(id model.ID, r *Row, v model.Version) {
