@@ -210,7 +210,7 @@ func (f *Folder) costs(ctx context.Context, keys []index.PastKey, rows []kept) e
 	}
 	err = f.ix.Roots(func(c string, past bool) error {
 		if past {
-			return index.Stop
+			return index.ErrStop
 		}
 		_, err := f.markContent(ctx, m, c)
 		return err

@@ -420,7 +420,7 @@ func (ix *Index) Forget(ks []PastKey) error {
 
 // Roots yields the contents that the index needs, as encoded: first those that
 // files have or are to have, or that are shown until these are here; then those
-// of the history. It reads one state of the index. It ends at Stop.
+// of the history. It reads one state of the index. It ends at ErrStop.
 func (ix *Index) Roots(yield func(content string, past bool) error) error {
 	return ignoreStop(ix.roots(yield))
 }

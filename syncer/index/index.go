@@ -326,10 +326,10 @@ func (ix *Index) scan(prefix []byte, f func(k, v []byte) error) error {
 	return scan(ix.db, prefix, after(prefix), f)
 }
 
-// Stop, returned by who is called with each of many, ends the calls.
-var Stop = errors.New("stop")
+// ErrStop, returned by who is called with each of many, ends the calls.
+var ErrStop = errors.New("stop")
 
-var errStop = Stop
+var errStop = ErrStop
 
 func scan(r pebble.Reader, from, to []byte, f func(k, v []byte) error) error {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
