@@ -42,6 +42,8 @@ func (w *world) happen(f fault) {
 		time.Sleep(f.dur)
 	case inSync:
 		w.together()
+	case days:
+		w.pass(f.n)
 	case restored:
 		w.setBack(m)
 	}

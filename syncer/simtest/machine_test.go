@@ -128,6 +128,7 @@ func (m *machine) load() (err error) {
 		Disk: m.bd, Number: 1, ID: m.w.folder, Name: "sim", Key: blocks.Key(set.IDKey), Seed: chunker.Seed(set.ChunkSeed),
 		Device: m.id.Key(), Label: model.Label{Author: "u" + m.name, Device: m.name},
 		Allowed: l.MayAuthor, Remote: m.node.Remote(m.w.folder), Now: m.now, Log: log,
+		Members: m.others,
 	})
 	if err != nil {
 		m.f = nil

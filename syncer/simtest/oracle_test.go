@@ -17,6 +17,7 @@ type oracle struct {
 	seed  maphash.Seed
 	texts map[uint64]*text
 	base  map[*text]bool // shown when all was last in sync, and written since; nil: no such time yet
+	all   map[*text]bool // shown everywhere when all was last in sync; nil: some of it may be forgotten by now
 }
 
 // A text is the bytes of a file after one write, or a symlink's target.
@@ -140,7 +141,7 @@ func (o *oracle) inSync(visible map[*text]bool) {
 			o.w.fail("I3", "lost: %v", t)
 		}
 	}
-	o.base = map[*text]bool{}
+	o.base, o.all = map[*text]bool{}, visible
 	for t := range visible {
 		o.base[t] = true
 		t.acked = true

@@ -38,6 +38,7 @@ const (
 	hangUp   // of all connections of a machine
 	pause    // nothing happens for a while
 	inSync   // all faults end, all must be the same
+	days     // pass, and all give space back and collect what was removed
 	restored // the machine goes on with an older copy of its disk
 )
 
@@ -77,6 +78,8 @@ func (f fault) String() string {
 		return fmt.Sprintf("nobody does anything for %v", f.dur)
 	case inSync:
 		return "all faults end, and all come together"
+	case days:
+		return fmt.Sprintf("%d days pass", f.n)
 	case restored:
 		return fmt.Sprintf("%s goes on with a copy of its disk from an earlier time", m)
 	}
@@ -139,6 +142,7 @@ func newPlan(seed uint64) *plan {
 	if *identity && r.IntN(5) == 0 {
 		add(1, restored, func(*fault) {})
 	}
+	add(3, days, func(f *fault) { f.n = []int{1, 31, 100}[r.IntN(3)] })
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,14 +21,15 @@ import (
 // A world is one simulation. All in it happens in one bubble, and users act one
 // after the other, each while nothing else moves.
 type world struct {
-	plan    *plan
-	net     *network
-	ms      []*machine
-	oracle  *oracle
-	handles map[*handle]bool
-	ops     int
-	later   []timed // faults that end
-	begun   time.Time
+	plan      *plan
+	net       *network
+	ms        []*machine
+	oracle    *oracle
+	handles   map[*handle]bool
+	ops       int
+	collected atomic.Int64 // nodes, and parts of nodes
+	later     []timed      // faults that end
+	begun     time.Time
 
 	folder   trust.FolderID
 	settings trust.Settings
