@@ -37,3 +37,10 @@ func (f *Folder) NodeOf(ino Ino) model.ID {
 	}
 	return id
 }
+
+// Holding tells whether something waits to be shown together.
+func (f *Folder) Holding() bool {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	return f.ix.Sets()
+}

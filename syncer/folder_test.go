@@ -459,7 +459,7 @@ func (w *world) together() bool {
 		s, err := p.Stats()
 		p.must(err)
 		n, _ := p.Missing()
-		if n > 0 || s.Pending > 0 || s.Waiting > 0 {
+		if n > 0 || s.Pending > 0 || p.Holding() {
 			return false
 		}
 		p.must(p.Sync()) // what was cut may not have been announced yet

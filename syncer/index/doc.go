@@ -36,7 +36,9 @@
 // its commit writes an h row for each version noted that is not to be seen any
 // more: neither as a version of its node, nor as the conflict copy made of it,
 // nor because what is to come is not here yet. Versions whose bytes never were
-// here have none. Only the expirer deletes h and H rows.
+// here have none. Only the expirer deletes h and H rows. Check compares them, and
+// looks that what may be collected one day has a t row and that the horizon is
+// known. watched.mu is taken last; it guards what Places looks for.
 //
 // # Collection
 //
