@@ -167,7 +167,9 @@ func (a *Author) pinUndone() {
 		}
 	}
 	for _, id := range undone { // or a directory is dead until what it lives through has its place again
-		a.pinDirs(at[id].Parent)
+		if a.Alive(id) {
+			a.pinDirs(at[id].Parent)
+		}
 	}
 	a.write(rivals)
 	for _, id := range undone {
