@@ -313,9 +313,12 @@ func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
 		t.count(dir, 1)
 	} else {
 		r.Nlink++
-		if r.Nlink == 1 {
+		switch r.Nlink {
+		case 1:
 			r.Spared = false
 			t.suspect(ino, false)
+		case 2:
+			t.vacated = true // the name it is to lose need not wait any more
 		}
 	}
 	t.Changed(ino)
