@@ -58,7 +58,8 @@ type Folder struct {
 	held    map[Ino]int
 	waiting map[Ino]bool // directories in which something waits for a file to be closed
 	orphans map[Ino]bool // without a name, deleted when released
-	durable model.VV     // of K, what is on disk
+	asides  map[nameAt]aside
+	durable model.VV // of K, what is on disk
 	acks    map[string]Ack
 	failed  error
 	parked  []Ino  // inodes whose bytes nobody connected had
