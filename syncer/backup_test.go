@@ -27,7 +27,7 @@ func (p *peer) there(path string) bool {
 
 // inPlace truncates a file and writes it anew, in several calls.
 func (p *peer) inPlace(path, data string, step func()) {
-	h := p.open(path)
+	h := p.edit(path)
 	step()
 	h.truncate()
 	for i := 0; i < len(data); i += 5 {
@@ -46,7 +46,7 @@ func (h *handle) truncate() {
 
 var editors = []editor{
 	{"vim", false, false, func(p *peer, path, data string, step func()) {
-		p.open("/4913").close()
+		p.edit("/4913").close()
 		step()
 		p.rm("/4913")
 		step()
