@@ -456,12 +456,12 @@ func (t *Tx) SetDrift(dir Ino, name string, y *Drift) {
 	t.ix.dirty.drop(at, old)
 	if y == nil {
 		if ok {
-			delete(t.ix.names, k)
+			t.ix.setName(k, nil)
 			t.fail(t.b.Delete(key, nil))
 		}
 		return
 	}
-	t.ix.names[k] = *y
+	t.ix.setName(k, y)
 	if y.Ours {
 		e, _ := t.Entry(dir, name)
 		t.ix.dirty.add(at, *y, e)
