@@ -110,7 +110,7 @@ func (t *Tx) claims(id model.ID) []*model.Entry {
 
 // settle brings the view and the tree up to date with the nodes touched.
 func (t *Tx) settle() {
-	for t.err == nil && (len(t.view.touched)+len(t.suspects) > 0 || t.vacated) {
+	for t.err == nil && (len(t.view.touched)+len(t.suspects)+len(t.freed) > 0 || t.vacated) {
 		var ns names
 		if len(t.view.touched) > 0 {
 			ns = t.settleView()

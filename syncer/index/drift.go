@@ -56,6 +56,13 @@ func (t *Tx) showAll(ns names) {
 	if t.together {
 		t.gather(ns)
 	}
+	t.showThese(ns)
+	t.vacated = t.vacated || len(ns) > 0 // what lives has changed too
+	t.unblock()
+}
+
+// showThese shows names, each when what it hangs on has been.
+func (t *Tx) showThese(ns names) {
 	var moved, gone []nameKey
 	for k, v := range ns {
 		var is model.ID
@@ -94,14 +101,18 @@ func (t *Tx) showAll(ns names) {
 	for _, k := range gone {
 		t.show(k.dir, k.name, ns[k])
 	}
-	t.vacated = t.vacated || len(ns) > 0 // what lives has changed too
-	t.unblock()
 }
 
-// unblock shows what waited for a name to become free, or for a directory to
-// leave its place or become empty.
+// unblock shows what waited for others that are here now, for a name to become
+// free, or for a directory to leave its place or become empty.
 func (t *Tx) unblock() {
-	for t.vacated && t.err == nil {
+	for (t.vacated || len(t.freed) > 0) && t.err == nil {
+		ns := names{}
+		for _, k := range t.freed {
+			ns[k] = t.viewAt(k.dir, k.name)
+		}
+		t.freed = nil
+		t.showThese(ns)
 		t.vacated = false
 		for k := range t.ix.blocked {
 			t.show(k.dir, k.name, t.viewAt(k.dir, k.name))
@@ -159,7 +170,7 @@ func (t *Tx) show(dir Ino, name string, v viewed) {
 		t.SetDrift(dir, name, &Drift{View: id, Name: v.name, Seen: seen, SeenOrig: t.ShownOrig(e.Ino), Ours: true})
 		t.owed = append(t.owed, dir)
 	case t.holds(dir, name) && (target == 0 || t.Row(target).Kind != model.Dir): // until all that it belongs with is here
-		t.block(t.key(dir, name), v, seen)
+		t.SetDrift(dir, name, &Drift{View: v.id, Name: v.name, Seen: seen})
 	case ok && t.leaves(e, seen): // until it is shown where it goes
 		t.block(t.key(dir, name), v, seen)
 	case target != 0 && !t.ready(target):

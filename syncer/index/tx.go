@@ -30,6 +30,7 @@ type Tx struct {
 	author  *model.Author // of the cut in the making
 	lost    []Ino         // may have no name any more
 	vacated bool          // a name has become free
+	freed   []nameKey     // names that need not wait for others any more
 	// suspects are inodes whose rows may not be what their nodes say; those
 	// whose node has changed are true.
 	suspects map[Ino]bool
