@@ -42,7 +42,12 @@ type book struct {
 type page struct {
 	entries []entry // best first
 	seen    time.Time
+	stored  time.Time // seen, as it was stored last
 }
+
+// seenAge is how old the stored time may be at which a peer was last seen: one
+// that comes and goes without end must not cost a synced write each time.
+const seenAge = time.Minute
 
 func newBook(kv trust.KV) *book { return &book{kv: kv, pages: map[peer.ID]*page{}} }
 
@@ -63,6 +68,7 @@ func (b *book) page(p peer.ID) *page {
 			}
 		}
 	}
+	pg.stored = pg.seen
 	b.pages[p] = pg
 	return pg
 }
@@ -83,6 +89,7 @@ func (b *book) store(p peer.ID, pg *page) error {
 	if err := b.kv.Set(bookKey(p), raw); err != nil {
 		return fmt.Errorf("keep addresses: %w", err)
 	}
+	pg.stored = pg.seen
 	return nil
 }
 
@@ -165,6 +172,7 @@ func (b *book) worked(p peer.ID, dialed ma.Multiaddr, now time.Time) error {
 	defer b.mu.Unlock()
 	pg := b.page(p)
 	pg.seen = now
+	old := slices.Clone(pg.entries)
 	if dialed != nil {
 		i := slices.IndexFunc(pg.entries, func(e entry) bool { return e.addr.Equal(dialed) })
 		e := entry{dialed, true}
@@ -175,8 +183,14 @@ func (b *book) worked(p peer.ID, dialed ma.Multiaddr, now time.Time) error {
 		pg.entries = slices.Insert(pg.entries, 0, e)
 		pg.entries = pg.entries[:min(len(pg.entries), maxKept)]
 	}
+	if slices.EqualFunc(old, pg.entries, sameEntry) && pg.fresh() {
+		return nil
+	}
 	return b.store(p, pg)
 }
+
+// fresh tells whether the stored time is as good as the one in memory.
+func (pg *page) fresh() bool { return pg.seen.Sub(pg.stored).Abs() < seenAge }
 
 // left remembers when p was last seen, unless it was forgotten while it left.
 func (b *book) left(p peer.ID, now time.Time) error {
@@ -186,7 +200,9 @@ func (b *book) left(p peer.ID, now time.Time) error {
 	if pg.seen.IsZero() {
 		return nil
 	}
-	pg.seen = now
+	if pg.seen = now; pg.fresh() {
+		return nil
+	}
 	return b.store(p, pg)
 }
 

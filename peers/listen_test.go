@@ -1,11 +1,13 @@
 package peers
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -212,5 +214,32 @@ func TestBookRemembersWhatWorked(t *testing.T) {
 	}
 	if got := b.addrs(p.id); containsAddr(got, a(100)) || containsAddr(got, a(101)) || !got[0].Equal(a(102)) {
 		t.Errorf("addresses %v", got)
+	}
+}
+
+// A peer that connects again and again, with nothing new to say of itself, costs
+// no synced write each time.
+func TestComingAndGoingIsNotStoredEachTime(t *testing.T) {
+	kv := newKV()
+	b := newBook(kv)
+	p := openAt(t, newKV(), "127.0.0.1:0")
+	defer p.Close()
+	addr := ma.StringCast("/ip4/10.0.0.1/tcp/1")
+	for i := range 100 {
+		now := trustNow.Add(time.Duration(i) * time.Second / 2)
+		if err := errors.Join(b.worked(p.id, addr, now), b.left(p.id, now)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen := newBook(kv).lastSeen(p.id); !seen.Equal(trustNow) {
+		t.Errorf("stored again within a minute: %v", seen)
+	}
+	for _, now := range []time.Time{trustNow.Add(2 * time.Minute), trustNow.Add(-time.Hour)} {
+		if err := b.left(p.id, now); err != nil {
+			t.Fatal(err)
+		}
+		if seen := newBook(kv).lastSeen(p.id); !seen.Equal(now) {
+			t.Errorf("seen %v, want %v", seen, now)
+		}
 	}
 }
