@@ -223,7 +223,7 @@ func (p *peer) cut(pick func(place) bool) int {
 	a := p.author()
 	a.Diff(in.cutTree, in.names, in.list)
 	for t, i := range in.things {
-		i.id = t.ID
+		p.tree.rebind(i, t.ID)
 		if slices.Contains(in.list, t) {
 			i.clean()
 		}
