@@ -166,3 +166,37 @@ func (p *peer) crash(r *mrand.Rand) {
 }
 
 func rng(r *mrand.Rand) *rand2.Rand { return rand2.New(rand2.NewPCG(r.Uint64(), r.Uint64())) }
+
+// A folder that a failing disk has stopped announces nothing that was not
+// written: the next start gives the same dots to other changes, which nobody
+// would take in.
+func TestStoppedFolderAnnouncesNothing(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "F")
+	w.same()
+	k := a.Knowledge()
+	a.FailAhead()
+	if err := a.Sync(); err == nil || !a.Knowledge().Equal(k) {
+		t.Errorf("sync: %v, knows %v, had written %v", err, a.Knowledge(), k)
+	}
+	for _, err := range a.Since(t.Context(), nil) {
+		if err == nil {
+			t.Error("a batch is sent")
+		}
+	}
+	w.talk.Lock()
+	w.live.Lock()
+	a.up = false
+	w.live.Unlock()
+	a.cancel()
+	<-a.done
+	a.must(a.disk.Close())
+	a.start()
+	w.talk.Unlock()
+	a.write("/g", "G")
+	w.want("/f 644 F", "/g 644 G")
+	if got := b.tree(); got != a.tree() {
+		t.Errorf("b shows\n%s", got)
+	}
+}

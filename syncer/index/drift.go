@@ -39,7 +39,8 @@ func (t *Tx) Wanted(ino Ino) model.Version {
 		}
 	}
 	if of := t.rowOf(r.Of); !r.Of.IsZero() && of != nil && of.Node != nil {
-		for _, h := range of.Node.Shown() {
+		s := of.Node.Shown()
+		for _, h := range s[min(1, len(s)):] { // the first is the node's own
 			if h.Orig == r.OfOrig {
 				return h
 			}

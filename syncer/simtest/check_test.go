@@ -42,7 +42,6 @@ func (m *machine) tree() (l listing) {
 }
 
 func (m *machine) look() listing {
-	synctest.Wait()
 	l := listing{texts: map[*text]bool{}}
 	dirs, groups := map[syncer.Ino]string{}, map[syncer.Ino][]string{}
 	var walk func(dir syncer.Ino, at string)
