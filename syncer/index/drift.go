@@ -38,15 +38,27 @@ func (t *Tx) Wanted(ino Ino) model.Version {
 			return s[0]
 		}
 	}
-	if of := t.rowOf(r.Of); !r.Of.IsZero() && of != nil && of.Node != nil {
-		s := of.Node.Shown()
-		for _, h := range s[min(1, len(s)):] { // the first is the node's own
-			if h.Orig == r.OfOrig {
-				return h
-			}
+	v, _ := t.further(r)
+	return v
+}
+
+// further is the further version of a file that an inode stands for, and whose;
+// the first is the file's own.
+func (t *Tx) further(r *Row) (model.Version, *model.Node) {
+	if r.Of.IsZero() {
+		return model.Version{}, nil
+	}
+	of := t.rowOf(r.Of)
+	if of == nil || of.Node == nil {
+		return model.Version{}, nil
+	}
+	s := of.Node.Shown()
+	for _, h := range s[min(1, len(s)):] {
+		if h.Orig == r.OfOrig {
+			return h, of.Node
 		}
 	}
-	return model.Version{}
+	return model.Version{}, nil
 }
 
 // showAll makes the tree follow the view under the names: directories leave
