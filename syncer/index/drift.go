@@ -102,20 +102,13 @@ func (t *Tx) showThese(ns names) {
 			here = append(here, k)
 		}
 	}
-	var over []nameKey // what is there, and may have another name among these, gives way last
 	for _, k := range here {
 		v := ns[k]
-		switch e, ok := t.Entry(k.dir, k.name); {
-		case ok && t.staged(e.Ino) && e.Ino != t.Ino(v.id):
+		if e, ok := t.Entry(k.dir, k.name); ok && t.staged(e.Ino) && e.Ino != t.Ino(v.id) {
 			gone = append(gone, k)
-		case ok:
-			over = append(over, k)
-		default:
+		} else {
 			t.show(k.dir, k.name, v)
 		}
-	}
-	for _, k := range over {
-		t.show(k.dir, k.name, ns[k])
 	}
 	for _, k := range gone {
 		t.show(k.dir, k.name, ns[k])
@@ -133,18 +126,8 @@ func (t *Tx) unblock() {
 		t.freed = nil
 		t.showThese(ns)
 		t.vacated = false
-		var over []nameKey // what is there may have another name among these: it gives way last
 		for k := range t.ix.blocked {
-			if _, ok := t.Entry(k.dir, k.name); ok {
-				over = append(over, k)
-			} else {
-				t.show(k.dir, k.name, t.viewAt(k.dir, k.name))
-			}
-		}
-		for _, k := range over {
-			if t.ix.blocked[k] {
-				t.show(k.dir, k.name, t.viewAt(k.dir, k.name))
-			}
+			t.show(k.dir, k.name, t.viewAt(k.dir, k.name))
 		}
 	}
 }
