@@ -256,11 +256,11 @@ func (t *Tx) staged(ino Ino) bool {
 	return ok && w.Ours && w.Written && r != nil && r.Nlink == 1
 }
 
-// ready tells whether an inode may be shown: its bytes are here, or it is shown
-// already with older ones.
+// ready tells whether an inode may be shown: its bytes are here, or it was shown
+// before this Tx with older ones.
 func (t *Tx) ready(ino Ino) bool {
 	r := t.Row(ino)
-	if r == nil || r.Kind != model.File || r.Nlink > 0 {
+	if r == nil || r.Kind != model.File || r.Nlink > 0 || t.off[ino] {
 		return true
 	}
 	w, drift := t.Bytes(ino)
@@ -288,6 +288,7 @@ func (t *Tx) flip(dir Ino, name string, target Ino) {
 	}
 	if r := t.Row(old); old != 0 && r != nil && r.Kind != model.Dir && r.Nlink == 0 {
 		r.Spared = true
+		t.off[old] = true
 		t.Changed(old)
 	}
 	t.stampFlip(dir)
