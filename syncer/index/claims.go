@@ -449,6 +449,11 @@ func (t *Tx) Fold(s string) string { return t.ix.fold(s) }
 // Entries implements model.State.
 func (t *Tx) Entries(id model.ID) []*model.Entry {
 	t.settle()
+	return t.entriesOf(id)
+}
+
+// entriesOf is Entries of a view that is settled.
+func (t *Tx) entriesOf(id model.ID) []*model.Entry {
 	out := t.claims(id)
 	for i, e := range out {
 		out[i].Name = e.Base

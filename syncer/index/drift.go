@@ -183,7 +183,7 @@ func (t *Tx) show(dir Ino, name string, v viewed) {
 		t.owed = append(t.owed, dir)
 	case t.holds(dir, name) && (target == 0 || t.Row(target).Kind != model.Dir): // until all that it belongs with is here
 		t.SetDrift(dir, name, &Drift{View: v.id, Name: v.name, Seen: seen})
-	case ok && t.leaves(e, seen): // until it is shown where it goes
+	case ok && t.leaves(e): // until it is shown where it goes
 		t.block(t.key(dir, name), v, seen)
 	case target != 0 && !t.ready(target):
 		t.SetDrift(dir, name, &Drift{View: id, Name: v.name, Seen: seen})
@@ -227,15 +227,17 @@ func (t *Tx) elsewhere(dir Ino) bool {
 	return r != nil && r.Kind == model.Dir && r.Parent != 0
 }
 
-// leaves tells whether an entry is the only one of a file, and the next name of
-// it is not shown yet: it is held back, or its user has something else there
-// that is not cut.
-func (t *Tx) leaves(e Entry, id model.ID) bool {
-	if r := t.Row(e.Ino); e.Kind == model.Dir || id.IsZero() || r == nil || r.Nlink > 1 {
+// leaves tells whether an entry is the only one of a file, and a name that it
+// has in the view is not shown yet: it is held back, or its user has something
+// else there that is not cut.
+func (t *Tx) leaves(e Entry) bool {
+	r := t.Row(e.Ino)
+	if e.Kind == model.Dir || r == nil || r.Nlink > 1 {
 		return false
 	}
-	return slices.ContainsFunc(t.drifting(id), func(k nameKey) bool {
-		return t.ix.names[k].Ours || t.holds(k.dir, k.name)
+	return slices.ContainsFunc(t.namesOf(r), func(k nameKey) bool {
+		x, ok := t.Entry(k.dir, k.name)
+		return (!ok || x.Ino != e.Ino) && (t.ix.names[k].Ours || t.holds(k.dir, k.name))
 	})
 }
 
@@ -423,18 +425,22 @@ func (t *Tx) ShownNames(ino Ino) (out []Place) {
 // shownNames returns the names under which the tree has an inode, as far as
 // they are those of the view.
 func (t *Tx) shownNames(ino Ino) []nameKey {
-	var out []nameKey
-	r := t.Row(ino)
+	t.settle()
+	return slices.DeleteFunc(t.namesOf(t.Row(ino)), func(k nameKey) bool {
+		x, ok := t.Entry(k.dir, k.name)
+		return !ok || x.Ino != ino
+	})
+}
+
+// namesOf returns the names that an inode has in the view, of directories known
+// here.
+func (t *Tx) namesOf(r *Row) (out []nameKey) {
 	id := r.ID
 	if r.Node == nil || !r.Node.Live() {
 		id = r.Of
 	}
-	for _, e := range t.Entries(id) {
-		if e.Node() != r.ID {
-			continue
-		}
-		dir := t.Ino(e.Parent)
-		if x, ok := t.Entry(dir, e.Name); ok && x.Ino == ino {
+	for _, e := range t.entriesOf(id) {
+		if dir := t.Ino(e.Parent); dir != 0 && e.Node() == r.ID {
 			out = append(out, t.key(dir, e.Name))
 		}
 	}
