@@ -125,7 +125,7 @@ func (m *machine) load() (err error) {
 	}
 	set := l.Settings()
 	m.f, err = syncer.Open(syncer.Options{
-		Disk: m.bd, Number: 1, ID: m.w.folder, Name: "sim", Key: blocks.Key(set.IDKey), Seed: chunker.Seed(set.ChunkSeed),
+		Disk: m.bd, Number: 1, ID: m.w.folder, Name: "sim", Names: m.w.plan.names, Key: blocks.Key(set.IDKey), Seed: chunker.Seed(set.ChunkSeed),
 		Device: m.id.Key(), Label: model.Label{Author: "u" + m.name, Device: m.name},
 		Allowed: l.MayAuthor, Remote: m.node.Remote(m.w.folder), Now: m.now, Log: log,
 	})
