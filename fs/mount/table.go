@@ -117,8 +117,9 @@ func (s *shard) trim(ino syncer.Ino, n *node) {
 	}
 }
 
-// open registers an open file, before anything about its content is read.
-func (t *table) open(ino syncer.Ino, writes bool) *live {
+// open registers an open file, before anything about its content is read. fresh tells that nobody else writes to it,
+// and nothing written waits to be cut.
+func (t *table) open(ino syncer.Ino, writes bool) (l *live, fresh bool) {
 	s := t.shard(ino)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,11 +128,12 @@ func (t *table) open(ino syncer.Ino, writes bool) *live {
 	if n.live == nil {
 		n.live = &live{ino: ino}
 	}
+	fresh = n.writers == 0 && !n.dirty
 	if writes {
 		n.writers++
 		n.live.wrote.CompareAndSwap(0, stamp())
 	}
-	return n.live
+	return n.live, fresh
 }
 
 // release undoes open. It says whether the last writer of a dirty file is gone.
