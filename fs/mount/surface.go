@@ -47,7 +47,6 @@ func (m *Mount) Freeze(ctx context.Context, inos ...syncer.Ino) ([]syncer.Layer,
 		if files[i] = lives[i].file.Load(); files[i] != nil {
 			lives[i].frozen.Store(lives[i].rows.Load())
 			lives[i].begun.Store(0)
-			lives[i].paged.Store(false)
 		}
 	}
 	out := make([]syncer.Layer, len(inos))

@@ -49,7 +49,7 @@ type live struct {
 
 	// Of those who write, in ns, 0 if never; a write is noted when it is done, so an fsync before it is not after it.
 	begun, wrote, fsynced atomic.Int64
-	paged                 atomic.Bool // pages of a mapping were written back since the last fsync
+	paged                 atomic.Bool // pages of a mapping were written back since the last fsync or opening
 
 	saving sync.Mutex // one save at a time; before mu
 	rowSeq uint64     // staging.State.Seq of the last save; guarded by saving
@@ -147,7 +147,9 @@ func (t *table) release(ino syncer.Ino, writes bool) (closed bool) {
 	}
 	n.opens--
 	if writes {
-		n.writers--
+		if n.writers--; n.writers == 0 {
+			n.live.paged.Store(false) // all is written back
+		}
 	}
 	closed = writes && n.writers == 0 && n.dirty
 	s.trim(ino, n)
