@@ -94,6 +94,7 @@ func (w *world) rot(m *machine, f fault) {
 
 // setBack has a machine go on with its disk as it is now, when that is old.
 func (w *world) setBack(m *machine) {
+	m.announced.Store(nil)
 	if !m.up || m.crashed() {
 		return
 	}
