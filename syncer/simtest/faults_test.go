@@ -94,7 +94,6 @@ func (w *world) rot(m *machine, f fault) {
 
 // setBack has a machine go on with its disk as it is now, when that is old.
 func (w *world) setBack(m *machine) {
-	m.announced.Store(nil)
 	if !m.up || m.crashed() {
 		return
 	}
@@ -105,6 +104,7 @@ func (w *world) setBack(m *machine) {
 			w.oracle.crashed(m)
 			w.down(m, time.Now())
 			m.mem = old
+			m.announced.Store(nil)
 			w.say("%s goes on with its old disk", m.name)
 		}
 	}})
