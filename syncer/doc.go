@@ -14,6 +14,7 @@
 //	open.go            when a file is cut that somebody has open for writing
 //	group.go           a database and its journals are cut as one
 //	stale.go           what a process saves over without having seen it
+//	backup.go          what waits because more of a save is to come
 //	cut.go             from tree to view: freeze, store blocks, Diff, log, sync, announce
 //	receive.go         from peers to view: verify, join, rescue, know
 //	pull.go            from view to tree: fetch blocks, publish
@@ -23,9 +24,9 @@
 //	expire.go          what history is let go of for good, blocks that nothing names
 //
 // Lock order: a file's own lock in the surface, Folder.apply, the surface's
-// inode table, Folder.mu; the guard's lock is taken alone. Under apply only rows and memory are touched,
-// and batches signed: no hashing of a file's bytes, no sync of a disk, no peer,
-// no kernel notification.
+// inode table, Folder.mu; the guard's lock is taken after these. Under apply only
+// rows and memory are touched, and batches signed: no hashing of a file's bytes,
+// no sync of a disk, no peer, no kernel notification.
 //
 // Invariants: blocks are in the store, and held, before a row names them. What is
 // announced is durable. A version is shown only when all its blocks are here

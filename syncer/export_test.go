@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/clachanfs/clachan/syncer/index"
@@ -43,4 +44,16 @@ func (f *Folder) Holding() bool {
 	f.apply.Lock()
 	defer f.apply.Unlock()
 	return f.ix.Sets()
+}
+
+// FailAhead stops the folder as a commit does that fails: what is in memory, a
+// dot of its own, was never written.
+func (f *Folder) FailAhead() {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	t := f.ix.Begin()
+	own := f.ix.Replica()
+	t.Know(f.ix.K().With(model.Dot{Replica: own, Seq: f.ix.K().Get(own) + 1}))
+	t.Abort()
+	f.stop(errors.New("a disk that fails"))
 }

@@ -14,28 +14,27 @@ func (f *Folder) watchSets() {
 	}
 	f.watching = true
 	time.AfterFunc(splitIn, func() {
-		f.apply.Lock()
-		f.watching = false
-		f.apply.Unlock()
-		f.lookAtSets()
+		select {
+		case f.overdue <- struct{}{}:
+		default:
+		}
 	})
-}
-
-// lookAtSets lets the publisher show what is overdue, or complete.
-func (f *Folder) lookAtSets() {
-	select {
-	case f.overdue <- struct{}{}:
-	default:
-	}
 }
 
 const splitIn = 5 * time.Second
 
-// splitSets shows what is overdue.
+// splitSets shows what is overdue, some at a time: others wait for the lock.
 func (f *Folder) splitSets() error {
-	return f.update(func(t *index.Tx) error {
-		t.Overdue(f.busy)
-		f.watchSets()
-		return t.Err()
-	})
+	for more := true; more; {
+		err := f.update(func(t *index.Tx) error {
+			more = t.Overdue(f.busy)
+			f.watching = false
+			f.watchSets()
+			return t.Err()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

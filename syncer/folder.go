@@ -70,7 +70,8 @@ type Folder struct {
 	held    map[Ino]int
 	waiting map[Ino]bool // directories in which something waits for a file to be closed
 	orphans map[Ino]bool // without a name, deleted when released
-	durable model.VV     // of K, what is on disk
+	asides  map[nameAt]aside
+	durable model.VV // of K, what is on disk
 	acks    map[string]Ack
 	told    map[string]index.Ack // the last of each that was known here too, for collecting
 	untold  map[string]bool      // those of told that are not in rows yet
@@ -224,9 +225,6 @@ func (f *Folder) commit(t *index.Tx) ([]Flip, error) {
 		f.stop(err)
 		return nil, err
 	}
-	if f.ix.Ripe() {
-		f.lookAtSets()
-	}
 	f.mu.Lock()
 	f.commits++
 	f.mu.Unlock()
@@ -265,11 +263,15 @@ func (f *Folder) show(flips []Flip) {
 }
 
 // Sync returns when everything done before is durable. Many callers share one
-// sync of the disk.
+// sync of the disk. A folder that has stopped says nothing: what is in memory may
+// never have been written, and its dots will be given out again.
 func (f *Folder) Sync() error {
 	f.apply.Lock()
-	k := f.ix.K()
+	k, err := f.ix.K(), f.broken()
 	f.apply.Unlock()
+	if err != nil {
+		return err
+	}
 	if err := f.disk.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}

@@ -52,7 +52,7 @@ func (w Writing) due(now time.Time) (yes bool, at time.Time) {
 	switch {
 	case !w.Open:
 		return true, now
-	case !w.Begun.IsZero() && w.Synced.Sub(w.Begun) >= steady:
+	case !w.Begun.IsZero() && w.Synced.Sub(w.Begun) >= steady && !w.Paged:
 		return true, now
 	case !w.Synced.IsZero() && !w.Synced.Before(w.Wrote):
 		at = w.Synced.Add(syncedQuiet)
@@ -103,6 +103,9 @@ func (g *selector) wait(ino, dir Ino) bool {
 	}
 	if frozen || !written {
 		return false
+	}
+	if r := g.t.Row(ino); r != nil && len(inos) == 1 && !use.Open && g.awaitsBytes(r, dir) {
+		return true
 	}
 	yes, at := use.due(g.now)
 	if !yes {

@@ -283,6 +283,9 @@ func (f *Folder) Link(ino, dir Ino, name string) (a Attr, err error) {
 		}
 		now := f.o.Now().UnixNano()
 		r.Ctime = now
+		if at := t.ShownNames(ino); len(at) > 0 {
+			f.putAside(at[0], nameAt{Dir: dir, Name: name})
+		}
 		t.SetEntry(dir, name, ino)
 		stampDir(t, dir, now)
 		f.mu.Lock()
@@ -379,6 +382,10 @@ func (f *Folder) RenameBy(p Proc, odir Ino, oname string, ndir Ino, nname string
 		if dst.Ino != 0 {
 			nname = dst.Name
 		}
+		if src.Kind == model.Local && flags != RenameExchange && !sharedMemory(t, ndir, nname) {
+			src.Kind = model.File // no database's any more
+			t.Row(src.Ino).Kind = src.Kind
+		}
 		if src.Kind.Replicates() || dst.Kind.Replicates() {
 			f.markFor(t, p, odir, oname)
 			f.markFor(t, p, ndir, nname)
@@ -396,12 +403,15 @@ func (f *Folder) RenameBy(p Proc, odir Ino, oname string, ndir Ino, nname string
 		}
 		t.SetEntry(ndir, nname, src.Ino)
 		t.Row(src.Ino).Ctime = now
+		if src.Kind != model.Dir && flags != RenameExchange {
+			f.putAside(nameAt{Dir: odir, Name: oname}, nameAt{Dir: ndir, Name: nname})
+		}
 		stampDir(t, odir, now)
 		stampDir(t, ndir, now)
 		return t.Err()
 	})
 	if err == nil {
-		f.noted(odir, oname, false)
+		f.noted(odir, oname, temporary(nname))
 		f.noted(ndir, nname, false)
 	}
 	return err

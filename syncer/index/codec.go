@@ -490,7 +490,7 @@ func (w *Bytes) Set(name string) {
 func (w Bytes) encode(e *enc) []byte {
 	e.b = append(e.b[:0], rowVersion)
 	var f uint64
-	for i, on := range []bool{w.Ours, w.Written, len(w.Attrs) > 0, w.Touched, w.Open, w.Small, w.Whole} {
+	for i, on := range []bool{w.Ours, w.Written, false, w.Touched, w.Open, w.Small, w.Whole, len(w.Attrs) > 0} {
 		if on {
 			f |= 1 << i
 		}
@@ -525,7 +525,10 @@ func decodeBytes(b []byte, d *dec) (Bytes, error) {
 		w.Zero = append(w.Zero, content.Range{Off: int64(d.u()), Len: int64(d.u())})
 	}
 	w.Data = []byte(d.s())
-	if f&4 != 0 {
+	if f&4 != 0 { // of older databases, which did not say which
+		w.Attrs = append(w.Attrs, model.AttrMode)
+	}
+	if f&128 != 0 {
 		for k := d.count(); k > 0 && d.err == nil; k-- {
 			w.Attrs = append(w.Attrs, d.s())
 		}

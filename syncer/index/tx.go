@@ -29,7 +29,9 @@ type Tx struct {
 	owed    []Ino         // directories in which a join left something to be cut
 	author  *model.Author // of the cut in the making
 	lost    []Ino         // may have no name any more
+	off     map[Ino]bool  // had names when this Tx began, and were taken off the last
 	vacated bool          // a name has become free
+	freed   []nameKey     // names that need not wait for others any more
 	// suspects are inodes whose rows may not be what their nodes say; those
 	// whose node has changed are true.
 	suspects map[Ino]bool
@@ -51,7 +53,7 @@ type Flip struct {
 
 // Begin starts a transaction; the caller holds the apply lock to its end.
 func (ix *Index) Begin() *Tx {
-	t := &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{},
+	t := &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{}, off: map[Ino]bool{},
 		inos: map[model.ID]Ino{}, view: newSettling(), suspects: map[Ino]bool{}, entries: map[Place]Entry{},
 		noted: map[pastOf]noted{}}
 	t.e = enc{ridx: t.number, ino: t.Number}
@@ -316,9 +318,12 @@ func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
 		t.count(dir, 1)
 	} else {
 		r.Nlink++
-		if r.Nlink == 1 {
+		switch r.Nlink {
+		case 1:
 			r.Spared = false
 			t.suspect(ino, false)
+		case 2:
+			t.vacated = true // the name it is to lose need not wait any more
 		}
 	}
 	t.Changed(ino)
@@ -459,12 +464,12 @@ func (t *Tx) SetDrift(dir Ino, name string, y *Drift) {
 	t.ix.dirty.drop(at, old)
 	if y == nil {
 		if ok {
-			delete(t.ix.names, k)
+			t.ix.setName(k, nil)
 			t.fail(t.b.Delete(key, nil))
 		}
 		return
 	}
-	t.ix.names[k] = *y
+	t.ix.setName(k, y)
 	if y.Ours {
 		e, _ := t.Entry(dir, name)
 		t.ix.dirty.add(at, *y, e)
@@ -488,7 +493,6 @@ func (t *Tx) setBytes(ino Ino, w *Bytes) {
 	old, ok := t.ix.bytes[ino]
 	if ok && !old.Ours {
 		t.ix.wanting--
-		t.ix.ripe = t.ix.ripe || t.Waits(ino) && (w == nil || w.Ours)
 	}
 	if w == nil {
 		t.ix.dirty.assign(ino, 0)

@@ -106,6 +106,7 @@ func (w *world) setBack(m *machine) {
 			w.oracle.crashed(m)
 			w.down(m, time.Now())
 			m.mem = old
+			m.announced.Store(nil)
 			w.say("%s goes on with its old disk", m.name)
 		}
 	}})
