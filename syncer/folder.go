@@ -32,8 +32,12 @@ type Options struct {
 	Remote   Remote
 	UID, GID uint32 // own what others make
 	ReadOnly bool
-	Now      func() time.Time // the wall clock, for what is shown: labels and times; nil: time.Now
-	Log      *slog.Logger
+	// Place is where the database is: a fingerprint of the machine and of the
+	// directory. If it is another than the last time, this is a copy. Empty: it
+	// is not known.
+	Place []byte
+	Now   func() time.Time // the wall clock, for what is shown: labels and times; nil: time.Now
+	Log   *slog.Logger
 }
 
 // A Folder is one shared tree on this device. Its methods are safe for
@@ -49,7 +53,9 @@ type Folder struct {
 	// changes rows. It is held for rows and memory only.
 	apply    sync.Mutex
 	ix       *index.Index
-	watching bool // a look at the flip sets is due; guarded by apply
+	watching bool                     // a look at the flip sets is due; guarded by apply
+	met      map[string]model.Opening // how the peers met have the folder; guarded by apply
+	anchor   string                   // who makes this member complete, while it is Returning; guarded by apply
 
 	surf Surface // set before Run
 
@@ -59,6 +65,8 @@ type Folder struct {
 	waiting map[Ino]bool // directories in which something waits for a file to be closed
 	orphans map[Ino]bool // without a name, deleted when released
 	durable model.VV     // of K, what is on disk
+	lives   uint64       // how often it began anew
+	alarms  []Alarm
 	acks    map[string]Ack
 	failed  error
 	parked  []Ino  // inodes whose bytes nobody connected had
@@ -99,10 +107,29 @@ func Open(o Options) (*Folder, error) {
 	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
 		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{},
+		met:   map[string]model.Opening{},
 		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
 	ix.SetSeal(f.seal)
 	ix.SetClock(o.Now)
+	if err := f.settleIn(); err != nil {
+		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
+	}
 	return f, nil
+}
+
+// settleIn makes a copy of a database a replica of its own.
+func (f *Folder) settleIn() error {
+	if len(f.o.Place) == 0 {
+		return nil
+	}
+	t := f.ix.Begin()
+	if t.MovedTo(f.o.Place) {
+		f.rekey(t)
+	}
+	if err := t.Commit(); err != nil {
+		return err
+	}
+	return f.disk.Sync()
 }
 
 // SetSurface gives the folder what shows it, before Run.
@@ -246,11 +273,18 @@ func (f *Folder) show(flips []Flip) {
 func (f *Folder) Sync() error {
 	f.apply.Lock()
 	k := f.ix.K()
+	f.mu.Lock()
+	life := f.lives
+	f.mu.Unlock()
 	f.apply.Unlock()
 	if err := f.disk.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}
 	f.mu.Lock()
+	if life != f.lives { // k was of the time before
+		f.mu.Unlock()
+		return nil
+	}
 	grown := !k.LE(f.durable)
 	f.durable = f.durable.Join(k)
 	now := f.durable

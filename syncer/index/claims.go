@@ -115,6 +115,10 @@ func (t *Tx) settle() {
 		if len(t.view.touched) > 0 {
 			ns = t.settleView()
 		}
+		if t.ix.back != nil {
+			t.hold(ns)
+			continue
+		}
 		t.followAll()
 		t.showAll(ns)
 	}
@@ -152,7 +156,9 @@ func (t *Tx) settleView() names {
 	touched := v.touched
 	t.view = newSettling()
 	for id, tc := range touched {
-		t.followTime(id, tc)
+		if t.ix.back == nil {
+			t.followTime(id, tc)
+		}
 		t.suspect(t.Ino(id), true)
 		for _, e := range slices.Concat(tc.claims, now[id]) {
 			if e.Extra {

@@ -38,6 +38,8 @@ type Index struct {
 	undone  map[model.ID]bool  // the u rows
 	orphans map[Ino]bool       // the o rows
 	ahead   model.VV           // what the authors of batches that came over gaps knew
+	horizon model.VV           // see Horizon
+	back    *returning         // nil: not beginning anew
 	sets    map[Place]*flipSet // what is shown together, when it is complete (flip.go)
 	setOf   map[Ino]Place
 	held    map[nameKey]Place
@@ -58,6 +60,8 @@ type Rep struct {
 	Known uint64   // joined up to here, without gaps
 	Last  [32]byte // hash of its newest header here
 	Hi    uint64   // where that header ends
+	// Signer begins the key of the device that writes it.
+	Signer [8]byte
 }
 
 // A nameKey is a name as the folder's policy compares it: folded.
@@ -74,7 +78,7 @@ func Open(db *pebble.DB, folder uint32, policy string, uid, gid uint32) (*Index,
 		names: map[nameKey]Drift{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
 	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
-	for _, step := range []func() error{ix.openMeta, ix.openPolicy, ix.openReplicas, ix.openAhead, ix.openDrift, ix.dropOrphans} {
+	for _, step := range []func() error{ix.openMeta, ix.openPolicy, ix.openReplicas, ix.openAhead, ix.openHorizon, ix.openReturn, ix.openDrift, ix.dropOrphans} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("open index: %w", err)
 		}
@@ -130,10 +134,8 @@ func (ix *Index) create() error {
 	if _, err := model.FoldOf(ix.policy); err != nil {
 		return err
 	}
-	var r [8]byte
 	rand.Read(ix.keys.hash[:])
-	rand.Read(r[:])
-	ix.replica = model.Replica(max(binary.BigEndian.Uint64(r[:]), 1))
+	ix.replica = newReplica()
 	ix.nextIno = RootIno + 1
 	t := ix.Begin()
 	t.fail(t.b.Set(ix.keys.meta("names"), []byte(cmp.Or(ix.policy, model.NamesBytes)), nil))
@@ -149,11 +151,14 @@ func (ix *Index) create() error {
 func (ix *Index) openReplicas() error {
 	d := &dict{index: map[model.Replica]uint32{}}
 	err := ix.scan(ix.keys.table(tableRep), func(k, v []byte) error {
-		if len(v) != 57 || v[0] != rowVersion || binary.BigEndian.Uint32(k[5:]) != uint32(len(d.reps)) {
+		if len(v) == 57 { // of before devices stood there
+			v = append(v[:57:57], make([]byte, 8)...)
+		}
+		if len(v) != 65 || v[0] != rowVersion || binary.BigEndian.Uint32(k[5:]) != uint32(len(d.reps)) {
 			return errRow
 		}
 		r := Rep{ID: model.Replica(binary.BigEndian.Uint64(v[1:])), Known: binary.BigEndian.Uint64(v[9:]),
-			Hi: binary.BigEndian.Uint64(v[17:]), Last: [32]byte(v[25:])}
+			Hi: binary.BigEndian.Uint64(v[17:]), Last: [32]byte(v[25:]), Signer: [8]byte(v[57:])}
 		d.index[r.ID] = uint32(len(d.reps))
 		d.reps = append(d.reps, r)
 		return nil
@@ -167,7 +172,8 @@ func (r Rep) encode() []byte {
 	b := binary.BigEndian.AppendUint64([]byte{rowVersion}, uint64(r.ID))
 	b = binary.BigEndian.AppendUint64(b, r.Known)
 	b = binary.BigEndian.AppendUint64(b, r.Hi)
-	return append(b, r.Last[:]...)
+	b = append(b, r.Last[:]...)
+	return append(b, r.Signer[:]...)
 }
 
 func (ix *Index) openDrift() error {
@@ -183,7 +189,9 @@ func (ix *Index) openDrift() error {
 		}
 		ix.names[at] = y
 		if !y.Ours {
-			ix.blocked[at] = true // perhaps: it is tried
+			if !y.Held {
+				ix.blocked[at] = true // perhaps: it is tried
+			}
 			return nil
 		}
 		e, err := ix.Lookup(at.dir, at.name)
@@ -450,7 +458,7 @@ func Delete(db *pebble.DB, folder uint32) error {
 	k := keys{folder: folder}
 	b := db.NewBatch()
 	for _, t := range []byte{tableNode, tableID, tableEntry, tableCrowd, tableUndone, tableName, tableBytes,
-		tableXattr, tableOrphan, tableRep, tableBatch, tableBody, tableMeta} {
+		tableXattr, tableOrphan, tableRep, tableBatch, tableBody, tableMark, tableMeta} {
 		prefix := k.table(t)
 		if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
 			return errors.Join(err, b.Close())
