@@ -235,8 +235,10 @@ func TestDatabaseInAnotherPlaceIsACopy(t *testing.T) {
 		return a.Replica()
 	}
 	was := a.Replica()
-	if again("here") != was || again("here") != was {
-		t.Error("a new replica in the old place")
+	for range 2 {
+		if again("here") != was {
+			t.Error("a new replica in the old place")
+		}
 	}
 	if again("there") == was {
 		t.Error("the same replica in another place")
