@@ -147,11 +147,7 @@ func (s *session) receiveBatch(m *wire.Batch) error {
 	if err != nil && gone {
 		return nil // the folder is being taken away
 	}
-	if errors.Is(err, syncer.ErrAnew) {
-		l.r.renew(at)
-		return nil
-	}
-	if err != nil {
+	if err != nil { // ErrAnew: another session begins with a meeting
 		if errors.Is(err, model.ErrBatch) {
 			err = fmt.Errorf("%w: %w", errRefused, err)
 		}

@@ -3,7 +3,6 @@ package syncer
 import (
 	"cmp"
 	"context"
-	"crypto/ed25519"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -274,7 +273,7 @@ func (f *Folder) logOwn(t *index.Tx, a *model.Author) {
 		}
 		h := model.Header{Replica: a.Replica, Lo: changes[0].Dot.Seq, Hi: changes[n-1].Dot.Seq, Deps: k, Prev: t.Head(),
 			UTC: a.Now, Author: a.By.Author, Device: a.By.Device,
-			Signer: f.o.Device.Public().(ed25519.PublicKey)}
+			Signer: f.device()}
 		b := f.seal.Sign(h, bytes, f.o.Device)
 		t.LogOwn(h, b, changes[:n])
 		k = k.With(changes[n-1].Dot)

@@ -117,13 +117,18 @@ func Open(o Options) (*Folder, error) {
 	return f, nil
 }
 
-// settleIn makes a copy of a database a replica of its own.
+// device is the key that this device is known by.
+func (f *Folder) device() ed25519.PublicKey { return f.o.Device.Public().(ed25519.PublicKey) }
+
+// settleIn gives a database a replica of its own if it is new, in another place
+// than the last time, or of another device.
 func (f *Folder) settleIn() error {
-	if len(f.o.Place) == 0 {
-		return nil
-	}
 	t := f.ix.Begin()
-	if t.MovedTo(f.o.Place) {
+	moved := len(f.o.Place) > 0 && t.MovedTo(f.o.Place)
+	switch own := f.ix.Replica(); {
+	case own == 0:
+		t.Rekey(model.NewReplica(f.device()))
+	case moved || !own.Of(f.device()):
 		f.rekey(t)
 	}
 	if err := t.Commit(); err != nil {

@@ -125,7 +125,7 @@ func (f *Folder) meetReturning(peer string, theirs model.Opening) error {
 
 // beginAnew drops what is known and pulls it from a peer.
 func (f *Folder) beginAnew(peer string, forks map[model.Replica]index.Fork, theirs model.Opening) error {
-	if err := f.ix.Rebase(theirs.K, forks); err != nil {
+	if err := f.ix.Rebase(theirs.K, forks, model.NewReplica(f.device())); err != nil {
 		f.stop(err)
 		return err
 	}
@@ -196,7 +196,7 @@ func (f *Folder) commitRekey() error {
 
 func (f *Folder) rekey(t *index.Tx) {
 	old := f.ix.Replica()
-	t.Rekey()
+	t.Rekey(model.NewReplica(f.device()))
 	f.log.Warn("this database goes on as a new replica", "was", old, "is", f.ix.Replica())
 }
 

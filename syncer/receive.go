@@ -53,6 +53,9 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 	if err != nil {
 		return fmt.Errorf("batch from %s: %w", from, err)
 	}
+	if !h.Replica.Of(h.Signer) {
+		return fmt.Errorf("batch from %s: %w: replica %v is not of who signed it", from, model.ErrBatch, h.Replica)
+	}
 	if err := f.checkChanges(changes); err != nil {
 		return fmt.Errorf("batch from %s: %w", from, err)
 	}

@@ -271,7 +271,7 @@ func TestTooManyReplicasOfOneDeviceAreRefused(t *testing.T) {
 		id := model.BirthID(model.RootID, fmt.Sprint("d", i), model.Dir, 0)
 		c := model.Change{ID: id, Kind: model.Dir, Lamport: 1, Born: true, Version: &model.VersionChange{},
 			Links: []model.LinkChange{{Parent: model.RootID, Name: fmt.Sprint("d", i)}}}
-		b := seal.Sign(model.Header{Replica: model.Replica(1000 + i), Lo: 1, Hi: 1}, [][]byte{c.Encode()}, dev)
+		b := seal.Sign(model.Header{Replica: model.NewReplica(dev.Public().(ed25519.PublicKey)), Lo: 1, Hi: 1}, [][]byte{c.Encode()}, dev)
 		if a.Receive(context.Background(), "x", b) != nil {
 			refused++
 		}

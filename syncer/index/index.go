@@ -60,8 +60,6 @@ type Rep struct {
 	Known uint64   // joined up to here, without gaps
 	Last  [32]byte // hash of its newest header here
 	Hi    uint64   // where that header ends
-	// Signer begins the key of the device that writes it.
-	Signer [8]byte
 }
 
 // A nameKey is a name as the folder's policy compares it: folded.
@@ -70,9 +68,9 @@ type nameKey struct {
 	name string
 }
 
-// Open opens the rows of a folder, or makes them. policy says how names are
-// compared: as it was when the rows were made, which "" stands for.
-// uid and gid own what others make.
+// Open opens the rows of a folder, or makes them: without a replica of its own,
+// which Rekey gives it. policy says how names are compared: as it was when the
+// rows were made, which "" stands for. uid and gid own what others make.
 func Open(db *pebble.DB, folder uint32, policy string, uid, gid uint32) (*Index, error) {
 	ix := &Index{db: db, keys: keys{folder: folder}, policy: policy, owner: [2]uint32{uid, gid}, clock: time.Now,
 		names: map[nameKey]Drift{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
@@ -129,13 +127,12 @@ func (ix *Index) metaState() []byte {
 	return binary.BigEndian.AppendUint64(b, ix.lamport)
 }
 
-// create makes an empty folder: a root directory and a replica of its own.
+// create makes an empty folder: a root directory.
 func (ix *Index) create() error {
 	if _, err := model.FoldOf(ix.policy); err != nil {
 		return err
 	}
 	rand.Read(ix.keys.hash[:])
-	ix.replica = newReplica()
 	ix.nextIno = RootIno + 1
 	t := ix.Begin()
 	t.fail(t.b.Set(ix.keys.meta("names"), []byte(cmp.Or(ix.policy, model.NamesBytes)), nil))
@@ -144,21 +141,17 @@ func (ix *Index) create() error {
 		UID: ix.owner[0], GID: ix.owner[1], Atime: now, Mtime: now, Ctime: now, Btime: now,
 		Node: &model.Node{ID: model.RootID, Kind: model.Dir}})
 	t.bindID(model.RootID, RootIno)
-	t.number(ix.replica)
 	return t.Commit()
 }
 
 func (ix *Index) openReplicas() error {
 	d := &dict{index: map[model.Replica]uint32{}}
 	err := ix.scan(ix.keys.table(tableRep), func(k, v []byte) error {
-		if len(v) == 57 { // of before devices stood there
-			v = append(v[:57:57], make([]byte, 8)...)
-		}
-		if len(v) != 65 || v[0] != rowVersion || binary.BigEndian.Uint32(k[5:]) != uint32(len(d.reps)) {
+		if len(v) != 57 || v[0] != rowVersion || binary.BigEndian.Uint32(k[5:]) != uint32(len(d.reps)) {
 			return errRow
 		}
 		r := Rep{ID: model.Replica(binary.BigEndian.Uint64(v[1:])), Known: binary.BigEndian.Uint64(v[9:]),
-			Hi: binary.BigEndian.Uint64(v[17:]), Last: [32]byte(v[25:]), Signer: [8]byte(v[57:])}
+			Hi: binary.BigEndian.Uint64(v[17:]), Last: [32]byte(v[25:])}
 		d.index[r.ID] = uint32(len(d.reps))
 		d.reps = append(d.reps, r)
 		return nil
@@ -172,8 +165,7 @@ func (r Rep) encode() []byte {
 	b := binary.BigEndian.AppendUint64([]byte{rowVersion}, uint64(r.ID))
 	b = binary.BigEndian.AppendUint64(b, r.Known)
 	b = binary.BigEndian.AppendUint64(b, r.Hi)
-	b = append(b, r.Last[:]...)
-	return append(b, r.Signer[:]...)
+	return append(b, r.Last[:]...)
 }
 
 func (ix *Index) openDrift() error {

@@ -76,11 +76,12 @@ func (ix *Index) openReturn() error {
 // Returning tells whether this database has begun anew and is not complete.
 func (ix *Index) Returning() bool { return ix.back != nil }
 
-// Rebase begins anew, from a peer with knowledge k: forks are the replicas whose
-// histories part, and up to where they agree. It is not durable yet.
+// Rebase begins anew, from a peer with knowledge k and as a new replica: forks
+// are the replicas whose histories part, and up to where they agree. It is not
+// durable yet.
 // After an error the index must be opened anew.
-func (ix *Index) Rebase(k model.VV, forks map[model.Replica]Fork) error {
-	r := &rebase{ix: ix, t: ix.Begin(), b: ix.db.NewBatch(), k: k, names: map[nameKey]Drift{}}
+func (ix *Index) Rebase(k model.VV, forks map[model.Replica]Fork, own model.Replica) error {
+	r := &rebase{ix: ix, t: ix.Begin(), b: ix.db.NewBatch(), k: k, own: own, names: map[nameKey]Drift{}}
 	defer r.t.Abort()
 	r.remember(forks)
 	for _, step := range []func() error{r.heldNames, r.rows, r.dropLog} {
@@ -112,6 +113,7 @@ type rebase struct {
 	t     *Tx // reads
 	b     *pebble.Batch
 	k     model.VV
+	own   model.Replica // from now on
 	back  *returning
 	names map[nameKey]Drift
 }
@@ -315,11 +317,10 @@ func (r *rebase) dropLog() (err error) {
 		err = errors.Join(err, r.clear(table))
 	}
 	reps := r.ix.dict.Load().reps
-	own := newReplica()
-	for i, rep := range append(reps[:len(reps):len(reps)], Rep{ID: own}) {
+	for i, rep := range append(reps[:len(reps):len(reps)], Rep{ID: r.own}) {
 		err = errors.Join(err, r.set(r.ix.keys.replica(uint32(i)), Rep{ID: rep.ID}.encode()))
 	}
-	r.ix.replica = own
+	r.ix.replica = r.own
 	return errors.Join(err, r.set(r.ix.keys.meta("state"), r.ix.metaState()), r.b.Delete(r.ix.keys.meta("horizon"), nil),
 		r.set(r.ix.keys.meta("return"), r.back.encode()))
 }

@@ -2,8 +2,6 @@ package index
 
 import (
 	"bytes"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -12,15 +10,9 @@ import (
 
 // Rekey goes on as a new replica; what was written as the one before stays, as
 // another's.
-func (t *Tx) Rekey() {
-	t.ix.replica = newReplica()
-	t.number(t.ix.replica)
-}
-
-func newReplica() model.Replica {
-	var r [8]byte
-	rand.Read(r[:])
-	return model.Replica(max(binary.BigEndian.Uint64(r[:]), 1))
+func (t *Tx) Rekey(own model.Replica) {
+	t.ix.replica = own
+	t.number(own)
 }
 
 // MovedTo tells whether the database is not where it was, and remembers where it
@@ -49,7 +41,7 @@ func (t *Tx) RoomForReplica(h model.Header) error {
 	}
 	n := 0
 	for i, r := range t.ix.dict.Load().reps {
-		if r.Hi == 0 || r.Signer != [8]byte(h.Signer) {
+		if r.Hi == 0 || !r.ID.SameDevice(h.Replica) {
 			continue
 		}
 		prefix := t.ix.keys.replicaOf(tableBatch, uint32(i))

@@ -55,7 +55,7 @@ type odd struct {
 func (v *villain) start(w *world) {
 	v.w = w
 	v.seal = model.Seal{Folder: w.folder, Key: w.settings.IDKey}
-	v.replica = model.Replica(v.r.Uint64() | 1)
+	v.replica = model.NewReplica(v.id.Public())
 	v.victims = map[peer.ID]*victim{}
 	v.host = w.net.newHost(v.pid, v.addr, nil)
 	ctx, cancel := context.WithCancel(context.Background())
