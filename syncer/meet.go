@@ -24,17 +24,20 @@ var (
 // Opening says how the folder is here, to a peer with which changes are going to
 // be exchanged.
 func (f *Folder) Opening() (model.Opening, error) {
-	if err := f.Sync(); err != nil { // what is said must be durable
-		return model.Opening{}, err
+	o, err := f.opening()
+	if err == nil && !o.K.LE(f.Knowledge()) { // what is said must be durable
+		err = f.Sync()
 	}
+	return o, err
+}
+
+func (f *Folder) opening() (o model.Opening, err error) {
 	f.apply.Lock()
 	defer f.apply.Unlock()
-	o := model.Opening{Own: f.ix.Replica(), K: f.ix.K(), Horizon: f.ix.Horizon(), Returning: f.ix.Returning()}
-	if o.Returning {
-		return o, nil
+	o = model.Opening{Own: f.ix.Replica(), K: f.ix.K(), Horizon: f.ix.Horizon(), Returning: f.ix.Returning()}
+	if !o.Returning {
+		o.Marks, err = f.ix.Marks()
 	}
-	var err error
-	o.Marks, err = f.ix.Marks()
 	return o, err
 }
 
@@ -59,10 +62,14 @@ func (f *Folder) Opening() (model.Opening, error) {
 // begins anew; if that goes both ways, the one that has forgotten less.
 func (f *Folder) Meet(ctx context.Context, peer string, ours, theirs model.Opening) ([]model.Mark, error) {
 	f.apply.Lock()
+	was := f.ix.Replica()
 	tell, err := f.meet(peer, ours, theirs)
+	is := f.ix.Replica()
 	f.apply.Unlock()
-	if serr := f.Sync(); serr != nil {
-		return nil, serr
+	if was != is {
+		if serr := f.Sync(); serr != nil {
+			return nil, serr
+		}
 	}
 	return tell, err
 }

@@ -38,7 +38,9 @@ const (
 	hangUp   // of all connections of a machine
 	pause    // nothing happens for a while
 	inSync   // all faults end, all must be the same
-	restored // the machine goes on with an older copy of its disk
+	backedUp // a machine's disk is copied
+	restored // the machine goes on with that copy
+	twins    // a copy of a machine runs at the same time
 )
 
 // A fault is one thing that happens to a machine.
@@ -77,10 +79,8 @@ func (f fault) String() string {
 		return fmt.Sprintf("nobody does anything for %v", f.dur)
 	case inSync:
 		return "all faults end, and all come together"
-	case restored:
-		return fmt.Sprintf("%s goes on with a copy of its disk from an earlier time", m)
 	}
-	return "?"
+	return f.identity()
 }
 
 func name(i int) string { return string(rune('a' + i)) }
@@ -136,11 +136,28 @@ func newPlan(seed uint64) *plan {
 		m := r.IntN(p.peers) // one machine: another has what it loses
 		add(2, bitFlip, func(f *fault) { f.m, f.dur = m, 61*time.Minute })
 	}
-	if *identity && r.IntN(5) == 0 {
-		add(1, restored, func(*fault) {})
+	if !p.calm && r.IntN(4) == 0 {
+		p.copies(r)
 	}
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
+}
+
+// copies adds that disks are copied, and copies run instead of the disk, or
+// beside it.
+func (p *plan) copies(r *rand.Rand) {
+	m, from := r.IntN(p.peers), r.IntN(p.steps)
+	for range r.IntN(3) {
+		at := from + r.IntN(p.steps-from)
+		p.faults = append(p.faults, fault{kind: backedUp, m: m, step: from}, fault{kind: restored, m: m, step: at, share: r.IntN(2)})
+		if r.IntN(2) == 0 {
+			from = at
+		}
+	}
+	if r.IntN(2) == 0 {
+		p.faults = append(p.faults, fault{kind: twins, m: r.IntN(p.peers), step: r.IntN(p.steps)})
+		p.slow = -1 // two that take turns need some speed
+	}
 }
 
 // digest is a number for the whole plan.
