@@ -129,6 +129,7 @@ func (f *Folder) settleIn() error {
 	case own == 0:
 		t.Rekey(model.NewReplica(f.device()))
 	case moved || !own.Of(f.device()):
+		f.alarm("this database was moved or is a copy: it goes on under another id")
 		f.rekey(t)
 	}
 	if err := t.Commit(); err != nil {

@@ -303,6 +303,7 @@ func (w *world) apart() {
 		s, err := m.f.Stats()
 		n, _ := m.f.Missing()
 		w.say("%s knows %v, %d of it durable, lacks %d blocks, has %d changes to cut and %d to show, %v", m.name, m.f.Joined(), m.f.Knowledge(), n, s.Pending, s.Waiting, err)
+		_ = m.f.Check(context.Background(), func(err error) { w.say("%s: check: %v", m.name, err) })
 	}
 	w.fail("I1", "the machines do not come together")
 }

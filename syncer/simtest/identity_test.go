@@ -14,7 +14,7 @@ import (
 type backup struct {
 	mem     *crashfs.FS
 	visible map[*text]bool
-	fresh   bool // nothing was waiting to be cut
+	fresh   bool // nothing was waiting to be cut, and there was one history
 }
 
 // backUp copies the disk of a machine. Not while that has troubles.
@@ -31,7 +31,7 @@ func (w *world) backUp(m *machine) *backup {
 	if err != nil || l.err != nil || m.crashed() {
 		return nil
 	}
-	return &backup{m.mem.CrashClone(vfs.CrashCloneCfg{}), l.texts, s.Pending == 0 && s.Waiting == 0}
+	return &backup{m.mem.CrashClone(vfs.CrashCloneCfg{}), l.texts, s.Pending == 0 && s.Waiting == 0 && !w.forked}
 }
 
 // restore has a machine go on with its backup. Its users may stay away until it
@@ -48,6 +48,7 @@ func (w *world) restore(m *machine, away bool, tries int) {
 		return
 	}
 	w.forget(m, b.visible)
+	m.d.crash() // nothing of it goes out while it ends
 	w.down(m, time.Now())
 	w.forked = true
 	m.mem, m.away = b.mem.CrashClone(vfs.CrashCloneCfg{}), away

@@ -173,9 +173,10 @@ func (o *oracle) inSync(visible map[*text]bool) {
 }
 
 // missing checks that a machine still has what it acknowledged (I8).
-func (o *oracle) missing(m *machine, visible map[*text]bool) {
+func (o *oracle) missing(m *machine, l listing) {
 	for _, t := range o.texts {
-		if t.by == m && t.kept && t.acked && !t.consumed && !t.excused && !visible[t] && !m.lacks[t] {
+		if t.by == m && t.kept && t.acked && !t.consumed && !t.excused && !l.texts[t] && !m.lacks[t] {
+			o.w.say("%s shows\n%s", m.name, l)
 			o.w.fail("I8", "%s lacks after its start: %v", m.name, t)
 		}
 	}

@@ -407,7 +407,7 @@ func (w *world) boot(m *machine) {
 	synctest.Wait()
 	m.check()
 	if l := m.tree(); l.err == nil && !m.faulty {
-		w.oracle.missing(m, l.texts)
+		w.oracle.missing(m, l)
 	}
 	if !m.away {
 		m.hire()
