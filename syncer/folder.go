@@ -64,8 +64,9 @@ type Folder struct {
 	held    map[Ino]int
 	waiting map[Ino]bool // directories in which something waits for a file to be closed
 	orphans map[Ino]bool // without a name, deleted when released
-	durable model.VV     // of K, what is on disk
-	lives   uint64       // how often it began anew
+	asides  map[nameAt]aside
+	durable model.VV // of K, what is on disk
+	lives   uint64   // how often it began anew
 	alarms  []Alarm
 	acks    map[string]Ack
 	failed  error

@@ -104,6 +104,9 @@ func (g *selector) wait(ino, dir Ino) bool {
 	if frozen || !written {
 		return false
 	}
+	if r := g.t.Row(ino); r != nil && len(inos) == 1 && !use.Open && g.awaitsBytes(r, dir) {
+		return true
+	}
 	yes, at := use.due(g.now)
 	if !yes {
 		for _, s := range inos {

@@ -283,6 +283,9 @@ func (f *Folder) Link(ino, dir Ino, name string) (a Attr, err error) {
 		}
 		now := f.o.Now().UnixNano()
 		r.Ctime = now
+		if at := t.ShownNames(ino); len(at) > 0 {
+			f.putAside(at[0], nameAt{Dir: dir, Name: name})
+		}
 		t.SetEntry(dir, name, ino)
 		stampDir(t, dir, now)
 		f.mu.Lock()
@@ -396,12 +399,15 @@ func (f *Folder) RenameBy(p Proc, odir Ino, oname string, ndir Ino, nname string
 		}
 		t.SetEntry(ndir, nname, src.Ino)
 		t.Row(src.Ino).Ctime = now
+		if src.Kind != model.Dir && flags != RenameExchange {
+			f.putAside(nameAt{Dir: odir, Name: oname}, nameAt{Dir: ndir, Name: nname})
+		}
 		stampDir(t, odir, now)
 		stampDir(t, ndir, now)
 		return t.Err()
 	})
 	if err == nil {
-		f.noted(odir, oname, false)
+		f.noted(odir, oname, temporary(nname))
 		f.noted(ndir, nname, false)
 	}
 	return err

@@ -16,6 +16,7 @@ type selection struct {
 	later map[Ino]bool      // directories in which something was written since
 	wakes map[Ino]time.Time // directories in which something waits: when to look again; zero: when it is closed
 	more  bool
+	all   bool // somebody asked for all that may be cut
 }
 
 type nameAt = index.Place
@@ -49,7 +50,7 @@ func (f *Folder) selectDrift(dirs map[Ino]bool) (*selection, error) {
 	t := f.ix.Begin()
 	defer t.Abort()
 	g := f.newSelector(t, nil)
-	if dirs == nil {
+	if g.all = dirs == nil; g.all {
 		f.ix.DirtyDirs(g.takeDir)
 		return g.selection, t.Err()
 	}
@@ -65,6 +66,7 @@ func (f *Folder) selectDrift(dirs map[Ino]bool) (*selection, error) {
 // frozen. The caller holds the apply lock.
 func (f *Folder) reselect(t *index.Tx, s *selection, ready map[Ino]*frozen) *selection {
 	g := f.newSelector(t, ready)
+	g.all = s.all
 	for k := range s.names {
 		g.take(k)
 	}
@@ -155,7 +157,7 @@ func (g *selector) take(k nameAt) {
 			continue
 		}
 		all[k] = true
-		waits = waits || g.skip[k] || e.Ino != 0 && g.wait(e.Ino, k.Dir)
+		waits = waits || g.skip[k] || e.Ino != 0 && g.wait(e.Ino, k.Dir) || g.awaitsBackup(k)
 		todo = g.related(k, y, e, todo, &waits)
 	}
 	for k := range all {

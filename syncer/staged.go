@@ -59,7 +59,7 @@ func (f *Folder) Clean(ino Ino) error {
 // Closed tells that nobody has the inode open for writing any more.
 func (f *Folder) Closed(ino Ino) {
 	if r, err := f.ix.Attr(ino); err == nil {
-		f.noted(groupOf(ino, r), "", false)
+		f.noted(groupOf(ino, r), "", f.unfinished(ino))
 	}
 	f.unwait()
 }

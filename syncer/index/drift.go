@@ -39,7 +39,8 @@ func (t *Tx) Wanted(ino Ino) model.Version {
 		}
 	}
 	if of := t.rowOf(r.Of); !r.Of.IsZero() && of != nil && of.Node != nil {
-		for _, h := range of.Node.Shown() {
+		s := of.Node.Shown()
+		for _, h := range s[min(1, len(s)):] { // the first is the node's own
 			if h.Orig == r.OfOrig {
 				return h
 			}
@@ -72,11 +73,11 @@ func (t *Tx) showAll(ns names) {
 	for _, k := range moved {
 		t.show(k.dir, k.name, viewed{})
 	}
-	var here []nameKey // those held back first: what leaves its name for one waits with it
+	var here []nameKey // those not shown yet first: what leaves its name for one waits with it
 	for k, v := range ns {
 		switch {
 		case v.id.IsZero():
-		case t.holds(k.dir, k.name):
+		case t.ix.names[k].Ours || t.holds(k.dir, k.name):
 			t.show(k.dir, k.name, v)
 		default:
 			here = append(here, k)
@@ -203,18 +204,16 @@ func (t *Tx) elsewhere(dir Ino) bool {
 	return r != nil && r.Kind == model.Dir && r.Parent != 0
 }
 
-// leaves tells whether an entry is the only one of a file, whose next name is
-// held back.
+// leaves tells whether an entry is the only one of a file, and the next name of
+// it is not shown yet: it is held back, or its user has something else there
+// that is not cut.
 func (t *Tx) leaves(e Entry, id model.ID) bool {
 	if r := t.Row(e.Ino); e.Kind == model.Dir || id.IsZero() || r == nil || r.Nlink > 1 {
 		return false
 	}
-	for k := range t.ix.held {
-		if y, ok := t.Drift(k.dir, k.name); ok && !y.Ours && y.View == id {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.drifting(id), func(k nameKey) bool {
+		return t.ix.names[k].Ours || t.holds(k.dir, k.name)
+	})
 }
 
 // arriving is the inode under which a node comes into the tree: not one that
@@ -447,20 +446,14 @@ func (t *Tx) replace(ino Ino, at []nameKey) Ino {
 
 // waiting returns the names that wait for a node's bytes.
 func (t *Tx) waiting(id model.ID) []nameKey {
-	var out []nameKey
-	for _, e := range t.Entries(id) {
-		k := t.key(t.Ino(e.Parent), e.Name)
-		if y, ok := t.ix.names[k]; ok && !y.Ours && y.View == id {
-			out = append(out, k)
-		}
-	}
-	if r := t.rowOf(id); r != nil && !r.Of.IsZero() && r.Of != id {
-		for _, e := range t.Entries(r.Of) {
-			k := t.key(t.Ino(e.Parent), e.Name)
-			if y, ok := t.ix.names[k]; ok && !y.Ours && y.View == id && !slices.Contains(out, k) {
-				out = append(out, k)
-			}
-		}
+	return slices.DeleteFunc(t.drifting(id), func(k nameKey) bool { return t.ix.names[k].Ours })
+}
+
+// drifting returns the names under which the view has a node, and the tree does
+// not show it yet.
+func (t *Tx) drifting(id model.ID) (out []nameKey) {
+	for k := range t.ix.viewed[id] {
+		out = append(out, k)
 	}
 	return out
 }

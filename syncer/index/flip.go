@@ -237,9 +237,8 @@ func (t *Tx) release(p Place, busy func(Ino) bool) {
 // without having been told. It says whether sets are left.
 func (t *Tx) Overdue(busy func(Ino) bool) (left bool) {
 	for p, x := range t.ix.sets {
-		if p.Name != "" {
-			t.complete(p, busy)
-		} else if time.Since(x.since) >= setAge {
+		t.complete(p, busy)
+		if t.ix.sets[p] == x && p.Name == "" && time.Since(x.since) >= setAge {
 			t.release(p, busy)
 		}
 	}

@@ -30,17 +30,18 @@ type Index struct {
 	nextIno Ino
 	replica model.Replica
 	lamport uint64
-	names   map[nameKey]Drift  // the y rows
-	blocked map[nameKey]bool   // those of names, ours not, that wait for something else than bytes
-	bytes   map[Ino]Bytes      // the w rows
-	dirty   dirty              // those of names and bytes that are ours
-	wanting int                // those of bytes that are not
-	undone  map[model.ID]bool  // the u rows
-	orphans map[Ino]bool       // the o rows
-	ahead   model.VV           // what the authors of batches that came over gaps knew
-	horizon model.VV           // see Horizon
-	back    *returning         // nil: not beginning anew
-	sets    map[Place]*flipSet // what is shown together, when it is complete (flip.go)
+	names   map[nameKey]Drift         // the y rows
+	viewed  map[model.ID]set[nameKey] // of names, by what the view has under them
+	blocked map[nameKey]bool          // those of names, ours not, that wait for something else than bytes
+	bytes   map[Ino]Bytes             // the w rows
+	dirty   dirty                     // those of names and bytes that are ours
+	wanting int                       // those of bytes that are not
+	undone  map[model.ID]bool         // the u rows
+	orphans map[Ino]bool              // the o rows
+	ahead   model.VV                  // what the authors of batches that came over gaps knew
+	horizon model.VV                  // see Horizon
+	back    *returning                // nil: not beginning anew
+	sets    map[Place]*flipSet        // what is shown together, when it is complete (flip.go)
 	setOf   map[Ino]Place
 	held    map[nameKey]Place
 	owner   [2]uint32 // uid and gid of what others make
@@ -73,7 +74,7 @@ type nameKey struct {
 // rows were made, which "" stands for. uid and gid own what others make.
 func Open(db *pebble.DB, folder uint32, policy string, uid, gid uint32) (*Index, error) {
 	ix := &Index{db: db, keys: keys{folder: folder}, policy: policy, owner: [2]uint32{uid, gid}, clock: time.Now,
-		names: map[nameKey]Drift{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
+		names: map[nameKey]Drift{}, viewed: map[model.ID]set[nameKey]{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
 	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
 	for _, step := range []func() error{ix.openMeta, ix.openPolicy, ix.openReplicas, ix.openAhead, ix.openHorizon, ix.openReturn, ix.openDrift, ix.dropOrphans} {
@@ -168,6 +169,25 @@ func (r Rep) encode() []byte {
 	return append(b, r.Last[:]...)
 }
 
+// setName is the one way to change names.
+func (ix *Index) setName(k nameKey, y *Drift) {
+	old := ix.names[k].View
+	if delete(ix.viewed[old], k); len(ix.viewed[old]) == 0 {
+		delete(ix.viewed, old)
+	}
+	if y == nil {
+		delete(ix.names, k)
+		return
+	}
+	ix.names[k] = *y
+	if !y.View.IsZero() {
+		if ix.viewed[y.View] == nil {
+			ix.viewed[y.View] = set[nameKey]{}
+		}
+		ix.viewed[y.View][k] = struct{}{}
+	}
+}
+
 func (ix *Index) openDrift() error {
 	d := ix.dec()
 	err := ix.scan(ix.keys.table(tableName), func(k, v []byte) error {
@@ -179,7 +199,7 @@ func (ix *Index) openDrift() error {
 		if err != nil {
 			return errRow
 		}
-		ix.names[at] = y
+		ix.setName(at, &y)
 		if !y.Ours {
 			if !y.Held {
 				ix.blocked[at] = true // perhaps: it is tried

@@ -313,9 +313,12 @@ func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
 		t.count(dir, 1)
 	} else {
 		r.Nlink++
-		if r.Nlink == 1 {
+		switch r.Nlink {
+		case 1:
 			r.Spared = false
 			t.suspect(ino, false)
+		case 2:
+			t.vacated = true // the name it is to lose need not wait any more
 		}
 	}
 	t.Changed(ino)
@@ -453,12 +456,12 @@ func (t *Tx) SetDrift(dir Ino, name string, y *Drift) {
 	t.ix.dirty.drop(at, old)
 	if y == nil {
 		if ok {
-			delete(t.ix.names, k)
+			t.ix.setName(k, nil)
 			t.fail(t.b.Delete(key, nil))
 		}
 		return
 	}
-	t.ix.names[k] = *y
+	t.ix.setName(k, y)
 	if y.Ours {
 		e, _ := t.Entry(dir, name)
 		t.ix.dirty.add(at, *y, e)

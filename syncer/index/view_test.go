@@ -88,11 +88,7 @@ func say(h model.Header, changes []model.Change) said {
 func (v *viewer) join(bs []said) error {
 	t := v.ix.Begin()
 	for _, b := range bs {
-		for _, c := range b.changes {
-			v.about[c.Dot] = model.Origin{K: b.h.Deps.With(model.Dot{Replica: c.Dot.Replica, Seq: c.Dot.Seq - 1}),
-				By: model.Label{Author: b.h.Author, Device: b.h.Device}, UTC: b.h.UTC}
-			v.mem.Apply(c, b.h.Deps)
-		}
+		v.note(b)
 		t.AddBatch(b.h, b.raw, b.changes)
 	}
 	for _, ino := range t.Fresh() { // all bytes are in the batches
@@ -102,6 +98,15 @@ func (v *viewer) join(bs []said) error {
 		return err
 	}
 	return v.compare()
+}
+
+// note has the model join a batch.
+func (v *viewer) note(b said) {
+	for _, c := range b.changes {
+		v.about[c.Dot] = model.Origin{K: b.h.Deps.With(model.Dot{Replica: c.Dot.Replica, Seq: c.Dot.Seq - 1}),
+			By: model.Label{Author: b.h.Author, Device: b.h.Device}, UTC: b.h.UTC}
+		v.mem.Apply(c, b.h.Deps)
+	}
 }
 
 // compare finds a difference between the rows and the model.
@@ -236,6 +241,8 @@ type user struct {
 	replica model.Replica
 	log     []said
 	things  uint64
+	names   []string
+	content func(string) string // of a file
 }
 
 // nowhere keeps no numbers of nodes.
@@ -245,12 +252,14 @@ func (nowhere) Bind(*model.Thing, model.ID) {}
 func (nowhere) Swap(*model.Thing, model.ID) {}
 
 // honest plays users who work on few names, and exchange now and then.
-func honest(r *rand.Rand, fold model.Fold) []said {
+func honest(r *rand.Rand, fold model.Fold) []said { return work(r, fold, names3, inline) }
+
+func work(r *rand.Rand, fold model.Fold, names []string, content func(string) string) []said {
 	about := map[model.Dot]model.Origin{}
 	var us []*user
 	var all []said
 	for i := range 2 + r.Intn(3) {
-		us = append(us, &user{mem: model.NewMem(fold, func(d model.Dot) model.Origin { return about[d] }), replica: model.Replica(i + 1)})
+		us = append(us, &user{mem: model.NewMem(fold, func(d model.Dot) model.Origin { return about[d] }), replica: model.Replica(i + 1), names: names, content: content})
 	}
 	for range 40 + r.Intn(80) {
 		u := us[r.Intn(len(us))]
@@ -316,7 +325,7 @@ func (u *user) operate(r *rand.Rand, a *model.Author) bool {
 			dirs = append(dirs, u.thing(e))
 		}
 	})
-	dir, name := dirs[r.Intn(len(dirs))], names3[r.Intn(len(names3))]
+	dir, name := dirs[r.Intn(len(dirs))], u.names[r.Intn(len(u.names))]
 	there := u.mem.At(dir.ID, name)
 	put := &model.Name{Dir: dir, Name: name}
 	if r.Intn(3) == 0 || len(all) == 0 {
@@ -328,7 +337,7 @@ func (u *user) operate(r *rand.Rand, a *model.Author) bool {
 			Mtime: int64(r.Intn(4)) * 1e9}
 		switch put.Tree.Kind {
 		case model.File:
-			put.Tree.Content = inline(fmt.Sprint(r.Intn(20)))
+			put.Tree.Content = u.content(fmt.Sprint(r.Intn(20)))
 		case model.Symlink:
 			put.Tree.Content = fmt.Sprint(r.Intn(20))
 		}
@@ -348,7 +357,7 @@ func (u *user) operate(r *rand.Rand, a *model.Author) bool {
 		}
 		a.Diff(nowhere{}, ns, nil)
 	case op == 1 && e.Kind == model.File && !e.Extra:
-		th.Edited, th.Content, th.Mtime = true, inline(fmt.Sprint("e", r.Intn(99))), int64(r.Intn(4))*1e9
+		th.Edited, th.Content, th.Mtime = true, u.content(fmt.Sprint("e", r.Intn(99))), int64(r.Intn(4))*1e9
 		a.Diff(nowhere{}, nil, []*model.Thing{th})
 	case op == 2 && e.Kind != model.Dir && there == nil: // a further name
 		at.Tree, put.Tree, th.Names = th, th, 2

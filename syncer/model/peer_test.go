@@ -122,7 +122,13 @@ type cutTree struct {
 	things map[*Thing]*inode
 }
 
-func (c cutTree) Bind(t *Thing, id ID) { c.t.rebind(c.things[t], id) }
+func (c cutTree) Bind(t *Thing, id ID) {
+	a, b := c.things[t], c.t.byID[id]
+	if b != nil && b != a {
+		c.t.rebind(b, ID{})
+	}
+	c.t.rebind(a, id)
+}
 
 func (c cutTree) Swap(t *Thing, id ID) {
 	a, b := c.things[t], c.t.byID[id]
@@ -223,7 +229,6 @@ func (p *peer) cut(pick func(place) bool) int {
 	a := p.author()
 	a.Diff(in.cutTree, in.names, in.list)
 	for t, i := range in.things {
-		i.id = t.ID
 		if slices.Contains(in.list, t) {
 			i.clean()
 		}

@@ -200,8 +200,12 @@ func (m *machine) over(d1 syncer.Ino, n1 string, d2 syncer.Ino, n2 string, flags
 	still(func() {
 		a, aerr := m.f.Lookup(d1, n1)
 		b, berr := m.f.Lookup(d2, n2)
-		if t, err = nil, nil; aerr == nil && berr == nil && a.Ino != b.Ino {
+		t, err = nil, nil
+		switch {
+		case aerr == nil && berr == nil && a.Ino != b.Ino:
 			t, err = m.last(d2, n2)
+		case berr != nil && !errors.Is(berr, syncer.ErrNotExist): // nobody knows what is there
+			err = berr
 		}
 	})
 	return t, err
