@@ -89,3 +89,87 @@ func TestOpeningsSurviveTheWire(t *testing.T) {
 		}
 	}
 }
+
+// A third member hears of both histories of a machine that was restored, whoever
+// tells it first, and all come together; what each did later comes through.
+func TestThirdMemberHearsOfARestoredMachine(t *testing.T) {
+	disk := crashfs.New()
+	id, err := trust.NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, c := newMachine(t, "ben"), newMachine(t, "cyd")
+	g, err := b.node.Create("shared", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fb := b.open(g)
+	join := func(t *testing.T, m *machine) Grant {
+		t.Helper()
+		ticket, err := b.node.Invite(g.ID, trust.Writer, time.Hour, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := m.node.Join(t.Context(), ticket, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	fc := c.open(join(t, c))
+	var old *crashfs.FS
+	var was model.Replica
+	t.Run("before", func(t *testing.T) {
+		a := newMachineOn(t, "ana", disk, id)
+		fa := a.open(join(t, a))
+		a.mkdir(fa, "one")
+		every(t, []*syncer.Folder{fa, fb, fc}, "one")
+		if err := fa.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		old, was = disk.CrashClone(vfs.CrashCloneCfg{}), fa.Replica()
+		for _, name := range []string{"lost 1", "lost 2", "lost 3"} {
+			a.mkdir(fa, name)
+		}
+		every(t, []*syncer.Folder{fa, fb, fc}, "lost 3")
+	})
+	a := newMachineOn(t, "ana", old, id)
+	grants, err := a.node.Grants()
+	if err != nil || len(grants) != 1 {
+		t.Fatalf("grants %v, %v", grants, err)
+	}
+	a.node.RemoveFolder(grants[0].ID)
+	fa := a.open(grants[0])
+	a.mkdir(fa, "anew")
+	all := []*syncer.Folder{fa, fb, fc}
+	every(t, all, "one", "lost 1", "lost 2", "lost 3", "anew")
+	if fa.Replica() == was {
+		t.Error("it goes on as the replica it was")
+	}
+	a.mkdir(fa, "after")
+	c.mkdir(fc, "answer")
+	every(t, all, "after", "answer")
+	for _, f := range all {
+		if err := f.Check(t.Context(), func(err error) { t.Error(err) }); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// every waits until all folders show the names, and know the same.
+func every(t *testing.T, folders []*syncer.Folder, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		for _, f := range folders {
+			eventually(t, func() bool { _, err := f.Lookup(syncer.RootIno, name); return err == nil }, name)
+		}
+	}
+	eventually(t, func() bool {
+		for _, f := range folders {
+			if !f.Knowledge().Equal(folders[0].Knowledge()) {
+				return false
+			}
+		}
+		return true
+	}, "the same knowledge")
+}

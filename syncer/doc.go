@@ -24,7 +24,8 @@
 //
 // # Members whose histories part
 //
-// A replica is one incarnation of one database. A database that was restored
+// A replica is one incarnation of one database, and says by its id which device
+// that is of: nobody else can write as it. A database that was restored
 // from a copy, or copied and run twice, would give out the same dots for
 // different changes. So it takes a new replica id as soon as that can be known:
 // when it finds itself in another place (Options.Place), when a peer has changes

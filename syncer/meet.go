@@ -88,14 +88,15 @@ func (f *Folder) meet(peer string, ours, theirs model.Opening) (tell []model.Mar
 	own := f.ix.Replica()
 	_, forked := forks[own]
 	if twin := theirs.Own == own; twin || forked || theirs.K.Get(own) > f.ix.K().Get(own) {
-		f.alarm("member %s has changes of this database that are not in it, or its name: it was restored or copied (%v)", peer, own)
-		if err := f.commitRekey(); err != nil {
+		t := f.ix.Begin()
+		f.restored(t, peer)
+		if _, err := f.commit(t); err != nil {
 			return nil, err
 		}
 	}
 	f.met[peer] = theirs
 	for r, x := range forks {
-		f.alarm("member %s has other changes of replica %v from %v on: a database was restored or copied", peer, r, x.Agreed+1)
+		f.alarm("somebody's database was restored or copied: %s has other changes of it from %v on", peer, model.Dot{Replica: r, Seq: x.Agreed + 1})
 		tell = append(tell, x.Ours)
 	}
 	switch {
@@ -188,17 +189,19 @@ func (f *Folder) Rekey() error {
 	f.apply.Lock()
 	err := f.broken()
 	if err == nil {
-		err = f.commitRekey()
+		t := f.ix.Begin()
+		f.rekey(t)
+		_, err = f.commit(t)
 	}
 	f.apply.Unlock()
 	return errors.Join(err, f.Sync())
 }
 
-func (f *Folder) commitRekey() error {
-	t := f.ix.Begin()
+// restored goes on as a new replica, since a peer knows what this one has not
+// done, or has its name.
+func (f *Folder) restored(t *index.Tx, peer string) {
+	f.alarm("this database was restored from a copy, or copied: %s knows what it has not done. It goes on under another id", peer)
 	f.rekey(t)
-	_, err := f.commit(t)
-	return err
 }
 
 func (f *Folder) rekey(t *index.Tx) {
@@ -216,7 +219,7 @@ type Alarm struct {
 }
 
 func (f *Folder) alarm(format string, args ...any) {
-	a := Alarm{time.Now(), fmt.Sprintf(format, args...)}
+	a := Alarm{f.o.Now(), fmt.Sprintf(format, args...)}
 	f.log.Error(a.Text)
 	f.mu.Lock()
 	defer f.mu.Unlock()

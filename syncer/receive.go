@@ -79,8 +79,7 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 			}
 		}
 		if h.Replica == f.ix.Replica() {
-			f.alarm("member %s has changes of this database that are not in it: it was restored", from)
-			f.rekey(t)
+			f.restored(t, from)
 		}
 		t.FlipTogether()
 		t.AddBatch(h, b, changes)
@@ -153,8 +152,7 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 			return nil
 		}
 		if own := f.ix.Replica(); k.Get(own) > f.ix.K().Get(own) {
-			f.alarm("member %s knows changes of this database that are not in it: it was restored", from)
-			f.rekey(t)
+			f.restored(t, from)
 		}
 		met := f.met[from]
 		if !met.Horizon.LE(f.ix.K()) { // what it has collected did not come, so it is collected here

@@ -297,13 +297,16 @@ func alike(ms []*machine) bool {
 func (w *world) apart() {
 	for _, m := range w.ms {
 		if !m.up {
-			w.say("%s is down", m.name)
-			continue
+			w.fail("I1", "%s stays down", m.name)
 		}
 		s, err := m.f.Stats()
 		n, _ := m.f.Missing()
 		w.say("%s knows %v, %d of it durable, lacks %d blocks, has %d changes to cut and %d to show, %v", m.name, m.f.Joined(), m.f.Knowledge(), n, s.Pending, s.Waiting, err)
 		_ = m.f.Check(context.Background(), func(err error) { w.say("%s: check: %v", m.name, err) })
+	}
+	first := w.ms[0].tree()
+	for _, m := range w.ms[1:] {
+		w.say("1 %s and 2 %s show\n%s", w.ms[0].name, m.name, diff(first.lines, m.tree().lines))
 	}
 	w.fail("I1", "the machines do not come together")
 }
