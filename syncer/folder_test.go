@@ -50,27 +50,11 @@ type world struct {
 	met   map[[2]*Folder]bool // guarded by talk: links that are open
 }
 
-// part cuts all off from each other, or ends that.
-func (w *world) part(cut bool) {
-	w.talk.Lock()
-	w.cut.Store(cut)
-	w.shut()
-	w.talk.Unlock()
-	w.poke()
-}
-
 // up returns the folders that are running.
 func (w *world) up() []*peer {
 	w.live.RLock()
 	defer w.live.RUnlock()
 	return slices.DeleteFunc(slices.Clone(w.peers), func(p *peer) bool { return !p.up })
-}
-
-func (w *world) poke() {
-	select {
-	case w.kick <- struct{}{}:
-	default:
-	}
 }
 
 type memRemote struct{ p *peer }

@@ -59,3 +59,19 @@ func (w *world) shut() {
 		}
 	}
 }
+
+// part cuts all off from each other, or ends that.
+func (w *world) part(cut bool) {
+	w.talk.Lock()
+	w.cut.Store(cut)
+	w.shut()
+	w.talk.Unlock()
+	w.poke()
+}
+
+func (w *world) poke() {
+	select {
+	case w.kick <- struct{}{}:
+	default:
+	}
+}
