@@ -301,7 +301,7 @@ func (w *world) apart() {
 		}
 		s, err := m.f.Stats()
 		n, _ := m.f.Missing()
-		w.say("%s knows %v, %d of it durable, lacks %d blocks, has %d changes to cut and %d to show, %v", m.name, m.f.Joined(), m.f.Knowledge(), n, s.Pending, s.Waiting, err)
+		w.say("%s knows %v, %d of it durable, lacks %d blocks, has %d changes to cut and %d to show, complete %v, %v", m.name, m.f.Joined(), m.f.Knowledge(), n, s.Pending, s.Waiting, !s.Returning, err)
 		_ = m.f.Check(context.Background(), func(err error) { w.say("%s: check: %v", m.name, err) })
 	}
 	first := w.ms[0].tree()

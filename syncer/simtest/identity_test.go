@@ -65,8 +65,12 @@ func (w *world) restore(m *machine, away bool, tries int) {
 	w.say("%s goes on with its old disk", m.name)
 }
 
-// wanting tells whether a machine but m may lack bytes of what it knows.
+// wanting tells whether a machine but m may lack bytes of what it knows, or is
+// about to hear of.
 func (w *world) wanting(m *machine) bool {
+	if w.net.flying() {
+		return true
+	}
 	for _, o := range w.ms {
 		if !o.up || o.crashed() {
 			return true
