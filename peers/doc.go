@@ -23,6 +23,11 @@
 // # Order on a control stream
 //
 //	Hello; FolderState of each common folder; Presence; then as it comes.
+//	A FolderState holds an Opening: how the sender has the folder. Batches go, and
+//	are taken, only once the folder has decided from both sides' (Meet) that the
+//	two histories can be joined. If one side has to begin anew, it renews its
+//	attachment, which opens all its links to the folder again; until then the
+//	link is silent.
 //	Membership ops go before batches: an author is known before its changes.
 //	Batches go only once each side has the other's membership ops. At most four
 //	batches' worth of bytes are not acked. CatchUp{K} follows when all up to K

@@ -45,7 +45,17 @@ type machine struct {
 
 func newMachine(t testing.TB, name string) *machine {
 	t.Helper()
-	disk, err := blocks.OpenDisk(vfs.NewMem(), "data", blocks.DiskOptions{})
+	id, err := trust.NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newMachineOn(t, name, vfs.NewMem(), id)
+}
+
+// newMachineOn is a machine on a disk that may have been used before.
+func newMachineOn(t testing.TB, name string, fs vfs.FS, id *trust.Identity) *machine {
+	t.Helper()
+	disk, err := blocks.OpenDisk(fs, "data", blocks.DiskOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,10 +64,6 @@ func newMachine(t testing.TB, name string) *machine {
 			t.Error(err)
 		}
 	})
-	id, err := trust.NewIdentity()
-	if err != nil {
-		t.Fatal(err)
-	}
 	n, err := Open(Config{Identity: id, KV: index.NewDevice(disk.Meta()), Name: name, Listen: []string{"127.0.0.1:0"}, NoDiscovery: true})
 	if err != nil {
 		t.Fatal(err)

@@ -36,18 +36,25 @@ type link struct {
 	at    *attachment
 	epoch uint64 // names this opening; never 0
 
-	theirs   theirs
-	known    []trust.Hash // membership ops the peer is known to have, with all before them
-	want     bool         // ask the peer for membership ops
-	tell     bool         // the peer asks for our state
-	push     bool         // send membership ops though the peer has not told its own
-	resend   bool         // known is new: compare again
-	sentK    model.VV     // what the peer has or was sent
-	received uint64       // batches taken in
-	flight   []int        // sizes of batches sent and not acked
-	sent     uint64       // batches sent
-	acked    uint64       // batches the peer has taken in
-	reset    bool         // the peer opened the folder anew: the queue is void
+	theirs    theirs
+	opening   model.Opening // as the peer was told
+	openings  uint64        // how often
+	openedFor uint64        // of theirs, the epoch
+	heard     uint64        // how often theirs was
+	known     []trust.Hash  // membership ops the peer is known to have, with all before them
+	want      bool          // ask the peer for membership ops
+	tell      bool          // the peer asks for our state
+	push      bool          // send membership ops though the peer has not told its own
+	resend    bool          // known is new: compare again
+	sentK     model.VV      // what the peer has or was sent
+	received  uint64        // batches taken in
+	flight    []int         // sizes of batches sent and not acked
+	sent      uint64        // batches sent
+	acked     uint64        // batches the peer has taken in
+	reset     bool          // the peer opened the folder anew: the queue is void
+
+	meeting meeting
+	proved  bool // meeting.mu: the peer was told what it needs to see that histories part
 
 	// writer
 	told    bool // our state was sent
@@ -71,6 +78,7 @@ type hold struct {
 type theirs struct {
 	here    bool
 	epoch   uint64
+	opening model.Opening
 	heads   []trust.Hash
 	k       model.VV
 	missing uint64
@@ -169,16 +177,41 @@ func (s *session) sendState(l *link) error {
 	if at == nil {
 		return nil
 	}
+	opening, err := s.openFor(l, at)
 	k, missing := at.Folder.Knowledge(), l.r.missingBlocks(at)
 	mode := at.Mode
 	release()
+	if err != nil {
+		return fmt.Errorf("opening: %w", err)
+	}
 	log := l.r.log()
 	l.told = true
 	l.ack = ackState{k: k, has: k, missing: missing, received: l.ack.received, at: time.Now()}
 	return s.send(&wire.FolderState{
 		Folder: l.r.id[:], Heads: hashBytes(log.Heads()), Knowledge: k.Encode(), Role: uint32(log.Role(s.n.pub)),
 		Mode: uint32(mode), Missing: missing, Ask: ask, Epoch: l.epoch,
+		Opening: openingMessage(opening),
 	})
+}
+
+// openFor returns the opening that the peer is told: a new one, or the last with
+// what it needs to see that histories part.
+func (s *session) openFor(l *link, at *attachment) (model.Opening, error) {
+	s.mu.Lock()
+	o, again := l.opening, l.openedFor == l.theirs.epoch && l.openings > 0
+	of := l.theirs.epoch
+	s.mu.Unlock()
+	if !again {
+		var err error
+		if o, err = at.Folder.Opening(); err != nil {
+			return o, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.opening, l.openedFor = o, of
+	l.openings++
+	return o, nil
 }
 
 // sendOps sends membership ops the peer lacks, and asks for those we lack.
@@ -277,6 +310,9 @@ func (s *session) ready(l *link) (sentK model.VV, ok bool) {
 // sendBatches sends one batch, or says that all is sent. more says that there
 // may be more to do at once.
 func (s *session) sendBatches(l *link) (more bool, err error) {
+	if ok, err := s.meet(l); !ok || err != nil {
+		return false, err
+	}
 	sentK, ok := s.ready(l)
 	if !ok {
 		return false, nil

@@ -198,6 +198,16 @@ func (f *memFolder) CaughtUp(_ context.Context, from string, k model.VV) error {
 	return nil
 }
 
+func (f *memFolder) Opening() (model.Opening, error) {
+	return model.Opening{Own: f.replica, K: f.Knowledge()}, nil
+}
+
+func (f *memFolder) Meet(context.Context, string, model.Opening, model.Opening) ([]model.Mark, error) {
+	return nil, nil
+}
+
+func (f *memFolder) Left(string) bool { return false }
+
 func (f *memFolder) Acked(peer string, k model.VV, _ uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/clachanfs/clachan/peers/trust"
 	"github.com/clachanfs/clachan/peers/wire"
+	"github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
@@ -67,13 +68,15 @@ func (s *session) receiveState(m *wire.FolderState) error {
 		return nil
 	}
 	k, err := model.DecodeVV(m.Knowledge)
-	if err != nil {
+	opening, oerr := openingOf(m, k)
+	if err = errors.Join(err, oerr); err != nil {
 		return fmt.Errorf("%w: %w", errRefused, err)
 	}
 	if m.Gone {
 		s.mu.Lock()
 		l.theirs = theirs{}
 		s.mu.Unlock()
+		s.left(l)
 		return nil
 	}
 	heads := parseHashes(m.Heads)
@@ -82,7 +85,8 @@ func (s *session) receiveState(m *wire.FolderState) error {
 	if l.theirs.epoch != m.Epoch { // an opening anew: what was sent to the one before is lost
 		l.sentK, l.flight, l.sent, l.acked, l.received, l.reset = nil, nil, 0, 0, 0, true
 	}
-	l.theirs = theirs{here: true, epoch: m.Epoch, heads: heads, k: k, missing: m.Missing, mode: Mode(m.Mode)}
+	l.heard++
+	l.theirs = theirs{here: true, epoch: m.Epoch, opening: opening, heads: heads, k: k, missing: m.Missing, mode: Mode(m.Mode)}
 	l.sentK = l.sentK.Join(k)
 	l.known, l.want, l.tell, l.resend = heads, unknown, l.tell || m.Ask, true
 	s.mu.Unlock()
@@ -126,6 +130,9 @@ func (s *session) receiveBatch(m *wire.Batch) error {
 	if log := l.r.log(); bytes.Equal(h.Signer, s.pub) && !log.CanWrite(s.pub) || log.MayAuthor(h.Signer) != nil {
 		return fmt.Errorf("%w: changes of one who may not write", errRefused)
 	}
+	if ok, err := s.meet(l); !ok || err != nil {
+		return err
+	}
 	at, ctx, release := l.r.acquire(s.ctx)
 	if at == nil {
 		return nil
@@ -140,7 +147,7 @@ func (s *session) receiveBatch(m *wire.Batch) error {
 	if err != nil && gone {
 		return nil // the folder is being taken away
 	}
-	if err != nil {
+	if err != nil { // ErrAnew: another session begins with a meeting
 		if errors.Is(err, model.ErrBatch) {
 			err = fmt.Errorf("%w: %w", errRefused, err)
 		}
@@ -165,6 +172,9 @@ func (s *session) receiveCatchUp(m *wire.CatchUp) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errRefused, err)
 	}
+	if ok, err := s.meet(l); !ok || err != nil {
+		return err
+	}
 	s.mu.Lock()
 	l.sentK = l.sentK.Join(k) // it has what it says it sent
 	s.mu.Unlock()
@@ -182,6 +192,10 @@ func (s *session) receiveCatchUp(m *wire.CatchUp) error {
 		at.caughtUp(k)
 	}
 	release()
+	if errors.Is(err, syncer.ErrAnew) {
+		l.r.renew(at)
+		return nil
+	}
 	if err != nil && !gone {
 		return fmt.Errorf("%w: caught up: %w", errNotTaken, err)
 	}

@@ -28,7 +28,7 @@ type attachment struct {
 	Share
 	ctx    context.Context // ends with RemoveFolder
 	cancel context.CancelFunc
-	calls  sync.WaitGroup // calls into Folder and Store
+	calls  *sync.WaitGroup // calls into Folder and Store, of attachments before that it replaced too
 
 	mu       sync.Mutex // guards all below
 	has      model.VV   // taken in, durable or not: nobody need send it
@@ -168,8 +168,22 @@ func (r *Remote) attach(s Share) bool {
 		return false
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r.at = &attachment{Share: s, ctx: ctx, cancel: cancel}
+	r.at = &attachment{Share: s, ctx: ctx, cancel: cancel, calls: new(sync.WaitGroup)}
 	return true
+}
+
+// renew replaces an attachment: all links are opened anew.
+func (r *Remote) renew(at *attachment) {
+	r.mu.Lock()
+	if r.at != at {
+		r.mu.Unlock()
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.at = &attachment{Share: at.Share, ctx: ctx, cancel: cancel, calls: at.calls}
+	r.mu.Unlock()
+	at.cancel()
+	r.kick()
 }
 
 // detach ends the attachment and waits for the calls into it.

@@ -22,6 +22,14 @@ type Folder interface {
 	Receive(ctx context.Context, from string, b model.Batch) error
 	// CaughtUp says that the peer has sent everything up to k.
 	CaughtUp(ctx context.Context, from string, k model.VV) error
+	// Opening says how the folder is here when a link to a member opens.
+	Opening() (model.Opening, error)
+	// Meet decides from the openings of both sides whether they may exchange
+	// changes: see syncer.Folder.
+	Meet(ctx context.Context, peer string, ours, theirs model.Opening) (tell []model.Mark, err error)
+	// Left says that the link to a member is over; true: all others are to be
+	// opened anew.
+	Left(peer string) bool
 	// Acked says that k is durable at the peer, and how many blocks of current
 	// versions it lacks.
 	Acked(peer string, k model.VV, missing uint64)

@@ -121,6 +121,7 @@ func (s *session) run(ctx context.Context) error {
 	cut := time.AfterFunc(wait, func() { _ = s.st.Reset() })
 	_ = s.group.Wait()
 	cut.Stop()
+	s.leave()
 	_ = s.st.Reset()
 	if s.k.session.CompareAndSwap(s, nil) {
 		s.n.presenceChanged()

@@ -89,6 +89,10 @@ func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) error {
 			return err
 		}
 		f.apply.Lock()
+		if f.ix.Returning() { // first it must be known what is ours
+			f.apply.Unlock()
+			return nil
+		}
 		s, err := f.selectDrift(dirs)
 		f.apply.Unlock()
 		if err != nil {
@@ -239,7 +243,7 @@ func (f *Folder) applyCut(s *selection, ready map[Ino]*frozen) (done []*frozen, 
 	t := f.ix.Begin()
 	s = f.reselect(t, s, ready)
 	defer f.await(s)
-	if s.empty() {
+	if s.empty() || f.ix.Returning() {
 		err := t.Err()
 		t.Abort()
 		f.apply.Unlock()
@@ -290,7 +294,8 @@ func (f *Folder) logOwn(t *index.Tx, a *model.Author) {
 			n++
 		}
 		h := model.Header{Replica: a.Replica, Lo: changes[0].Dot.Seq, Hi: changes[n-1].Dot.Seq, Deps: k, Prev: t.Head(),
-			UTC: a.Now, Author: a.By.Author, Device: a.By.Device}
+			UTC: a.Now, Author: a.By.Author, Device: a.By.Device,
+			Signer: f.device()}
 		b := f.seal.Sign(h, bytes, f.o.Device)
 		t.LogOwn(h, b, changes[:n])
 		k = k.With(changes[n-1].Dot)
@@ -396,6 +401,9 @@ func (c *cutting) describe(th *model.Thing, ino Ino) {
 		return
 	}
 	th.ID, th.Kind, th.Mtime, th.Names = r.ID, r.Kind, r.Mtime, int(r.Nlink)
+	if r.Node == nil && r.Of.IsZero() {
+		th.Was = r.ID
+	}
 	w, _ := c.t.Bytes(ino)
 	if r.Kind == model.Dir {
 		th.Names = min(1, int(r.Parent))
@@ -408,7 +416,7 @@ func (c *cutting) describe(th *model.Thing, ino Ino) {
 			th.Set = append(slices.Clone(th.Set), model.AttrMtime)
 		}
 	}
-	th.Content = c.t.Content(ino)
+	th.Content, th.Edited = c.t.Content(ino), w.Kept
 	if x := c.ready[ino]; r.Kind == model.File && x != nil && !x.stale {
 		th.Content, th.Mtime, th.Edited = x.content, x.mtime, true
 		if w.Touched {
@@ -475,7 +483,7 @@ func (c *cutting) shown(ino Ino, r *index.Row, x *frozen, v model.Version, later
 // afterCut drops what has been cut from a w row of ours; later bytes stay.
 func afterCut(t *index.Tx, ino Ino, w index.Bytes, later bool) {
 	if later {
-		w.Attrs, w.Touched, w.Base = nil, false, t.ShownOrig(ino)
+		w.Attrs, w.Touched, w.Kept, w.Base = nil, false, false, t.ShownOrig(ino)
 		t.SetBytes(ino, &w)
 		return
 	}

@@ -22,6 +22,35 @@
 //	staged.go          what the surface tells of bytes that are not cut
 //	collect.go         what was removed and is known to all
 //	expire.go          what history is let go of for good, blocks that nothing names
+//	meet.go            whether two members may exchange changes, and who begins anew
+//
+// # Members whose histories part
+//
+// A replica is one incarnation of one database, and says by its id which device
+// that is of: nobody else can write as it. A database that was restored
+// from a copy, or copied and run twice, would give out the same dots for
+// different changes. So it takes a new replica id as soon as that can be known:
+// when it finds itself in another place (Options.Place), when a peer has changes
+// of it that it has not, has others, or has its very name, or when it is asked
+// to (Rekey). What it had said is then another's, and is pulled like any other's.
+//
+// Where both sides went on before they met, their logs hold different batches
+// under the same numbers and cannot be joined: one side begins anew (see Meet).
+// The same is due where one was away so long that others have collected what it
+// still holds. To begin anew is to become a newcomer that keeps its tree:
+// programs see and write it all the time, the log is pulled from one peer, and
+// then tree and view are compared. What only this tree has is cut as new; what
+// others removed, knowing it, goes; where both changed something, both stay; what
+// is equal is one.
+//
+// Why it ends: each time somebody begins anew over replica r, it is r's owner,
+// which has another id afterwards, so that happens once and the ends of r stop
+// growing; or its tip of r rises to a later (number, hash), and of these there
+// are finitely many. If several replicas have parted, all members decide by the
+// smallest, so once all who hold ends of that one hold the same, the next is
+// the smallest. A member that has begun anew makes nobody else begin anew before
+// it is complete. Of two that have collected what the other may hold, the one
+// with the smaller horizon begins anew and then has the other's: horizons rise.
 //
 // Lock order: a file's own lock in the surface, Folder.apply, the surface's
 // inode table, Folder.mu; the guard's lock is taken after these. Under apply only

@@ -1,8 +1,13 @@
 package syncer
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
@@ -56,4 +61,72 @@ func (f *Folder) FailAhead() {
 	t.Know(f.ix.K().With(model.Dot{Replica: own, Seq: f.ix.K().Get(own) + 1}))
 	t.Abort()
 	f.stop(errors.New("a disk that fails"))
+}
+
+// Forget collects what is dead, as if all members that count knew it.
+func (f *Folder) Forget() error {
+	dead := map[model.ID]bool{}
+	f.apply.Lock()
+	t := f.ix.Begin()
+	var drop [][]byte
+	for b, err := range f.sinceLocked() {
+		if err != nil {
+			return err
+		}
+		_, changes, err := f.seal.Decode(b)
+		if err != nil {
+			return err
+		}
+		all := true
+		for _, c := range changes {
+			n := t.Node(c.ID)
+			gone := n != nil && c.ID != model.RootID && !t.Alive(c.ID)
+			if all = all && gone; gone {
+				dead[c.ID] = true
+			}
+		}
+		if all {
+			drop = append(drop, b.Header)
+		}
+	}
+	for id := range dead {
+		ino := t.Ino(id)
+		t.Row(ino).Node = nil
+		t.Changed(ino)
+	}
+	t.SetHorizon(f.ix.K())
+	err := t.Commit()
+	f.apply.Unlock()
+	return errors.Join(err, f.dropBatches(drop), f.Sync())
+}
+
+func (f *Folder) sinceLocked() iter.Seq2[model.Batch, error] {
+	return func(yield func(model.Batch, error) bool) {
+		s := f.ix.Snapshot()
+		defer s.Close()
+		s.Since(nil)(yield)
+	}
+}
+
+func (f *Folder) dropBatches(headers [][]byte) error {
+	it, err := f.disk.Meta().NewIter(&pebble.IterOptions{LowerBound: f.key('b'), UpperBound: f.key('c')})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		for _, h := range headers {
+			if bytes.HasSuffix(it.Value(), h) {
+				body := append(f.key('c'), it.Key()[5:]...)
+				if err := errors.Join(f.disk.Meta().Delete(it.Key(), nil), f.disk.Meta().Delete(body, nil)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (f *Folder) key(table byte) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, f.o.Number), table)
 }

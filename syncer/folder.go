@@ -32,8 +32,12 @@ type Options struct {
 	Remote   Remote
 	UID, GID uint32 // own what others make
 	ReadOnly bool
-	Now      func() time.Time // the wall clock, for what is shown: labels and times; nil: time.Now
-	Log      *slog.Logger
+	// Place is where the database is: a fingerprint of the machine and of the
+	// directory. If it is another than the last time, this is a copy. Empty: it
+	// is not known.
+	Place []byte
+	Now   func() time.Time // the wall clock, for what is shown: labels and times; nil: time.Now
+	Log   *slog.Logger
 
 	// History is kept for KeepDays, 30 if 0, while it takes at most KeepShare,
 	// a tenth if 0, of the disk.
@@ -61,7 +65,9 @@ type Folder struct {
 	// changes rows. It is held for rows and memory only.
 	apply    sync.Mutex
 	ix       *index.Index
-	watching bool // a look at the flip sets is due; guarded by apply
+	watching bool                     // a look at the flip sets is due; guarded by apply
+	met      map[string]model.Opening // how the peers met have the folder; guarded by apply
+	anchor   string                   // who makes this member complete, while it is Returning; guarded by apply
 
 	surf Surface // set before Run
 
@@ -72,6 +78,8 @@ type Folder struct {
 	orphans map[Ino]bool // without a name, deleted when released
 	asides  map[nameAt]aside
 	durable model.VV // of K, what is on disk
+	lives   uint64   // how often it began anew
+	alarms  []Alarm
 	acks    map[string]Ack
 	told    map[string]index.Ack // the last of each that was known here too, for collecting
 	untold  map[string]bool      // those of told that are not in rows yet
@@ -116,13 +124,38 @@ func Open(o Options) (*Folder, error) {
 	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
 		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, untold: map[string]bool{},
+		met:   map[string]model.Opening{},
 		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
 	if f.told, err = ix.Acks(); err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
 	}
 	ix.SetSeal(f.seal)
 	ix.SetClock(o.Now)
+	if err := f.settleIn(); err != nil {
+		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
+	}
 	return f, nil
+}
+
+// device is the key that this device is known by.
+func (f *Folder) device() ed25519.PublicKey { return f.o.Device.Public().(ed25519.PublicKey) }
+
+// settleIn gives a database a replica of its own if it is new, in another place
+// than the last time, or of another device.
+func (f *Folder) settleIn() error {
+	t := f.ix.Begin()
+	moved := len(f.o.Place) > 0 && t.MovedTo(f.o.Place)
+	switch own := f.ix.Replica(); {
+	case own == 0:
+		t.Rekey(model.NewReplica(f.device()))
+	case moved || !own.Of(f.device()):
+		f.alarm("this database was moved or is a copy: it goes on under another id")
+		f.rekey(t)
+	}
+	if err := t.Commit(); err != nil {
+		return err
+	}
+	return f.disk.Sync()
 }
 
 // SetSurface gives the folder what shows it, before Run.
@@ -268,6 +301,9 @@ func (f *Folder) show(flips []Flip) {
 func (f *Folder) Sync() error {
 	f.apply.Lock()
 	k, err := f.ix.K(), f.broken()
+	f.mu.Lock()
+	life := f.lives
+	f.mu.Unlock()
 	f.apply.Unlock()
 	if err != nil {
 		return err
@@ -277,6 +313,10 @@ func (f *Folder) Sync() error {
 	}
 	f.disk.Short() // wakes the expirer, if it is
 	f.mu.Lock()
+	if life != f.lives { // k was of the time before
+		f.mu.Unlock()
+		return nil
+	}
 	grown := !k.LE(f.durable)
 	f.durable = f.durable.Join(k)
 	now := f.durable

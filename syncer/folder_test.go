@@ -47,14 +47,7 @@ type world struct {
 	kick  chan struct{}
 	live  sync.RWMutex // guards peers, and of each its Folder and up
 	peers []*peer
-}
-
-// part cuts all off from each other, or ends that.
-func (w *world) part(cut bool) {
-	w.talk.Lock()
-	w.cut.Store(cut)
-	w.talk.Unlock()
-	w.poke()
+	met   map[[2]*Folder]bool // guarded by talk: links that are open
 }
 
 // up returns the folders that are running.
@@ -62,13 +55,6 @@ func (w *world) up() []*peer {
 	w.live.RLock()
 	defer w.live.RUnlock()
 	return slices.DeleteFunc(slices.Clone(w.peers), func(p *peer) bool { return !p.up })
-}
-
-func (w *world) poke() {
-	select {
-	case w.kick <- struct{}{}:
-	default:
-	}
 }
 
 type memRemote struct{ p *peer }
@@ -98,7 +84,7 @@ func newWorld(t testing.TB, n int) *world { return newWorldOf(t, n, "") }
 
 // newWorldOf makes n peers of one folder that has a name policy.
 func newWorldOf(t testing.TB, n int, names string) *world {
-	w := &world{t: t, kick: make(chan struct{}, 1)}
+	w := &world{t: t, kick: make(chan struct{}, 1), met: map[[2]*Folder]bool{}}
 	var id [32]byte
 	var key blocks.Key
 	rand.Read(id[:])
@@ -179,7 +165,7 @@ func (w *world) gossip(ctx context.Context) {
 		all := w.up()
 		for _, p := range all {
 			for _, q := range all {
-				if p != q && !w.cut.Load() && !p.Knowledge().LE(q.Knowledge()) {
+				if p != q && !w.cut.Load() && w.meet(ctx, p, q) && !p.Knowledge().LE(q.Knowledge()) {
 					w.send(ctx, p, q)
 				}
 			}
@@ -194,6 +180,10 @@ func (w *world) send(ctx context.Context, p, q *peer) {
 		if err == nil {
 			err = q.Receive(ctx, p.name, b)
 		}
+		if errors.Is(err, ErrAnew) {
+			w.anew(q, err)
+			return
+		}
 		if err != nil {
 			if ctx.Err() == nil {
 				w.t.Errorf("%s to %s: %v", p.name, q.name, err)
@@ -201,7 +191,9 @@ func (w *world) send(ctx context.Context, p, q *peer) {
 			return
 		}
 	}
-	if err := q.CaughtUp(ctx, p.name, k); err != nil {
+	if err := q.CaughtUp(ctx, p.name, k); errors.Is(err, ErrAnew) {
+		w.anew(q, err)
+	} else if err != nil {
 		w.t.Errorf("%s to %s: caught up: %v", p.name, q.name, err)
 	}
 	if err := q.Sync(); err != nil {
@@ -467,6 +459,11 @@ func (w *world) together() bool {
 		n, _ := p.Missing()
 		if n > 0 || s.Pending > 0 || p.Holding() {
 			return false
+		}
+		for _, q := range w.peers {
+			if p != q && !w.cut.Load() && !w.meet(context.Background(), p, q) {
+				return false
+			}
 		}
 		p.must(p.Sync()) // what was cut may not have been announced yet
 	}

@@ -53,6 +53,9 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 	if err != nil {
 		return fmt.Errorf("batch from %s: %w", from, err)
 	}
+	if !h.Replica.Of(h.Signer) {
+		return fmt.Errorf("batch from %s: %w: replica %v is not of who signed it", from, model.ErrBatch, h.Replica)
+	}
 	if err := f.checkChanges(changes); err != nil {
 		return fmt.Errorf("batch from %s: %w", from, err)
 	}
@@ -61,16 +64,22 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 	}
 	defer f.syncSoon()
 	return f.update(func(t *index.Tx) error {
-		if t.Has(h) {
-			return nil
+		if f.ix.Returning() && from != f.anchor {
+			return nil // it comes again when this member is complete
 		}
-		if h.Replica == f.ix.Replica() {
-			return fmt.Errorf("batch from %s: %w: it claims to be ours (was this database restored from a copy?)", from, model.ErrBatch)
+		if known, err := f.admit(t, h, b); known || err != nil {
+			if err != nil {
+				err = fmt.Errorf("batch from %s: %w", from, err)
+			}
+			return err
 		}
 		for _, c := range changes {
 			if c.Lamport > f.ix.Lamport()+maxLamportJump {
 				return fmt.Errorf("batch from %s: %w: clock of change %v", from, model.ErrBatch, c.Dot)
 			}
+		}
+		if h.Replica == f.ix.Replica() {
+			f.restored(t, from)
 		}
 		t.FlipTogether()
 		t.AddBatch(h, b, changes)
@@ -103,7 +112,7 @@ func (f *Folder) checkChanges(changes []model.Change) error {
 // rescue lets the names come back that a remote change took away only because
 // its author did not know better.
 func (f *Folder) rescue(t *index.Tx, changes []model.Change) {
-	if f.o.ReadOnly {
+	if f.o.ReadOnly || f.ix.Returning() {
 		return
 	}
 	var ids []model.ID
@@ -141,18 +150,36 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 	if len(k) > model.MaxReplicas {
 		return fmt.Errorf("knowledge of %s: %w", from, model.ErrBatch)
 	}
-	own := f.ix.Replica()
 	defer f.syncSoon()
-	return f.update(func(t *index.Tx) error {
-		if k.LE(f.ix.K()) {
+	settled := false
+	err := f.update(func(t *index.Tx) error {
+		back := f.ix.Returning()
+		if back && from != f.anchor {
 			return nil
 		}
-		if k.Get(own) > f.ix.K().Get(own) {
-			return fmt.Errorf("knowledge of %s: %w: it knows changes of ours that we do not (was this database restored from a copy?)", from, model.ErrBatch)
+		if own := f.ix.Replica(); k.Get(own) > f.ix.K().Get(own) {
+			f.restored(t, from)
 		}
-		t.Know(k)
+		met := f.met[from]
+		if !met.Horizon.LE(f.ix.K()) { // what it has collected did not come, so it is collected here
+			t.SetHorizon(met.Horizon)
+		}
+		if !k.LE(f.ix.K()) {
+			t.Know(k)
+			t.Adopt(met.Marks, k)
+		}
+		if back && met.K.LE(k) {
+			t.Settle(k, f.o.ReadOnly)
+			settled, f.anchor = true, ""
+		}
 		return t.Err()
 	})
+	if err != nil || !settled {
+		return err
+	}
+	f.log.Info("complete again", "with", from)
+	f.recover()
+	return ErrAnew // the others were not listened to
 }
 
 // Acked says that k is durable at the peer, and how many blocks of it the peer

@@ -14,10 +14,14 @@ import (
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
-// forge signs a batch of one change as a member would.
+// forge signs a batch of one change as a member would: of the replica given, or
+// of its own.
 func forge(p *peer, replica model.Replica, c model.Change) model.Batch {
 	seal := model.Seal{Folder: p.opts.ID, Key: [32]byte(p.opts.Key)}
-	_, key, _ := ed25519.GenerateKey(rand.Reader)
+	pub, key, _ := ed25519.GenerateKey(rand.Reader)
+	if replica == 0 {
+		replica = model.NewReplica(pub)
+	}
 	h := model.Header{Replica: replica, Lo: 1, Hi: 1, UTC: time.Now().Unix(), Author: "eve", Device: "box"}
 	return seal.Sign(h, [][]byte{c.Encode()}, key)
 }
@@ -41,9 +45,15 @@ func TestRefusedBatchesDoNoHarm(t *testing.T) {
 		{"the root itself", model.Change{ID: model.RootID, Lamport: 1, Kind: model.Dir, Gone: model.VV{{Replica: 1, Seq: 1}}}},
 	}
 	before, k := a.tree(), a.Knowledge()
-	for i, tt := range tests {
-		if err := a.Receive(context.Background(), "eve", forge(a, model.Replica(100+i), tt.c)); !errors.Is(err, model.ErrBatch) {
+	for _, tt := range tests {
+		if err := a.Receive(context.Background(), "eve", forge(a, 0, tt.c)); !errors.Is(err, model.ErrBatch) {
 			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+	fine := model.Change{ID: model.ID{9}, Lamport: 1, Links: place, Version: &model.VersionChange{}}
+	for _, p := range w.peers {
+		if err := a.Receive(context.Background(), "eve", forge(a, p.Replica(), fine)); !errors.Is(err, model.ErrBatch) {
+			t.Errorf("a change in the name of %s: %v", p.name, err)
 		}
 	}
 	if a.tree() != before || !a.Knowledge().Equal(k) {

@@ -119,7 +119,7 @@ func (g *selector) takeDir(dir Ino) bool {
 func (g *selector) takeIno(ino Ino) {
 	w, ok := g.t.Bytes(ino)
 	r := g.t.Inode(ino)
-	if !ok || !w.Ours || r == nil || r.ID.IsZero() || r.Kind != model.Dir && r.Nlink == 0 || g.inos[ino] || g.wait(ino, r.Parent) {
+	if !ok || !w.Ours || r == nil || r.Node == nil && r.Of.IsZero() || r.Kind != model.Dir && r.Nlink == 0 || g.inos[ino] || g.wait(ino, r.Parent) {
 		return
 	}
 	all, at := g.group(ino)
@@ -206,7 +206,7 @@ func (g *selector) related(k nameAt, y index.Drift, e index.Entry, todo []nameAt
 			todo = append(todo, ix.DirtySeen(r.ID)...)
 		}
 	}
-	if r := g.t.Row(k.Dir); r != nil && r.ID.IsZero() {
+	if r := g.t.Row(k.Dir); r != nil && r.Node == nil {
 		todo = append(todo, ix.DirtyAt(k.Dir)...)
 	}
 	return todo

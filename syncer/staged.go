@@ -22,7 +22,7 @@ func (f *Folder) Dirty(ino Ino, d DirtyState) error {
 		w, _ := t.Bytes(ino)
 		if !w.Ours {
 			w = index.Bytes{Ours: true, Base: d.Base}
-		} else if !w.Written {
+		} else if !w.Written && !w.Kept {
 			w.Base = d.Base
 		}
 		if seen := t.ShownOrig(ino); seen.Replica == f.ix.Replica() {
@@ -47,8 +47,8 @@ func (f *Folder) Clean(ino Ino) error {
 	return f.update(func(t *index.Tx) error {
 		w, ok := t.Bytes(ino)
 		switch {
-		case ok && w.Ours && (len(w.Attrs) > 0 || w.Touched):
-			t.SetBytes(ino, &index.Bytes{Ours: true, Base: w.Base, Attrs: w.Attrs, Touched: w.Touched})
+		case ok && w.Ours && (len(w.Attrs) > 0 || w.Touched || w.Kept):
+			t.SetBytes(ino, &index.Bytes{Ours: true, Base: w.Base, Attrs: w.Attrs, Touched: w.Touched, Kept: w.Kept})
 		case ok && w.Ours:
 			t.SetBytes(ino, nil)
 		}

@@ -13,6 +13,7 @@ type Stats struct {
 	Conflicts    uint64 // names of conflict copies
 	Pending      uint64 // names and files changed here and not cut yet
 	Waiting      uint64 // names and files changed by others and not shown yet
+	Returning    bool   // begun anew, and waiting for a member that makes it complete
 }
 
 // counted is the last count of the tree: it costs a scan of all rows.
@@ -43,7 +44,7 @@ func (f *Folder) Stats() (Stats, error) {
 	s := Stats{Files: last.Files, Bytes: last.Bytes, Conflicts: last.Conflicts}
 	f.apply.Lock()
 	defer f.apply.Unlock()
-	s.Pending, s.Waiting = uint64(f.ix.Pending()), uint64(f.ix.Waiting())
+	s.Pending, s.Waiting, s.Returning = uint64(f.ix.Pending()), uint64(f.ix.Waiting()), f.ix.Returning()
 	return s, nil
 }
 

@@ -180,7 +180,8 @@ func TestStatusInWords(t *testing.T) {
 			{Name: "team", Dir: "/t", State: control.StateConflict, Conflicts: 2},
 			{Name: "bad", Dir: "/b", State: control.StateError, Error: "mount: no"},
 			{Name: "mine", Dir: "/m", State: control.StateOnlyHere, OnlyHere: 1},
-			{Name: "off", Dir: "/o", State: control.StateSynced},
+			{Name: "off", Dir: "/o", State: control.StateSynced, Returning: true,
+				Notices: []control.Notice{{At: seen, Text: "this database was moved"}}},
 		},
 		Peers: []control.PeerStatus{
 			{ID: "12D3a", Name: "nas", Online: true, Path: &path, Transport: &transport, RTT: &rtt, SentBytes: 2048},
@@ -192,6 +193,7 @@ func TestStatusInWords(t *testing.T) {
 		"photos   /p   up to date", "18,402 files", "3.0 GiB", "copies 3/2 ok", "▕████████████░░░░▏ 75 %  25 MiB to come", "copies 1/2\n",
 		"2 conflicts", "error: mount: no", "1 file on this machine only", "up to date, not mounted",
 		"online lan tcp 1.25 ms", "2.0 KiB sent", "offline, last seen 3 hours ago",
+		"\noff begins anew", "\noff, 3 hours ago: this database was moved\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)

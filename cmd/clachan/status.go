@@ -70,9 +70,22 @@ func writeStatus(w io.Writer, st control.Status, now time.Time) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Name, f.Dir, stateWords(f),
 			count(f.Files, "file", "files"), humanize.IBytes(f.Bytes), copiesWords(f.Copies))
 	}
+	writeNotices(w, st.Folders, now)
 	if len(st.Peers) > 0 {
 		fmt.Fprintln(w)
 		writePeersAt(w, st.Peers, now)
+	}
+}
+
+// writeNotices tells what members found out about each other's databases.
+func writeNotices(w io.Writer, folders []control.FolderStatus, now time.Time) {
+	for _, f := range folders {
+		if f.Returning {
+			fmt.Fprintf(w, "\n%s begins anew: first comes what others have, then what only this machine has is sent\n", f.Name)
+		}
+		for _, x := range f.Notices {
+			fmt.Fprintf(w, "\n%s, %s: %s\n", f.Name, humanize.RelTime(x.At, now, "ago", "from now"), x.Text)
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ const (
 	MaxMembers  = 4096 // ops in one frame
 	maxOpBytes  = 64 << 10
 	maxVV       = model.MaxReplicas * 18
+	maxMarks    = model.MaxMarks * model.MarkBytes
 )
 
 // maxSize bounds a frame by its type, before anything is allocated for it.
@@ -29,7 +30,9 @@ func maxSize(t Type) int {
 		return MaxHeader + MaxBody + 1<<10
 	case TypeMemberOps, TypeKnock:
 		return MaxFrame
-	case TypeFolderState, TypeCatchUp, TypeAck, TypeMemberWant, TypePresence, TypeAnswer:
+	case TypeFolderState:
+		return MaxHeads*34 + 3*maxVV + maxMarks + 1<<10
+	case TypeCatchUp, TypeAck, TypeMemberWant, TypePresence, TypeAnswer:
 		return 512 << 10
 	}
 	return 64 << 10
@@ -136,8 +139,10 @@ func (m *Hello) check() error {
 }
 
 func (m *FolderState) check() error {
+	o := m.GetOpening()
 	return firstError(size("folder", len(m.GetFolder()), 32), hashes("heads", m.GetHeads(), MaxHeads),
-		atMost("knowledge", len(m.GetKnowledge()), maxVV))
+		atMost("knowledge", len(m.GetKnowledge()), maxVV), atMost("opening", len(o.GetKnowledge()), maxVV),
+		atMost("horizon", len(o.GetHorizon()), maxVV), atMost("marks", len(o.GetMarks()), maxMarks))
 }
 
 func (m *Batch) check() error {

@@ -17,6 +17,9 @@
 // allocated; each message is checked for its own bounds after decoding. Frame
 // buffers are pooled; no decoded message keeps a reference into them.
 //
+// A FolderState carries an Opening with two version vectors and at most
+// model.MaxMarks marks, bounded by maxVV and maxMarks.
+//
 // # Blocks
 //
 // Block bytes do not go through protobuf. All numbers are big endian.

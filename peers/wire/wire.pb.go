@@ -114,6 +114,7 @@ type FolderState struct {
 	Gone          bool                   `protobuf:"varint,7,opt,name=gone,proto3" json:"gone,omitempty"`       // left or paused: nothing of it is served
 	Ask           bool                   `protobuf:"varint,8,opt,name=ask,proto3" json:"ask,omitempty"`         // the sender lacks this of the receiver
 	Epoch         uint64                 `protobuf:"varint,9,opt,name=epoch,proto3" json:"epoch,omitempty"`     // names this opening of the folder on this stream
+	Opening       *Opening               `protobuf:"bytes,10,opt,name=opening,proto3" json:"opening,omitempty"` // the same for as long as the epoch is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -211,6 +212,91 @@ func (x *FolderState) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *FolderState) GetOpening() *Opening {
+	if x != nil {
+		return x.Opening
+	}
+	return nil
+}
+
+// How the sender has a folder when it opens it: both sides decide from the two
+// whether their histories can be joined. More marks may be told later.
+type Opening struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Own           uint64                 `protobuf:"fixed64,1,opt,name=own,proto3" json:"own,omitempty"`            // replica that the sender writes as
+	Knowledge     []byte                 `protobuf:"bytes,2,opt,name=knowledge,proto3" json:"knowledge,omitempty"`  // version vector
+	Horizon       []byte                 `protobuf:"bytes,3,opt,name=horizon,proto3" json:"horizon,omitempty"`      // version vector of what was collected may depend on
+	Marks         []byte                 `protobuf:"bytes,4,opt,name=marks,proto3" json:"marks,omitempty"`          // which header some batches had: replica fixed64, last and length less one varints, hash 16
+	Returning     bool                   `protobuf:"varint,5,opt,name=returning,proto3" json:"returning,omitempty"` // begun anew, and not complete
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Opening) Reset() {
+	*x = Opening{}
+	mi := &file_wire_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Opening) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Opening) ProtoMessage() {}
+
+func (x *Opening) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Opening.ProtoReflect.Descriptor instead.
+func (*Opening) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Opening) GetOwn() uint64 {
+	if x != nil {
+		return x.Own
+	}
+	return 0
+}
+
+func (x *Opening) GetKnowledge() []byte {
+	if x != nil {
+		return x.Knowledge
+	}
+	return nil
+}
+
+func (x *Opening) GetHorizon() []byte {
+	if x != nil {
+		return x.Horizon
+	}
+	return nil
+}
+
+func (x *Opening) GetMarks() []byte {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
+}
+
+func (x *Opening) GetReturning() bool {
+	if x != nil {
+		return x.Returning
+	}
+	return false
+}
+
 // One signed batch of changes, verbatim.
 type Batch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -224,7 +310,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_wire_proto_msgTypes[2]
+	mi := &file_wire_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -236,7 +322,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[2]
+	mi := &file_wire_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -249,7 +335,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{2}
+	return file_wire_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Batch) GetFolder() []byte {
@@ -292,7 +378,7 @@ type CatchUp struct {
 
 func (x *CatchUp) Reset() {
 	*x = CatchUp{}
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -304,7 +390,7 @@ func (x *CatchUp) String() string {
 func (*CatchUp) ProtoMessage() {}
 
 func (x *CatchUp) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -317,7 +403,7 @@ func (x *CatchUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatchUp.ProtoReflect.Descriptor instead.
 func (*CatchUp) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{3}
+	return file_wire_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CatchUp) GetFolder() []byte {
@@ -356,7 +442,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -368,7 +454,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -381,7 +467,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{4}
+	return file_wire_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Ack) GetFolder() []byte {
@@ -443,7 +529,7 @@ type MemberOps struct {
 
 func (x *MemberOps) Reset() {
 	*x = MemberOps{}
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +541,7 @@ func (x *MemberOps) String() string {
 func (*MemberOps) ProtoMessage() {}
 
 func (x *MemberOps) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +554,7 @@ func (x *MemberOps) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberOps.ProtoReflect.Descriptor instead.
 func (*MemberOps) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{5}
+	return file_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *MemberOps) GetFolder() []byte {
@@ -495,7 +581,7 @@ type MemberWant struct {
 
 func (x *MemberWant) Reset() {
 	*x = MemberWant{}
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +593,7 @@ func (x *MemberWant) String() string {
 func (*MemberWant) ProtoMessage() {}
 
 func (x *MemberWant) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +606,7 @@ func (x *MemberWant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberWant.ProtoReflect.Descriptor instead.
 func (*MemberWant) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *MemberWant) GetFolder() []byte {
@@ -547,7 +633,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +645,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +658,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Presence) GetAddrs() []string {
@@ -599,7 +685,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -611,7 +697,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -624,7 +710,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Seen) GetPeer() []byte {
@@ -650,7 +736,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +748,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +761,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Ping) GetNonce() uint64 {
@@ -694,7 +780,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +792,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +805,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Pong) GetNonce() uint64 {
@@ -739,7 +825,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +837,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +850,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Close) GetCode() uint32 {
@@ -796,7 +882,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +894,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +907,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Knock) GetFolder() []byte {
@@ -874,7 +960,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +972,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +985,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Answer) GetCode() uint32 {
@@ -955,7 +1041,7 @@ const file_wire_proto_rawDesc = "" +
 	"\bfeatures\x18\x02 \x01(\x04R\bfeatures\x12\x16\n" +
 	"\x06device\x18\x03 \x01(\tR\x06device\x12\x14\n" +
 	"\x05agent\x18\x04 \x01(\tR\x05agent\x12\x14\n" +
-	"\x05addrs\x18\x05 \x03(\tR\x05addrs\"\xd7\x01\n" +
+	"\x05addrs\x18\x05 \x03(\tR\x05addrs\"\x8b\x02\n" +
 	"\vFolderState\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x14\n" +
 	"\x05heads\x18\x02 \x03(\fR\x05heads\x12\x1c\n" +
@@ -965,7 +1051,15 @@ const file_wire_proto_rawDesc = "" +
 	"\amissing\x18\x06 \x01(\x04R\amissing\x12\x12\n" +
 	"\x04gone\x18\a \x01(\bR\x04gone\x12\x10\n" +
 	"\x03ask\x18\b \x01(\bR\x03ask\x12\x14\n" +
-	"\x05epoch\x18\t \x01(\x04R\x05epoch\"a\n" +
+	"\x05epoch\x18\t \x01(\x04R\x05epoch\x122\n" +
+	"\aopening\x18\n" +
+	" \x01(\v2\x18.clachan.wire.v1.OpeningR\aopening\"\x87\x01\n" +
+	"\aOpening\x12\x10\n" +
+	"\x03own\x18\x01 \x01(\x06R\x03own\x12\x1c\n" +
+	"\tknowledge\x18\x02 \x01(\fR\tknowledge\x12\x18\n" +
+	"\ahorizon\x18\x03 \x01(\fR\ahorizon\x12\x14\n" +
+	"\x05marks\x18\x04 \x01(\fR\x05marks\x12\x1c\n" +
+	"\treturning\x18\x05 \x01(\bR\treturning\"a\n" +
 	"\x05Batch\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x16\n" +
 	"\x06header\x18\x02 \x01(\fR\x06header\x12\x12\n" +
@@ -1030,31 +1124,33 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_wire_proto_goTypes = []any{
 	(*Hello)(nil),       // 0: clachan.wire.v1.Hello
 	(*FolderState)(nil), // 1: clachan.wire.v1.FolderState
-	(*Batch)(nil),       // 2: clachan.wire.v1.Batch
-	(*CatchUp)(nil),     // 3: clachan.wire.v1.CatchUp
-	(*Ack)(nil),         // 4: clachan.wire.v1.Ack
-	(*MemberOps)(nil),   // 5: clachan.wire.v1.MemberOps
-	(*MemberWant)(nil),  // 6: clachan.wire.v1.MemberWant
-	(*Presence)(nil),    // 7: clachan.wire.v1.Presence
-	(*Seen)(nil),        // 8: clachan.wire.v1.Seen
-	(*Ping)(nil),        // 9: clachan.wire.v1.Ping
-	(*Pong)(nil),        // 10: clachan.wire.v1.Pong
-	(*Close)(nil),       // 11: clachan.wire.v1.Close
-	(*Knock)(nil),       // 12: clachan.wire.v1.Knock
-	(*Answer)(nil),      // 13: clachan.wire.v1.Answer
+	(*Opening)(nil),     // 2: clachan.wire.v1.Opening
+	(*Batch)(nil),       // 3: clachan.wire.v1.Batch
+	(*CatchUp)(nil),     // 4: clachan.wire.v1.CatchUp
+	(*Ack)(nil),         // 5: clachan.wire.v1.Ack
+	(*MemberOps)(nil),   // 6: clachan.wire.v1.MemberOps
+	(*MemberWant)(nil),  // 7: clachan.wire.v1.MemberWant
+	(*Presence)(nil),    // 8: clachan.wire.v1.Presence
+	(*Seen)(nil),        // 9: clachan.wire.v1.Seen
+	(*Ping)(nil),        // 10: clachan.wire.v1.Ping
+	(*Pong)(nil),        // 11: clachan.wire.v1.Pong
+	(*Close)(nil),       // 12: clachan.wire.v1.Close
+	(*Knock)(nil),       // 13: clachan.wire.v1.Knock
+	(*Answer)(nil),      // 14: clachan.wire.v1.Answer
 }
 var file_wire_proto_depIdxs = []int32{
-	8, // 0: clachan.wire.v1.Presence.seen:type_name -> clachan.wire.v1.Seen
-	8, // 1: clachan.wire.v1.Answer.members:type_name -> clachan.wire.v1.Seen
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	2, // 0: clachan.wire.v1.FolderState.opening:type_name -> clachan.wire.v1.Opening
+	9, // 1: clachan.wire.v1.Presence.seen:type_name -> clachan.wire.v1.Seen
+	9, // 2: clachan.wire.v1.Answer.members:type_name -> clachan.wire.v1.Seen
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -1068,7 +1164,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

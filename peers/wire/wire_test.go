@@ -16,7 +16,8 @@ func b32(c byte) []byte { return bytes.Repeat([]byte{c}, 32) }
 func samples() []Message {
 	return []Message{
 		&Hello{Version: 1, Device: "ana's laptop", Agent: "clachan/1", Addrs: []string{"/ip4/1.2.3.4/tcp/1"}},
-		&FolderState{Folder: b32(1), Heads: [][]byte{b32(2), b32(3)}, Knowledge: []byte{1}, Role: 3, Missing: 7, Epoch: 1},
+		&FolderState{Folder: b32(1), Heads: [][]byte{b32(2), b32(3)}, Knowledge: []byte{1}, Role: 3, Missing: 7, Epoch: 1,
+			Opening: &Opening{Own: 2, Knowledge: []byte{1}, Horizon: []byte{1}, Marks: []byte{2}, Returning: true}},
 		&Batch{Folder: b32(1), Header: []byte("header"), Body: []byte("body"), Epoch: 2},
 		&CatchUp{Folder: b32(1), Knowledge: []byte{1}},
 		&Ack{Folder: b32(1), Knowledge: []byte{1}, Received: 4},
@@ -204,4 +205,16 @@ func FuzzReadReply(f *testing.F) {
 			t.Fatal("out of bounds")
 		}
 	})
+}
+
+func TestOpeningsOutOfBoundsAreRefused(t *testing.T) {
+	for _, o := range []*Opening{
+		{Marks: make([]byte, maxMarks+1)},
+		{Horizon: make([]byte, maxVV+1)},
+		{Knowledge: make([]byte, maxVV+1)},
+	} {
+		if err := (&FolderState{Folder: make([]byte, 32), Opening: o}).check(); !errors.Is(err, ErrTooBig) {
+			t.Errorf("%d, %d and %d bytes: %v", len(o.Marks), len(o.Horizon), len(o.Knowledge), err)
+		}
+	}
 }

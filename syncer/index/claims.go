@@ -116,6 +116,10 @@ func (t *Tx) settle() {
 		if len(t.view.touched) > 0 {
 			ns = t.settleView()
 		}
+		if t.ix.back != nil {
+			t.hold(ns)
+			continue
+		}
 		t.followAll()
 		t.showAll(ns)
 	}
@@ -153,7 +157,9 @@ func (t *Tx) settleView() names {
 	touched := v.touched
 	t.view = newSettling()
 	for id, tc := range touched {
-		t.followTime(id, tc)
+		if t.ix.back == nil {
+			t.followTime(id, tc)
+		}
 		t.entombSpent(id, tc.claims, now[id])
 		t.suspect(t.Ino(id), true)
 		for _, e := range slices.Concat(tc.claims, now[id]) {

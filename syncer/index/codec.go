@@ -418,6 +418,10 @@ type Drift struct {
 	SeenDir  bool // that was a directory
 	Left     bool // and has lost its last name since
 	Ours     bool // to be cut; else to be fetched and shown
+	// While this database begins anew: see rebase.go.
+	Held    bool      // nothing is done about the name until it is complete
+	Pending bool      // the view was ahead of the tree already
+	Placed  model.Dot // what gave the name to what the tree has there
 }
 
 func (y Drift) encode(key string, e *enc) []byte {
@@ -435,12 +439,21 @@ func (y Drift) encode(key string, e *enc) []byte {
 	if y.Left {
 		f |= 4
 	}
+	if y.Pending {
+		f |= 16
+	}
+	if y.Held {
+		f |= 32
+	}
 	respelt := !y.View.IsZero() && y.Name != key
 	if respelt {
 		f |= 8
 	}
 	if e.u(f); respelt {
 		e.s(y.Name)
+	}
+	if y.Held {
+		e.dot(y.Placed)
 	}
 	return e.b
 }
@@ -452,12 +465,15 @@ func decodeDrift(b []byte, key string, d *dec) (Drift, error) {
 	}
 	y := Drift{View: d.id16(), Seen: d.id16(), SeenOrig: d.dot()}
 	f := d.u()
-	y.Ours, y.SeenDir, y.Left = f&1 != 0, f&2 != 0, f&4 != 0
+	y.Ours, y.SeenDir, y.Left, y.Pending, y.Held = f&1 != 0, f&2 != 0, f&4 != 0, f&16 != 0, f&32 != 0
 	switch {
 	case f&8 != 0:
 		y.Name = d.s()
 	case !y.View.IsZero():
 		y.Name = key
+	}
+	if y.Held {
+		y.Placed = d.dot()
 	}
 	return y, d.err
 }
@@ -475,6 +491,7 @@ type Bytes struct {
 	// what changed here:
 	Written, Touched bool
 	Attrs            []string // names of attributes, as in model.Node
+	Kept             bool     // what the file shows is to be cut: others do not know it any more
 }
 
 // Sets tells whether an attribute was changed here.
@@ -490,7 +507,7 @@ func (w *Bytes) Set(name string) {
 func (w Bytes) encode(e *enc) []byte {
 	e.b = append(e.b[:0], rowVersion)
 	var f uint64
-	for i, on := range []bool{w.Ours, w.Written, false, w.Touched, w.Open, w.Small, w.Whole, len(w.Attrs) > 0} {
+	for i, on := range []bool{w.Ours, w.Written, false, w.Touched, w.Open, w.Small, w.Whole, len(w.Attrs) > 0, w.Kept} {
 		if on {
 			f |= 1 << i
 		}
@@ -519,7 +536,7 @@ func decodeBytes(b []byte, d *dec) (Bytes, error) {
 		d.fail()
 	}
 	f := d.u()
-	w := Bytes{Ours: f&1 != 0, Written: f&2 != 0, Touched: f&8 != 0, Open: f&16 != 0, Small: f&32 != 0, Whole: f&64 != 0,
+	w := Bytes{Ours: f&1 != 0, Written: f&2 != 0, Touched: f&8 != 0, Open: f&16 != 0, Small: f&32 != 0, Whole: f&64 != 0, Kept: f&256 != 0,
 		Gen: d.u(), Base: d.dot()}
 	for k := d.count(); k > 0 && d.err == nil; k-- {
 		w.Zero = append(w.Zero, content.Range{Off: int64(d.u()), Len: int64(d.u())})

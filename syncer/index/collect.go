@@ -47,6 +47,14 @@ func (t *Tx) entombSpent(id model.ID, was, now []*model.Entry) {
 // is: who does not may hold what was collected here.
 func (ix *Index) Horizon() model.VV { return *ix.horizon.Load() }
 
+// SetHorizon moves the horizon, with what was dropped here or by the peer of whom
+// the log came.
+func (t *Tx) SetHorizon(v model.VV) {
+	h := t.ix.Horizon().Join(v)
+	t.fail(t.b.Set(t.ix.keys.meta("horizon"), h.Encode(), nil))
+	t.ix.horizon.Store(&h)
+}
+
 func (ix *Index) openHorizon() error {
 	v, err := ix.get(ix.keys.meta("horizon"))
 	if errors.Is(err, ErrNotFound) {
@@ -153,9 +161,7 @@ func (t *Tx) Collect(stable model.VV, tombs []Tomb) (n int) {
 		}
 	}
 	if n > 0 && t.err == nil {
-		h := t.ix.Horizon().Join(stable)
-		t.fail(t.b.Set(t.ix.keys.meta("horizon"), h.Encode(), nil))
-		t.ix.horizon.Store(&h)
+		t.SetHorizon(stable)
 	}
 	return n
 }

@@ -21,7 +21,9 @@
 //	c ridx4 hi8           body of the batch, dead changes perhaps as hashes
 //	t day4 id16           something of the node may be collected, if it is still so: see collect.go
 //	p peer                when a member was last heard of, and what it had then
-//	m name                next inode number, own replica, lamport, hash key; name policy; the horizon
+//	k ridx4 hi8           mark: which header a batch had, and where it began (marks.go)
+//	m name                next inode number, own replica, lamport, hash key; name policy;
+//	                      place, horizon; return: it has begun anew (rebase.go)
 //	v key                 device rows of folder 0
 //
 // Names in keys are folded: as the folder's policy compares them, which never
@@ -65,6 +67,9 @@
 // shows. Whatever may break this calls suspect or freeze (follow.go). An inode
 // that lost its last name and may be open is an orphan: it never comes back for
 // the view, its node gets another.
+//
+// While the m row "return" is there, all names are held: their y rows say what
+// the view has, and the tree stays as it is (rebase.go, settle.go).
 //
 // A change's batch is kept while a field of its node cites its dot. All that is
 // in the log is sent, also what came over gaps, so that what is missing in it is

@@ -147,7 +147,7 @@ func (t *Tx) show(dir Ino, name string, v viewed) {
 		return
 	}
 	y, drift := t.Drift(dir, name)
-	if drift && y.Ours {
+	if drift && (y.Ours || y.Held) {
 		y.View, y.Name = id, v.name
 		t.SetDrift(dir, name, &y)
 		return
@@ -255,7 +255,7 @@ func (t *Tx) arriving(id model.ID) Ino {
 func (t *Tx) staged(ino Ino) bool {
 	w, ok := t.Bytes(ino)
 	r := t.Row(ino)
-	return ok && w.Ours && w.Written && r != nil && r.Nlink == 1
+	return ok && w.Ours && (w.Written || w.Kept) && r != nil && r.Nlink == 1
 }
 
 // ready tells whether an inode may be shown: its bytes are here, or it was shown

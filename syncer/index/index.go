@@ -42,6 +42,7 @@ type Index struct {
 	undone  map[model.ID]bool         // the u rows
 	orphans map[Ino]bool              // the o rows
 	ahead   model.VV                  // what the authors of batches that came over gaps knew
+	back    *returning                // nil: not beginning anew
 	sets    map[Place]*flipSet        // what is shown together, when it is complete (flip.go)
 	setOf   map[Ino]Place
 	held    map[nameKey]Place
@@ -76,15 +77,15 @@ type nameKey struct {
 	name string
 }
 
-// Open opens the rows of a folder, or makes them. policy says how names are
-// compared: as it was when the rows were made, which "" stands for.
-// uid and gid own what others make.
+// Open opens the rows of a folder, or makes them: without a replica of its own,
+// which Rekey gives it. policy says how names are compared: as it was when the
+// rows were made, which "" stands for. uid and gid own what others make.
 func Open(db *pebble.DB, folder uint32, policy string, uid, gid uint32) (*Index, error) {
 	ix := &Index{db: db, keys: keys{folder: folder}, policy: policy, owner: [2]uint32{uid, gid}, clock: time.Now,
 		names: map[nameKey]Drift{}, viewed: map[model.ID]set[nameKey]{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
 	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
-	for _, step := range []func() error{ix.openMeta, ix.openPolicy, ix.openHorizon, ix.openReplicas, ix.openAhead, ix.openDrift, ix.dropOrphans} {
+	for _, step := range []func() error{ix.openMeta, ix.openPolicy, ix.openHorizon, ix.openReplicas, ix.openAhead, ix.openReturn, ix.openDrift, ix.dropOrphans} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("open index: %w", err)
 		}
@@ -135,15 +136,12 @@ func (ix *Index) metaState() []byte {
 	return binary.BigEndian.AppendUint64(b, ix.lamport)
 }
 
-// create makes an empty folder: a root directory and a replica of its own.
+// create makes an empty folder: a root directory.
 func (ix *Index) create() error {
 	if _, err := model.FoldOf(ix.policy); err != nil {
 		return err
 	}
-	var r [8]byte
 	rand.Read(ix.keys.hash[:])
-	rand.Read(r[:])
-	ix.replica = model.Replica(max(binary.BigEndian.Uint64(r[:]), 1))
 	ix.nextIno = RootIno + 1
 	t := ix.Begin()
 	t.fail(t.b.Set(ix.keys.meta("names"), []byte(cmp.Or(ix.policy, model.NamesBytes)), nil))
@@ -152,7 +150,6 @@ func (ix *Index) create() error {
 		UID: ix.owner[0], GID: ix.owner[1], Atime: now, Mtime: now, Ctime: now, Btime: now,
 		Node: &model.Node{ID: model.RootID, Kind: model.Dir}})
 	t.bindID(model.RootID, RootIno)
-	t.number(ix.replica)
 	return t.Commit()
 }
 
@@ -211,7 +208,9 @@ func (ix *Index) openDrift() error {
 		}
 		ix.setName(at, &y)
 		if !y.Ours {
-			ix.blocked[at] = true // perhaps: it is tried
+			if !y.Held {
+				ix.blocked[at] = true // perhaps: it is tried
+			}
 			return nil
 		}
 		e, err := ix.Lookup(at.dir, at.name)
@@ -481,7 +480,7 @@ func Delete(db *pebble.DB, folder uint32) error {
 	k := keys{folder: folder}
 	b := db.NewBatch()
 	for _, t := range []byte{tableNode, tableID, tableEntry, tableCrowd, tableUndone, tableName, tableBytes,
-		tableXattr, tableOrphan, tableRep, tableBatch, tableBody, tableMeta, tablePast, tableExpiry, tableTomb, tablePeer} {
+		tableXattr, tableOrphan, tableRep, tableBatch, tableBody, tableMark, tableMeta, tablePast, tableExpiry, tableTomb, tablePeer} {
 		prefix := k.table(t)
 		if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
 			return errors.Join(err, b.Close())

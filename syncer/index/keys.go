@@ -28,6 +28,7 @@ const (
 	tableBatch  = 'b'
 	tableBody   = 'c'
 	tableMeta   = 'm'
+	tableMark   = 'k'
 	tableDevice = 'v'
 	tablePast   = 'h'
 	tableExpiry = 'H'
@@ -86,6 +87,10 @@ func (k *keys) cookie(name string) uint64 {
 func (k *keys) log(t byte, ridx uint32, hi uint64) []byte {
 	b := binary.BigEndian.AppendUint32(k.table(t), ridx)
 	return binary.BigEndian.AppendUint64(b, hi)
+}
+
+func (k *keys) replicaOf(t byte, ridx uint32) []byte {
+	return binary.BigEndian.AppendUint32(k.table(t), ridx)
 }
 
 func (k *keys) replica(ridx uint32) []byte {

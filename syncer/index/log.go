@@ -108,6 +108,10 @@ func (t *Tx) log(h model.Header, b model.Batch, changes []model.Change) {
 	row := batchRow{n: uint64(len(changes)), stubbed: stubbed(changes), dead: make([]byte, (len(changes)+7)/8), header: b.Header}
 	t.fail(t.b.Set(t.ix.keys.log(tableBatch, ridx, h.Hi), row.encode(), nil))
 	t.fail(t.b.Set(t.ix.keys.log(tableBody, ridx, h.Hi), b.Body, nil))
+	t.mark(ridx, model.MarkOf(h, b))
+	if h.Lo/keptMarks != (h.Hi+1)/keptMarks {
+		t.thin(ridx, h.Hi)
+	}
 	if r := t.rep(h.Replica); h.Hi > r.Hi {
 		r.Hi, r.Last = h.Hi, model.HeaderHash(b.Header)
 		t.setRep(r)

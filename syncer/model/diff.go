@@ -9,6 +9,7 @@ import (
 type Thing struct {
 	Ino   uint64
 	ID    ID // the node it shows; zero: not born yet
+	Was   ID // the node it showed, if that is not known any more
 	Kind  Kind
 	Names int // in the tree; 0: it is there no more
 	// Edited: the bytes are not those of Base, the content its user had seen.
@@ -399,6 +400,12 @@ func (d *diff) makeDir(t *Thing, n *Name) {
 
 // birth makes the node of a thing at a name.
 func (d *diff) birth(t *Thing, n *Name) *Node {
+	if x := d.Node(t.Was); !t.Was.IsZero() && !d.held[t.Was] && x == nil { // others may know it still
+		d.bind(t, t.Was)
+		d.say(t.ID, t.Kind, Change{Born: true})
+		d.place(d.Node(t.ID), PrimaryKey, n.Dir.ID, n.Name)
+		return d.Node(t.ID)
+	}
 	return d.Author.birth(n.Dir.ID, n.Name, t.Kind, func(id ID) bool { return d.held[id] }, func(id ID) { d.bind(t, id) })
 }
 

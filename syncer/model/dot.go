@@ -2,6 +2,9 @@ package model
 
 import (
 	"cmp"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,9 +14,27 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// A Replica names one incarnation of one database, at random. It is never a
-// device key: a restored or copied database takes a new one.
+// A Replica names one incarnation of one database: a restored or copied one
+// takes a new name. Half of it begins the key of its device, so that no other
+// member can write as it; the other half is random.
 type Replica uint64
+
+// NewReplica makes up a name for a database of a device.
+func NewReplica(device ed25519.PublicKey) Replica {
+	b := [8]byte(device)
+	rand.Read(b[4:])
+	return Replica(binary.BigEndian.Uint64(b[:]))
+}
+
+// Of tells whether r is a name for a database of a device.
+func (r Replica) Of(device ed25519.PublicKey) bool {
+	return r.device() == binary.BigEndian.Uint32(device)
+}
+
+func (r Replica) device() uint32 { return uint32(r >> 32) }
+
+// SameDevice tells whether two are of one device.
+func (r Replica) SameDevice(o Replica) bool { return r.device() == o.device() }
 
 // A Dot names one change: the seq-th of its replica, counted from 1. The zero
 // Dot names none.

@@ -156,7 +156,7 @@ func (w *world) glance() {
 	}
 	for i, a := range whole {
 		for _, b := range whole[i+1:] {
-			if a.k.Equal(b.k) && a.l.String() != b.l.String() {
+			if !w.forked && a.k.Equal(b.k) && a.l.String() != b.l.String() {
 				w.explain(a.m, b.m, a.l, b.l)
 				w.fail("I14", "1 %s and 2 %s know the same and show\n%s", a.m.name, b.m.name, diff(a.l.lines, b.l.lines))
 			}
@@ -185,7 +185,7 @@ func (w *world) explain(a, b *machine, la, lb listing) {
 // whole returns what a machine knows if it shows all of it, and nothing else.
 func (m *machine) whole() (model.VV, bool) {
 	s, err := m.f.Stats()
-	if err != nil || s.Waiting > 0 || s.Pending > 0 {
+	if err != nil || s.Waiting > 0 || s.Pending > 0 || s.Returning {
 		return nil, false
 	}
 	return m.f.Joined(), true
@@ -195,25 +195,21 @@ func (m *machine) whole() (model.VV, bool) {
 // show the same. Then nothing may be lost, and nothing may move any more.
 func (w *world) together() {
 	w.quitHandles()
-	for _, t := range w.later {
+	later := w.later
+	w.later = nil
+	for _, t := range later {
 		t.do()
 	}
-	w.later = nil
 	for i, m := range w.ms {
 		w.cure(m)
 		for _, o := range w.ms[:i] {
-			w.net.setCut(m.pid, o.pid, false)
+			w.net.setCut(m.at(), o.at(), false)
 		}
 	}
+	w.single()
 	deadline := time.Now().Add(30 * time.Minute)
 	for round := 0; ; round++ {
-		for _, m := range w.ms {
-			if m.up && !m.crashed() { // no more crashes
-				m.d.crashIn(1<<40, 0)
-			}
-			m.back = time.Now()
-		}
-		w.tend()
+		w.onward()
 		if round%10 == 0 {
 			for _, m := range w.ms {
 				w.cut(m)
@@ -232,11 +228,23 @@ func (w *world) together() {
 	w.idle()
 }
 
+// onward goes on without power cuts.
+func (w *world) onward() {
+	for _, m := range w.ms {
+		if m.up && !m.crashed() {
+			m.d.crashIn(1<<40, 0)
+		}
+		m.back = time.Now()
+	}
+	w.tend()
+	synctest.Wait()
+}
+
 // quitHandles ends the programs, which begin anew afterwards.
 func (w *world) quitHandles() {
 	w.quit()
 	for _, m := range w.ms {
-		if m.up && !m.crashed() {
+		if m.up && !m.crashed() && !m.away {
 			m.hire()
 		}
 	}
@@ -256,15 +264,31 @@ func (w *world) cut(m *machine) {
 // same tells whether all are up, know the same, show it, and have nothing to say.
 func (w *world) same() bool {
 	var k model.VV
-	for i, m := range w.ms {
+	var on []*machine
+	for _, m := range w.ms {
+		if m.off {
+			continue
+		}
 		if !m.up || m.crashed() {
 			return false
 		}
 		mine, ok := m.whole()
-		if !ok || i > 0 && !mine.Equal(k) || !mine.Equal(m.f.Knowledge()) {
+		if !ok || len(on) > 0 && !mine.Equal(k) || !mine.Equal(m.f.Knowledge()) {
 			return false
 		}
-		k = mine
+		k, on = mine, append(on, m)
+	}
+	return !w.forked || alike(on)
+}
+
+// alike tells whether all show the same. Those whose histories have parted may
+// know the same numbers for a moment.
+func alike(ms []*machine) bool {
+	first := ms[0].tree().String()
+	for _, m := range ms[1:] {
+		if m.tree().String() != first {
+			return false
+		}
 	}
 	return true
 }
@@ -273,12 +297,16 @@ func (w *world) same() bool {
 func (w *world) apart() {
 	for _, m := range w.ms {
 		if !m.up {
-			w.say("%s is down", m.name)
-			continue
+			w.fail("I1", "%s stays down", m.name)
 		}
 		s, err := m.f.Stats()
 		n, _ := m.f.Missing()
-		w.say("%s knows %v, %d of it durable, lacks %d blocks, has %d changes to cut and %d to show, %v", m.name, m.f.Joined(), m.f.Knowledge(), n, s.Pending, s.Waiting, err)
+		w.say("%s knows %v, %d of it durable, lacks %d blocks, has %d changes to cut and %d to show, complete %v, %v", m.name, m.f.Joined(), m.f.Knowledge(), n, s.Pending, s.Waiting, !s.Returning, err)
+		_ = m.f.Check(context.Background(), func(err error) { w.say("%s: check: %v", m.name, err) })
+	}
+	first := w.ms[0].tree()
+	for _, m := range w.ms[1:] {
+		w.say("1 %s and 2 %s show\n%s", w.ms[0].name, m.name, diff(first.lines, m.tree().lines))
 	}
 	w.fail("I1", "the machines do not come together")
 }

@@ -27,7 +27,7 @@ func (m *machine) others() (out []syncer.Member) {
 
 // pass lets days pass for all, after which each does what is due.
 func (w *world) pass(n int) {
-	w.oracle.all = nil
+	w.oracle.had = nil
 	for _, m := range w.ms {
 		m.skew.Add(int64(time.Duration(n) * 24 * time.Hour))
 	}
@@ -60,7 +60,7 @@ func (w *world) tidy(m *machine) {
 // keeps checks that what all had when they were last in sync, and do not show
 // any more, is in the history of a machine, and reads.
 func (w *world) keeps(m *machine, l listing) {
-	if w.oracle.all == nil || m.sized || w.plan.rot {
+	if w.oracle.had == nil || m.sized || w.plan.rot {
 		return
 	}
 	has := map[*text]bool{}
@@ -82,7 +82,7 @@ func (w *world) keeps(m *machine, l listing) {
 	if err != nil {
 		w.fail("I9", "%s: history: %v", m.name, err)
 	}
-	for t := range w.oracle.all {
+	for t := range w.oracle.had {
 		if !l.texts[t] && !has[t] {
 			w.fail("I3", "not in the history of %s: %v", m.name, t)
 		}

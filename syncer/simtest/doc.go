@@ -24,12 +24,22 @@
 // cuts at the n-th write with some of what was not synced, restarts, full and
 // failing disks, flipped bits, clocks that jump by years, days that pass for all
 // (old history goes, blocks that nothing names too, and what was removed long
-// ago and is known to all is collected), and a member that
-// keeps no rule. Users draw what they do from it too. But goroutines run, and
+// ago and is known to all is collected), disks that are set back to a copy or run
+// twice, and a member that keeps no rule. Users draw what they do from it too. But goroutines run, and
 // maps are walked, in any order, and keys are random: a seed run again is the
 // same plan and another story. -twice runs each seed twice and compares plan
 // and verdict; a violation that does not come again at once may need the seed to
 // be run some more times.
+//
+// # Copies
+//
+// A disk may be copied. A machine may go on with the copy later, or a further
+// machine runs it, with the same key, until all come together: then one of the
+// two is switched off, and the other, so that the rest hear of both, and the
+// further one goes for good. What only that had, or only what a copy replaced,
+// may be gone. What was gone from everywhere and is on the copy may be shown, but
+// not when all has come together again, unless somebody has done something with
+// it or the copy had something of its own.
 //
 // # Stories
 //

@@ -55,7 +55,7 @@ type odd struct {
 func (v *villain) start(w *world) {
 	v.w = w
 	v.seal = model.Seal{Folder: w.folder, Key: w.settings.IDKey}
-	v.replica = model.Replica(v.r.Uint64() | 1)
+	v.replica = model.NewReplica(v.id.Public())
 	v.victims = map[peer.ID]*victim{}
 	v.host = w.net.newHost(v.pid, v.addr, nil)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -174,11 +174,7 @@ func (v *villain) choose(x *victim) (what string, send func()) {
 	}
 	say := func(m wire.Message) func() { return func() { _ = wire.Write(x.st, m) } }
 	raw := func(b []byte) func() { return func() { _, _ = x.st.Write(b) } }
-	n := 20
-	if *identity {
-		n += 3
-	}
-	switch v.r.IntN(n) {
+	switch v.r.IntN(23) {
 	default:
 		b := v.odd(x)
 		return fmt.Sprintf("odd changes up to %d", v.seq), batch(b)

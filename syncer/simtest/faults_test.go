@@ -1,10 +1,6 @@
 package simtest
 
-import (
-	"time"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
-)
+import "time"
 
 // happen begins a fault. Those that last end by themselves.
 func (w *world) happen(f fault) {
@@ -15,8 +11,8 @@ func (w *world) happen(f fault) {
 	case partition:
 		for _, o := range w.ms {
 			if o != m && (f.o < 0 || o == w.ms[f.o]) {
-				w.net.setCut(m.pid, o.pid, true)
-				end(func() { w.net.setCut(m.pid, o.pid, false) })
+				w.net.setCut(m.at(), o.at(), true)
+				end(func() { w.net.setCut(m.at(), o.at(), false) })
 			}
 		}
 	case crash:
@@ -44,8 +40,14 @@ func (w *world) happen(f fault) {
 		w.together()
 	case days:
 		w.pass(f.n)
+	case backedUp:
+		if b := w.backUp(m); b != nil {
+			m.backup = b
+		}
 	case restored:
-		w.setBack(m)
+		w.restore(m, f.share > 0, 10)
+	case twins:
+		w.double(m)
 	}
 }
 
@@ -92,22 +94,4 @@ func (w *world) rot(m *machine, f fault) {
 		w.fail("disk", "%v", err)
 	}
 	w.say("flipped: %s", where)
-}
-
-// setBack has a machine go on with its disk as it is now, when that is old.
-func (w *world) setBack(m *machine) {
-	if !m.up || m.crashed() {
-		return
-	}
-	old := m.mem.CrashClone(vfs.CrashCloneCfg{})
-	w.later = append(w.later, timed{time.Now().Add(20 * time.Second), func() {
-		if m.up && !m.crashed() {
-			w.witness(m)
-			w.oracle.crashed(m)
-			w.down(m, time.Now())
-			m.mem = old
-			m.announced.Store(nil)
-			w.say("%s goes on with its old disk", m.name)
-		}
-	}})
 }

@@ -36,12 +36,12 @@ type simHost struct {
 	dead     bool
 }
 
-// newHost makes a host, which takes the place of an older one of its id.
+// newHost makes a host, which takes the place of an older one at its address.
 func (n *network) newHost(id peer.ID, addr ma.Multiaddr, gate connmgr.ConnectionGater) *simHost {
 	h := &simHost{n: n, id: id, addr: addr, gate: gate, handlers: map[protocol.ID]libp2p.StreamHandler{}}
 	n.mu.Lock()
-	old := n.hosts[id]
-	n.hosts[id] = h
+	old := n.hosts[h.at()]
+	n.hosts[h.at()] = h
 	n.mu.Unlock()
 	if old != nil {
 		old.hangUp()
@@ -124,19 +124,21 @@ func (h *simHost) Close() error {
 	return nil
 }
 
-func (h *simHost) pause(ctx context.Context, other peer.ID) error {
+func (h *simHost) at() spot { return spot(h.addr.String()) }
+
+func (h *simHost) pause(ctx context.Context, other spot) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(h.n.delay(h.id, other, 100)):
+	case <-time.After(h.n.delay(h.at(), other, 100)):
 	}
-	if up, _ := h.n.up(h.id, other); !up || h.gone() {
+	if up, _ := h.n.up(h.at(), other); !up || h.gone() {
 		return errDown
 	}
 	return nil
 }
 
-// Connect dials.
+// Connect dials one address after the other.
 func (h *simHost) Connect(ctx context.Context, to peer.AddrInfo) error {
 	if h.conn(to.ID) != nil {
 		return nil
@@ -144,13 +146,23 @@ func (h *simHost) Connect(ctx context.Context, to peer.AddrInfo) error {
 	if h.gate != nil && !h.gate.InterceptPeerDial(to.ID) {
 		return errors.New("gater refuses the dial")
 	}
+	err := errDown
+	for _, addr := range to.Addrs {
+		if err = h.dial(ctx, to.ID, spot(addr.String())); err == nil {
+			break
+		}
+	}
+	return err
+}
+
+func (h *simHost) dial(ctx context.Context, id peer.ID, at spot) error {
 	for range 2 {
-		if err := h.pause(ctx, to.ID); err != nil {
+		if err := h.pause(ctx, at); err != nil {
 			return err
 		}
 	}
-	o := h.n.host(to.ID)
-	if o == nil || o.gone() || !slices.ContainsFunc(to.Addrs, o.addr.Equal) {
+	o := h.n.host(at)
+	if o == nil || o.id != id || o.gone() {
 		return errDown
 	}
 	a := &simConn{h: h, dir: libp2p.DirOutbound}
@@ -190,7 +202,7 @@ func (h *simHost) NewStream(ctx context.Context, p peer.ID, protos ...protocol.I
 		return nil, libp2p.ErrNoConn
 	}
 	for range 2 {
-		if err := h.pause(ctx, p); err != nil {
+		if err := h.pause(ctx, c.other.h.at()); err != nil {
 			return nil, err
 		}
 	}
@@ -199,7 +211,7 @@ func (h *simHost) NewStream(ctx context.Context, p peer.ID, protos ...protocol.I
 	if f == nil {
 		return nil, errors.New("protocol not supported")
 	}
-	in, out := h.n.newPipe(p, h.id, protos[0]), h.n.newPipe(h.id, p, protos[0])
+	in, out := h.n.newPipe(o.at(), h.at(), protos[0]), h.n.newPipe(h.at(), o.at(), protos[0])
 	s := &simStream{c: c, proto: protos[0], in: in, out: out}
 	t := &simStream{c: c.other, proto: protos[0], in: out, out: in}
 	s.other, t.other = t, s
@@ -211,7 +223,7 @@ func (h *simHost) NewStream(ctx context.Context, p peer.ID, protos ...protocol.I
 	return s, nil
 }
 
-func (n *network) newPipe(from, to peer.ID, proto protocol.ID) *pipe {
+func (n *network) newPipe(from, to spot, proto protocol.ID) *pipe {
 	return &pipe{n: n, from: from, to: to, tap: &tap{n: n, ctl: proto == wire.Ctl}, changed: make(chan struct{})}
 }
 

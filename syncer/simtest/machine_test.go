@@ -53,7 +53,12 @@ type machine struct {
 
 	users  []*user
 	back   time.Time // when a machine that is down comes back
-	rotten bool      // bits of stored blocks have flipped
+	double *machine  // runs as the same; nil: none
+	off    bool      // stays down
+	backup *backup
+	lacks  map[*text]bool // what it may lack at a start: it was restored
+	away   bool           // its users are
+	rotten bool           // bits of stored blocks have flipped
 	eio    float64
 	full   bool
 	faulty bool      // the disk has faults now
@@ -79,6 +84,8 @@ func (t told) Announce(k model.VV) {
 
 // now is the machine's own clock.
 func (m *machine) now() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }
+
+func (m *machine) at() spot { return spot(m.addr.String()) }
 
 // start opens everything on what is on the disk.
 func (m *machine) start() error {

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/peer"
-
 	"github.com/clachanfs/clachan/peers/wire"
 )
 
@@ -19,9 +17,9 @@ import (
 type network struct {
 	mu     sync.Mutex // guards what follows
 	r      *rand.Rand
-	hosts  map[peer.ID]*simHost
+	hosts  map[spot]*simHost
 	cut    map[link]bool
-	slow   map[peer.ID]float64
+	slow   map[spot]float64
 	lossy  float64       // share of writes that are lost once, and sent again
 	healed chan struct{} // closed when the links change
 	frames map[wire.Type]int
@@ -29,18 +27,21 @@ type network struct {
 	blocks int   // asked for
 }
 
-// A link is a pair of hosts, the smaller first.
-type link struct{ a, b peer.ID }
+// A spot is an address: where a host is. Two hosts may have one id.
+type spot string
 
-func linkOf(a, b peer.ID) link { return link{min(a, b), max(a, b)} }
+// A link is a pair of hosts, the smaller first.
+type link struct{ a, b spot }
+
+func linkOf(a, b spot) link { return link{min(a, b), max(a, b)} }
 
 func newNetwork(r *rand.Rand) *network {
-	return &network{r: r, hosts: map[peer.ID]*simHost{}, cut: map[link]bool{}, slow: map[peer.ID]float64{},
+	return &network{r: r, hosts: map[spot]*simHost{}, cut: map[link]bool{}, slow: map[spot]float64{},
 		healed: make(chan struct{}), frames: map[wire.Type]int{}}
 }
 
 // setCut cuts a link or mends it.
-func (n *network) setCut(a, b peer.ID, cut bool) {
+func (n *network) setCut(a, b spot, cut bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.cut[linkOf(a, b)] = cut
@@ -48,18 +49,18 @@ func (n *network) setCut(a, b peer.ID, cut bool) {
 	n.healed = make(chan struct{})
 }
 
-func (n *network) up(a, b peer.ID) (up bool, change <-chan struct{}) {
+func (n *network) up(a, b spot) (up bool, change <-chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return !n.cut[linkOf(a, b)], n.healed
 }
 
 // delay is how long size bytes take from a to b.
-func (n *network) delay(a, b peer.ID, size int) time.Duration {
+func (n *network) delay(a, b spot, size int) time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	d := time.Duration(1+n.r.IntN(10))*time.Millisecond + time.Duration(size)*time.Second/(20<<20)
-	for _, p := range []peer.ID{a, b} {
+	for _, p := range []spot{a, b} {
 		if f := n.slow[p]; f > 1 {
 			d = time.Duration(float64(d) * f)
 		}
@@ -70,7 +71,7 @@ func (n *network) delay(a, b peer.ID, size int) time.Duration {
 	return d
 }
 
-func (n *network) host(p peer.ID) *simHost {
+func (n *network) host(p spot) *simHost {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.hosts[p]
@@ -109,7 +110,7 @@ func (n *network) flying() bool {
 // A pipe is one direction of a stream: in order, and as late as the link is.
 type pipe struct {
 	n        *network
-	from, to peer.ID
+	from, to spot
 	tap      *tap
 
 	mu       sync.Mutex // guards what follows

@@ -17,7 +17,10 @@ type oracle struct {
 	seed  maphash.Seed
 	texts map[uint64]*text
 	base  map[*text]bool // shown when all was last in sync, and written since; nil: no such time yet
-	all   map[*text]bool // shown everywhere when all was last in sync; nil: some of it may be forgotten by now
+	had   map[*text]bool // shown everywhere when all was last in sync; nil: some of it may be forgotten by now
+	// What was gone and is shown by a machine that was restored, whose users do
+	// nothing: it may not be there when all is in sync again.
+	stale map[*text]*machine
 }
 
 // A text is the bytes of a file after one write, or a symlink's target.
@@ -56,7 +59,7 @@ func (t *text) consume(m *machine) {
 func (t *text) keep() { t.kept, t.at = true, time.Now() }
 
 func newOracle(w *world) *oracle {
-	return &oracle{w: w, seed: maphash.MakeSeed(), texts: map[uint64]*text{}}
+	return &oracle{w: w, seed: maphash.MakeSeed(), texts: map[uint64]*text{}, stale: map[*text]*machine{}}
 }
 
 func (o *oracle) next() int {
@@ -80,6 +83,7 @@ func (o *oracle) write(m *machine, b []byte, path string) *text {
 	if o.base != nil {
 		o.base[t] = true
 	}
+	delete(o.stale, t)
 	return t
 }
 
@@ -93,6 +97,14 @@ func (o *oracle) recognize(m *machine, b []byte, where string) *text {
 		o.w.fail("I9", "%s shows in %s %d bytes that nobody wrote: %.60q", m.name, where, len(b), b)
 	}
 	return t
+}
+
+func (o *oracle) all() map[*text]bool {
+	all := map[*text]bool{}
+	for _, t := range o.texts {
+		all[t] = true
+	}
+	return all
 }
 
 // unsynced are the texts of a machine that its next sync acknowledges.
@@ -141,7 +153,20 @@ func (o *oracle) inSync(visible map[*text]bool) {
 			o.w.fail("I3", "lost: %v", t)
 		}
 	}
-	o.base, o.all = map[*text]bool{}, visible
+	for t, m := range o.stale {
+		if visible[t] {
+			o.w.fail("I13", "back with the old disk of %s: %v", m.name, t)
+		}
+	}
+	clear(o.stale)
+	o.w.forked = false
+	for _, m := range o.w.ms {
+		if m.lacks = nil; m.away {
+			m.away = false
+			m.hire()
+		}
+	}
+	o.base, o.had = map[*text]bool{}, visible
 	for t := range visible {
 		o.base[t] = true
 		t.acked = true
@@ -149,9 +174,10 @@ func (o *oracle) inSync(visible map[*text]bool) {
 }
 
 // missing checks that a machine still has what it acknowledged (I8).
-func (o *oracle) missing(m *machine, visible map[*text]bool) {
+func (o *oracle) missing(m *machine, l listing) {
 	for _, t := range o.texts {
-		if t.by == m && t.kept && t.acked && !t.consumed && !t.excused && !visible[t] {
+		if t.by == m && t.kept && t.acked && !t.consumed && !t.excused && !l.texts[t] && !m.lacks[t] {
+			o.w.say("%s shows\n%s", m.name, l)
 			o.w.fail("I8", "%s lacks after its start: %v", m.name, t)
 		}
 	}

@@ -42,7 +42,9 @@ const (
 	pause    // nothing happens for a while
 	inSync   // all faults end, all must be the same
 	days     // pass, and all give space back and collect what was removed
-	restored // the machine goes on with an older copy of its disk
+	backedUp // a machine's disk is copied
+	restored // the machine goes on with that copy
+	twins    // a copy of a machine runs at the same time
 )
 
 // A fault is one thing that happens to a machine.
@@ -83,10 +85,8 @@ func (f fault) String() string {
 		return "all faults end, and all come together"
 	case days:
 		return fmt.Sprintf("%d days pass", f.n)
-	case restored:
-		return fmt.Sprintf("%s goes on with a copy of its disk from an earlier time", m)
 	}
-	return "?"
+	return f.identity()
 }
 
 func name(i int) string { return string(rune('a' + i)) }
@@ -145,12 +145,29 @@ func newPlan(seed uint64) *plan {
 		m := r.IntN(p.peers) // one machine: another has what it loses
 		add(2, bitFlip, func(f *fault) { f.m, f.dur = m, 61*time.Minute })
 	}
-	if *identity && r.IntN(5) == 0 {
-		add(1, restored, func(*fault) {})
+	if !p.calm && r.IntN(4) == 0 {
+		p.copies(r)
 	}
 	add(3, days, func(f *fault) { f.n = []int{1, 31, 100}[r.IntN(3)] })
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
+}
+
+// copies adds that disks are copied, and copies run instead of the disk, or
+// beside it.
+func (p *plan) copies(r *rand.Rand) {
+	m, from := r.IntN(p.peers), r.IntN(p.steps)
+	for range r.IntN(3) {
+		at := from + r.IntN(p.steps-from)
+		p.faults = append(p.faults, fault{kind: backedUp, m: m, step: from}, fault{kind: restored, m: m, step: at, share: r.IntN(2)})
+		if r.IntN(2) == 0 {
+			from = at
+		}
+	}
+	if r.IntN(2) == 0 {
+		p.faults = append(p.faults, fault{kind: twins, m: r.IntN(p.peers), step: r.IntN(p.steps)})
+		p.slow = -1 // two that take turns need some speed
+	}
 }
 
 // digest is a number for the whole plan.

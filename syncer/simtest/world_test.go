@@ -35,6 +35,7 @@ type world struct {
 	settings trust.Settings
 	members  [][]byte
 	evil     *villain
+	forked   bool       // somebody's disk was copied: who knows the same number of changes may not know the same
 	r        *rand.Rand // the driver's; users have their own
 
 	mu     sync.Mutex // guards what follows
@@ -126,7 +127,7 @@ func newWorld(p *plan) (*world, error) {
 	}
 	slices.SortFunc(all, func(a, b *machine) int { return cmp.Compare(a.pid, b.pid) })
 	for i, m := range all {
-		m.addr = ma.StringCast(fmt.Sprintf("/ip4/10.0.0.%d/tcp/22170", i+1))
+		m.addr = addrOf(i + 1)
 	}
 	if p.evil { // the lowest id: it is the one that opens the streams
 		w.evil = &villain{machine: all[0], r: rand.New(rand.NewPCG(p.seed, 4))}
@@ -139,10 +140,12 @@ func newWorld(p *plan) (*world, error) {
 	}
 	w.ms = all
 	if p.slow >= 0 {
-		w.net.slow[all[p.slow].pid] = 100
+		w.net.slow[all[p.slow].at()] = 100
 	}
 	return w, w.found()
 }
+
+func addrOf(i int) ma.Multiaddr { return ma.StringCast(fmt.Sprintf("/ip4/10.0.0.%d/tcp/22170", i)) }
 
 // found makes the folder, of which all are members.
 func (w *world) found() error {
@@ -330,7 +333,7 @@ func (w *world) tend() {
 			}
 			w.say("%s is restarted: %v", m.name, m.f.Err())
 			w.down(m, now)
-		case !m.up && !m.back.After(now):
+		case !m.up && !m.off && !m.back.After(now):
 			w.boot(m)
 		}
 	}
@@ -404,14 +407,16 @@ func (w *world) boot(m *machine) {
 		m.d.setFull(m.full)
 	}
 	synctest.Wait()
-	if k := m.announced.Load(); k != nil && !k.LE(m.f.Joined()) {
+	if k := m.announced.Load(); k != nil && !w.forked && !k.LE(m.f.Joined()) {
 		w.fail("I8", "%s has announced %v, and knows %v after its start", m.name, *k, m.f.Joined())
 	}
 	m.check()
 	if l := m.tree(); l.err == nil && !m.faulty {
-		w.oracle.missing(m, l.texts)
+		w.oracle.missing(m, l)
 	}
-	m.hire()
+	if !m.away {
+		m.hire()
+	}
 }
 
 // check compares the rows with the log (I8).

@@ -139,6 +139,16 @@ type FolderStatus struct {
 	Copies     Copies `json:"copies"`
 	Mounted    bool   `json:"mounted"`
 	Error      string `json:"error,omitempty"`
+	// It has begun anew, and takes from others what they have before it tells its own.
+	Returning bool     `json:"returning,omitempty"`
+	Notices   []Notice `json:"notices,omitempty"` // since the daemon started, the newest last
+}
+
+// Notice tells of something that went wrong among members and that was dealt
+// with: a database that was restored from a copy, a long absence.
+type Notice struct {
+	At   time.Time `json:"at"`
+	Text string    `json:"text"`
 }
 
 // Copies tells how many members should hold, and how many are known to hold,

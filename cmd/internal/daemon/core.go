@@ -28,12 +28,16 @@ func (d *Daemon) openCore(f *folder) (*syncer.Folder, error) {
 		gid = *o.GID
 	}
 	pub := d.id.Public()
+	where, err := place(d.o.Places.Data)
+	if err != nil {
+		return nil, err
+	}
 	return syncer.Open(syncer.Options{
 		Disk: d.disk, Number: f.rec.Num, ID: f.grant.ID, Name: f.rec.Name,
 		Key: blocks.Key(f.grant.IDKey), Seed: chunker.Seed(f.grant.ChunkSeed),
 		Device: d.id.Key(), Label: model.Label{Author: username(), Device: d.o.Config.Device},
 		Allowed: f.grant.Log.MayAuthor, Remote: d.node.Remote(f.grant.ID),
-		Names: f.grant.Log.Names(), UID: uid, GID: gid, ReadOnly: !f.grant.Log.CanWrite(pub), Log: d.log,
+		Names: f.grant.Log.Names(), UID: uid, GID: gid, ReadOnly: !f.grant.Log.CanWrite(pub), Place: where, Log: d.log,
 		Members: func() []syncer.Member { return d.members(f) },
 	})
 }

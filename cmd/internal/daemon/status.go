@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
@@ -111,7 +112,8 @@ func (d *Daemon) folderStatus(f *folder) (control.FolderStatus, error) {
 		if err != nil {
 			return st, err
 		}
-		st.Files, st.Bytes, st.Conflicts = stats.Files, stats.Bytes, stats.Conflicts
+		st.Files, st.Bytes, st.Conflicts, st.Returning = stats.Files, stats.Bytes, stats.Conflicts, stats.Returning
+		st.Notices = notices(v.core().Alarms(), d.others(v))
 		blocks, bytes := v.core().Missing()
 		st.NeedBlocks, st.NeedBytes = uint64(max(0, blocks)), uint64(max(0, bytes))
 		st.LocalBytes = st.Bytes - min(st.Bytes, st.NeedBytes)
@@ -123,6 +125,17 @@ func (d *Daemon) folderStatus(f *folder) (control.FolderStatus, error) {
 	st.Copies.Min = s.copies()
 	st.State = s.state()
 	return st, nil
+}
+
+// notices calls members by their names.
+func notices(alarms []syncer.Alarm, members []trust.Member) (out []control.Notice) {
+	for _, a := range alarms {
+		for _, m := range members {
+			a.Text = strings.ReplaceAll(a.Text, m.ID, cmp.Or(m.Label, m.ID))
+		}
+		out = append(out, control.Notice{At: a.At.UTC().Truncate(time.Second), Text: a.Text})
+	}
+	return out
 }
 
 // A share is what decides how a folder is doing.

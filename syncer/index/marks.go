@@ -1,0 +1,171 @@
+package index
+
+import (
+	"cmp"
+	"encoding/binary"
+	"math/bits"
+	"slices"
+
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// The log drops batches that are dead, so what every batch was is kept apart,
+// as marks: of each replica all among the newest keptMarks numbers, further back
+// ever fewer, by their level, so that two members keep the same ones. Marks come
+// with batches, whose signatures make them true; and with the end of a catch-up,
+// of batches that were dead already: those are only said.
+
+const (
+	keptMarks   = 4096
+	newestMarks = 64 // of one replica, in an opening; fewer if there are many replicas
+	levelMarks  = 2  // and of each level
+)
+
+func (t *Tx) mark(ridx uint32, m model.Mark) {
+	v := binary.AppendUvarint(append([]byte{}, m.Hash[:]...), m.Dot.Seq-m.Lo)
+	t.fail(t.b.Set(t.ix.keys.log(tableMark, ridx, m.Dot.Seq), v, nil))
+}
+
+func decodeMark(k, v []byte, r model.Replica) (model.Mark, error) {
+	if len(v) < 17 || len(k) != 17 {
+		return model.Mark{}, errRow
+	}
+	hi := binary.BigEndian.Uint64(k[9:])
+	n, size := binary.Uvarint(v[16:])
+	if size != len(v)-16 || n >= hi {
+		return model.Mark{}, errRow
+	}
+	return model.Mark{Dot: model.Dot{Replica: r, Seq: hi}, Lo: hi - n, Hash: [16]byte(v)}, nil
+}
+
+// thin drops the marks that are too far back for their level.
+func (t *Tx) thin(ridx uint32, tip uint64) {
+	prefix := t.ix.keys.replicaOf(tableMark, ridx)
+	t.fail(scan(t.b, prefix, after(prefix), func(k, v []byte) error {
+		m, err := decodeMark(k, v, 0)
+		if err != nil {
+			return err
+		}
+		if m.Dot.Seq < tip && m.Level() < bits.Len64((tip-m.Dot.Seq)/keptMarks) {
+			return t.b.Delete(append([]byte(nil), k...), nil)
+		}
+		return nil
+	}))
+}
+
+// Marked returns the mark here of which a batch from lo to d is part or shares
+// changes with.
+func (ix *Index) Marked(d model.Dot, lo uint64) (m model.Mark, ok bool, err error) {
+	i, known := ix.dict.Load().index[d.Replica]
+	if !known {
+		return m, false, nil
+	}
+	err = scan(ix.db, ix.keys.log(tableMark, i, lo), after(ix.keys.replicaOf(tableMark, i)), func(k, v []byte) error {
+		m, err = decodeMark(k, v, d.Replica)
+		return cmp.Or(err, errStop)
+	})
+	return m, err == nil && m.Lo > 0 && m.Lo <= d.Seq, err
+}
+
+// Marks chooses what a peer is told of each replica's history: the newest marks,
+// and the newest of each level. The newest of all comes first.
+func (ix *Index) Marks() ([]model.Mark, error) {
+	reps := ix.dict.Load().reps
+	room := (model.MaxMarks - len(reps)) / max(len(reps), 1)
+	var out []model.Mark
+	for i, r := range reps {
+		var all []model.Mark
+		err := ix.scan(ix.keys.replicaOf(tableMark, uint32(i)), func(k, v []byte) error {
+			m, err := decodeMark(k, v, r.ID)
+			all = append(all, m)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		slices.Reverse(all)
+		perLevel := map[int]int{}
+		n := 0
+		for _, m := range all {
+			take := n == 0 || n < min(newestMarks, room/2)
+			for l := range m.Level() + 1 {
+				if perLevel[l]++; perLevel[l] <= levelMarks && n < room {
+					take = true
+				}
+			}
+			if take && len(out) < model.MaxMarks {
+				out = append(out, m)
+				n++
+			}
+		}
+	}
+	return out, nil
+}
+
+// A Fork is a replica of whose log two members hold different ends.
+type Fork struct {
+	Agreed uint64     // up to here they hold the same, and perhaps some more
+	Ours   model.Mark // what differs there
+}
+
+// Compare finds the replicas of which a peer holds another history than we do.
+func (ix *Index) Compare(theirs []model.Mark) (map[model.Replica]Fork, error) {
+	agreed := map[model.Replica]uint64{}
+	forks := map[model.Replica]Fork{}
+	for _, m := range theirs {
+		ours, ok, err := ix.Marked(m.Dot, m.Lo)
+		switch {
+		case err != nil:
+			return nil, err
+		case !ok:
+		case ours == m:
+			agreed[m.Dot.Replica] = max(agreed[m.Dot.Replica], m.Dot.Seq)
+		default:
+			if f, ok := forks[m.Dot.Replica]; !ok || m.Lo <= f.Agreed {
+				forks[m.Dot.Replica] = Fork{Ours: ours, Agreed: m.Lo - 1}
+			}
+		}
+	}
+	for r, f := range forks {
+		f.Agreed = min(agreed[r], f.Agreed, f.Ours.Lo-1)
+		forks[r] = f
+	}
+	return forks, nil
+}
+
+// FirstOf is the smallest of the replicas.
+func FirstOf(forks map[model.Replica]Fork) model.Replica {
+	var first model.Replica
+	for r := range forks {
+		if first == 0 || cmp.Less(r, first) {
+			first = r
+		}
+	}
+	return first
+}
+
+// Adopt takes over the marks of a peer whose catch-up is in, up to k.
+func (t *Tx) Adopt(ms []model.Mark, k model.VV) {
+	for _, m := range ms {
+		i, ok := t.ix.dict.Load().index[m.Dot.Replica]
+		if !ok || !k.Has(m.Dot) {
+			continue
+		}
+		if _, have, err := t.ix.Marked(m.Dot, m.Lo); err != nil || have {
+			t.fail(err)
+			continue
+		}
+		t.mark(i, m)
+	}
+}
+
+// Chained tells whether a batch that begins where what is here ends was made
+// after it. known is false if that end is not here.
+func (t *Tx) Chained(h model.Header) (ok, known bool) {
+	if h.Lo == 1 {
+		return true, false
+	}
+	m, known, err := t.ix.Marked(model.Dot{Replica: h.Replica, Seq: h.Lo - 1}, h.Lo-1)
+	t.fail(err)
+	return !known || [16]byte(h.Prev[:16]) == m.Hash, known
+}

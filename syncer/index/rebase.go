@@ -1,0 +1,341 @@
+package index
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// To begin anew is to become a newcomer that keeps its tree. It is what a member
+// does whose history cannot be joined with a peer's: it holds batches that the
+// peer holds others for, or it was away so long that what it holds may have been
+// deleted and the deletion forgotten.
+//
+// Rebase, one write, drops all that is replicated and takes a new replica id.
+// The tree stays, with what it shows. Every name gets a y row that is Held: the
+// view, now empty, fills up again from one peer, and only y.View moves with it.
+// Programs go on reading and writing; nothing is cut. When the peer's catch-up
+// is in, Settle (settle.go) compares and lets go. A crash between leaves the m
+// row "return", which holds all names until another catch-up is in.
+
+// returning is what is remembered of the time before.
+type returning struct {
+	old   model.VV                 // what was known, without the ends that others do not share
+	forks map[model.Replica]uint64 // replicas with such an end, and where it begins
+}
+
+// clean tells whether a dot is one that a peer with knowledge k knew, too.
+func (b *returning) clean(d model.Dot, k model.VV) bool {
+	if to, forked := b.forks[d.Replica]; forked && d.Seq > to {
+		return false
+	}
+	return d != (model.Dot{}) && k.Has(d)
+}
+
+func (b *returning) encode() []byte {
+	v := b.old.Encode()
+	out := binary.AppendUvarint([]byte{rowVersion}, uint64(len(v)))
+	out = append(out, v...)
+	for r, to := range b.forks {
+		out = binary.BigEndian.AppendUint64(out, uint64(r))
+		out = binary.BigEndian.AppendUint64(out, to)
+	}
+	return out
+}
+
+func (ix *Index) openReturn() error {
+	v, err := ix.get(ix.keys.meta("return"))
+	if errors.Is(err, ErrNotFound) {
+		ix.back = nil
+		return nil
+	}
+	d := &dec{b: v}
+	if d.byte() != rowVersion {
+		d.fail()
+	}
+	b := &returning{forks: map[model.Replica]uint64{}}
+	old := d.s()
+	if d.err == nil && err == nil {
+		b.old, err = model.DecodeVV([]byte(old))
+	}
+	for ; len(d.b) >= 16; d.b = d.b[16:] {
+		b.forks[model.Replica(binary.BigEndian.Uint64(d.b))] = binary.BigEndian.Uint64(d.b[8:])
+	}
+	if err = errors.Join(err, d.err); err != nil {
+		return fmt.Errorf("return: %w", err)
+	}
+	ix.back = b
+	return nil
+}
+
+// Returning tells whether this database has begun anew and is not complete.
+func (ix *Index) Returning() bool { return ix.back != nil }
+
+// Rebase begins anew, from a peer with knowledge k and as a new replica: forks
+// are the replicas whose histories part, and up to where they agree. It is not
+// durable yet.
+// After an error the index must be opened anew.
+func (ix *Index) Rebase(k model.VV, forks map[model.Replica]Fork, own model.Replica) error {
+	r := &rebase{ix: ix, t: ix.Begin(), b: ix.db.NewBatch(), k: k, own: own, names: map[nameKey]Drift{}}
+	defer r.t.Abort()
+	r.remember(forks)
+	for _, step := range []func() error{r.heldNames, r.rows, r.dropLog} {
+		if err := errors.Join(step(), r.t.Err()); err != nil {
+			return fmt.Errorf("begin anew: %w", errors.Join(err, r.b.Close()))
+		}
+	}
+	if err := r.b.Commit(pebble.NoSync); err != nil {
+		return fmt.Errorf("begin anew: %w", err)
+	}
+	return errors.Join(r.b.Close(), ix.reload())
+}
+
+// reload reads the mirrors of the rows anew.
+func (ix *Index) reload() error {
+	ix.names, ix.viewed, ix.blocked = map[nameKey]Drift{}, map[model.ID]set[nameKey]{}, map[nameKey]bool{}
+	ix.dirty, ix.bytes = newDirty(), map[Ino]Bytes{}
+	ix.undone, ix.wanting, ix.ahead = map[model.ID]bool{}, 0, nil
+	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
+	for _, step := range []func() error{ix.openMeta, ix.openReplicas, ix.openHorizon, ix.openReturn, ix.openDrift} {
+		if err := step(); err != nil {
+			return fmt.Errorf("reload: %w", err)
+		}
+	}
+	return nil
+}
+
+type rebase struct {
+	ix    *Index
+	t     *Tx // reads
+	b     *pebble.Batch
+	k     model.VV
+	own   model.Replica // from now on
+	back  *returning
+	names map[nameKey]Drift
+}
+
+// remember says what was known. Who begins anew again before it was complete
+// remembers the first time.
+func (r *rebase) remember(forks map[model.Replica]Fork) {
+	if r.back = r.ix.back; r.back != nil {
+		return
+	}
+	r.back = &returning{old: r.ix.K(), forks: map[model.Replica]uint64{}}
+	for rep, f := range forks {
+		r.back.forks[rep] = f.Agreed
+		r.back.old = r.back.old.Without(model.Dot{Replica: rep, Seq: f.Agreed + 1})
+	}
+}
+
+func (r *rebase) set(key, val []byte) error { return r.b.Set(key, val, nil) }
+
+func (r *rebase) clear(table byte) error {
+	prefix := r.ix.keys.table(table)
+	return r.b.DeleteRange(prefix, after(prefix), nil)
+}
+
+// heldNames writes the y rows: of all names of the tree, of those that wait for
+// bytes, and of those that the user has changed.
+func (r *rebase) heldNames() error {
+	again := r.ix.back != nil
+	for k, y := range r.ix.names {
+		if y.View, y.Name = (model.ID{}), ""; !y.Ours {
+			y.Pending = y.Pending || !again
+			if _, ok := r.t.Entry(k.dir, k.name); again && !ok && !y.Pending {
+				continue // the view had it, only now
+			}
+		}
+		y.Held = true
+		r.names[k] = y
+	}
+	err := r.ix.scan(r.ix.keys.table(tableEntry), func(key, v []byte) error {
+		k := nameKey{Ino(binary.BigEndian.Uint64(key[5:])), string(key[21:])}
+		e, err := decodeEntry(v, k.name)
+		if _, done := r.names[k]; done || err != nil || !e.Kind.Replicates() {
+			return err
+		}
+		y := Drift{Held: true}
+		if dir := r.t.Row(k.dir); dir != nil {
+			y.Placed = r.t.placed(e.Ino, dir.ID, k.name)
+		}
+		r.names[k] = y
+		return nil
+	})
+	return errors.Join(err, r.clear(tableName))
+}
+
+// placed is the change that gave an inode a name, as the view has it.
+func (t *Tx) placed(ino Ino, dir model.ID, name string) (d model.Dot) {
+	r := t.Row(ino)
+	if r == nil || r.ID.IsZero() {
+		return d
+	}
+	if of := t.rowOf(r.Of); !r.Of.IsZero() && of != nil && of.Node != nil && (r.Node == nil || !r.Node.Live()) {
+		for _, h := range of.Node.Heads {
+			if h.Orig == r.OfOrig {
+				return h.Dot
+			}
+		}
+	}
+	if r.Node == nil {
+		return d
+	}
+	alive := false
+	for i := range r.Node.Links {
+		l := &r.Node.Links[i]
+		if len(l.Hist) == 0 {
+			continue
+		}
+		x := l.Loc()
+		if r.Kind == model.Dir {
+			x = model.EffLoc(l.Hist, int(r.Eff))
+		}
+		same := x.Parent == dir && t.ix.fold(x.Name) == t.ix.fold(name)
+		if same && (!l.Dead() || !alive) {
+			alive = !l.Dead()
+			d = x.Dot
+		} else if x.Parent == dir && d == (model.Dot{}) {
+			d = x.Dot // it has another name only because others have this one
+		}
+	}
+	return d
+}
+
+// rows strips the inodes of what is replicated.
+func (r *rebase) rows() error {
+	e := r.t.enc()
+	bytes := maps.Clone(r.ix.bytes)
+	for ino, w := range bytes {
+		if !w.Ours {
+			delete(bytes, ino)
+		}
+	}
+	ids := map[model.ID]Ino{model.RootID: RootIno}
+	err := r.ix.scan(r.ix.keys.table(tableNode), func(key, _ []byte) error {
+		ino := Ino(binary.BigEndian.Uint64(key[5:]))
+		row, err := decodeCopy(r, ino)
+		if err != nil {
+			return err
+		}
+		if row.Kind != model.Dir && row.Nlink == 0 && !r.ix.orphans[ino] {
+			delete(bytes, ino)
+			x := r.ix.keys.dir(tableXattr, ino)
+			return errors.Join(r.b.Delete(key, nil), r.b.DeleteRange(x, after(x), nil))
+		}
+		w, ours := bytes[ino]
+		if r.strip(ino, row, &w); w.Ours || ours {
+			bytes[ino] = w
+		}
+		if !row.ID.IsZero() {
+			ids[row.ID] = ino
+		}
+		return r.set(r.ix.keys.node(ino), append([]byte(nil), row.encode(e)...))
+	})
+	for _, table := range []byte{tableID, tableBytes} {
+		err = errors.Join(err, r.clear(table))
+	}
+	for id, ino := range ids {
+		err = errors.Join(err, r.set(r.ix.keys.id(id), binary.BigEndian.AppendUint64(nil, uint64(ino))))
+	}
+	for ino, w := range bytes {
+		err = errors.Join(err, r.set(r.ix.keys.bytes(ino), w.encode(e)))
+	}
+	for k, y := range r.names {
+		err = errors.Join(err, r.set(r.ix.keys.entry(tableName, k.dir, k.name), append([]byte(nil), y.encode(k.name, e)...)))
+	}
+	return err
+}
+
+// decodeCopy reads a row that nobody else has.
+func decodeCopy(r *rebase, ino Ino) (*Row, error) {
+	v, err := r.ix.get(r.ix.keys.node(ino))
+	if err != nil {
+		return nil, err
+	}
+	return decodeRow(v, r.t.dec(), true)
+}
+
+// strip leaves a row what is local, and what it shows. Attributes that the peer
+// does not know stay as changes of ours.
+func (r *rebase) strip(ino Ino, row *Row, w *Bytes) {
+	t := r.t
+	v := t.Wanted(ino)
+	if row.Shown == nil && row.Kind == model.File && !t.ix.Wants(ino) {
+		if probe := t.Row(ino); probe != nil {
+			t.freeze(ino, probe)
+			row.Shown = probe.Shown
+			probe.Shown = nil
+			delete(t.dirty, ino)
+		}
+	}
+	named := row.Nlink > 0 && (row.Kind != model.Dir || row.Parent != 0)
+	if n := row.Node; n != nil && ino != RootIno && named {
+		for name, a := range n.Attrs {
+			if !r.back.clean(a.Dot, r.k) {
+				if w.Touched = w.Touched || name == model.AttrMtime; name != model.AttrMtime {
+					w.Set(name)
+				}
+			}
+		}
+		w.Touched = w.Touched || v.Orig != v.Dot && r.back.clean(v.Orig, r.k) && !r.back.clean(v.Dot, r.k)
+	}
+	if (len(w.Attrs) > 0 || w.Touched) && !w.Ours {
+		w.Ours, w.Base = true, t.ShownOrig(ino)
+	}
+	if row.Kind == model.Symlink && row.Target == "" {
+		if row.Target = t.Content(ino); !r.back.clean(v.Orig, r.k) {
+			row.ID = model.ID{} // only we know where it leads: a new one
+			r.forget(ino)
+		}
+	}
+	if r.ix.orphans[ino] && row.Kind != model.Dir {
+		row.ID = model.ID{}
+	}
+	row.Node, row.Of, row.OfOrig, row.Kids, row.Crowd, row.Eff = nil, model.ID{}, model.Dot{}, 0, 0, 0
+	if ino == RootIno {
+		row.Node = &model.Node{ID: model.RootID, Kind: model.Dir}
+	}
+}
+
+// forget makes the names of an inode ours.
+func (r *rebase) forget(ino Ino) {
+	for k, y := range r.names {
+		if e, ok := r.t.Entry(k.dir, k.name); ok && e.Ino == ino {
+			y.Placed, y.Pending = model.Dot{}, false
+			r.names[k] = y
+		}
+	}
+}
+
+// dropLog drops the log and what was known, and takes a new replica id.
+func (r *rebase) dropLog() (err error) {
+	for _, table := range []byte{tableCrowd, tableUndone, tableBatch, tableBody, tableMark, tableTomb} {
+		err = errors.Join(err, r.clear(table))
+	}
+	reps := r.ix.dict.Load().reps
+	for i, rep := range append(reps[:len(reps):len(reps)], Rep{ID: r.own}) {
+		err = errors.Join(err, r.set(r.ix.keys.replica(uint32(i)), Rep{ID: rep.ID}.encode()))
+	}
+	r.ix.replica = r.own
+	return errors.Join(err, r.set(r.ix.keys.meta("state"), r.ix.metaState()), r.b.Delete(r.ix.keys.meta("horizon"), nil),
+		r.set(r.ix.keys.meta("return"), r.back.encode()))
+}
+
+// hold lets the view move on under names while the tree stays.
+func (t *Tx) hold(ns names) {
+	clear(t.suspects)
+	t.vacated = false
+	for k, v := range ns {
+		y, ok := t.Drift(k.dir, k.name)
+		if _, there := t.Entry(k.dir, k.name); !ok && !there && v.id.IsZero() {
+			continue
+		}
+		y.View, y.Name, y.Held = v.id, v.name, true
+		t.SetDrift(k.dir, k.name, &y)
+	}
+}

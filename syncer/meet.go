@@ -1,0 +1,257 @@
+package syncer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+var (
+	// ErrAnew means that a link must be opened anew: what is known here is less
+	// than was said, or another history than was thought.
+	ErrAnew = errors.New("the folder is to be met anew")
+	// ErrWait means that nothing is to be exchanged with a peer for now: it is
+	// its turn to begin anew, or that of another to make this member complete.
+	ErrWait = errors.New("the folder waits for another member")
+)
+
+// Opening says how the folder is here, to a peer with which changes are going to
+// be exchanged.
+func (f *Folder) Opening() (model.Opening, error) {
+	o, err := f.opening()
+	if err == nil && !o.K.LE(f.Knowledge()) { // what is said must be durable
+		err = f.Sync()
+	}
+	return o, err
+}
+
+func (f *Folder) opening() (o model.Opening, err error) {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	o = model.Opening{Own: f.ix.Replica(), K: f.ix.K(), Horizon: f.ix.Horizon(), Returning: f.ix.Returning()}
+	if !o.Returning {
+		o.Marks, err = f.ix.Marks()
+	}
+	return o, err
+}
+
+// Meet decides whether changes may be exchanged with a peer, before any are.
+// ours is the Opening the peer was told, theirs what it told: both sides decide
+// from the same two. nil: go on. ErrAnew: this member has begun anew, all its
+// links are to be opened again. ErrWait: nothing goes to or comes from this peer
+// until one of the two opens anew; the marks, if any, are what the peer should
+// be told to see it.
+//
+// Whoever is shown changes of its own replica that it does not have, or has
+// otherwise, was restored or copied: it goes on as a new replica, durably before
+// anything else happens.
+//
+// Histories that part cannot be joined: one side begins anew from the other. If
+// one is the owner of the replica, it; else the one with the shorter end. With
+// several such replicas the smallest counts. This ends: an owner has another
+// replica afterwards, so the ends of a replica stop growing, and each time
+// somebody begins anew without being the owner, its tip of that replica grows.
+//
+// Where deletions have been forgotten that the other side may not know of, it
+// begins anew; if that goes both ways, the one that has forgotten less.
+func (f *Folder) Meet(ctx context.Context, peer string, ours, theirs model.Opening) ([]model.Mark, error) {
+	f.apply.Lock()
+	was := f.ix.Replica()
+	tell, err := f.meet(peer, ours, theirs)
+	is := f.ix.Replica()
+	f.apply.Unlock()
+	if was != is {
+		if serr := f.Sync(); serr != nil {
+			return nil, serr
+		}
+	}
+	return tell, err
+}
+
+func (f *Folder) meet(peer string, ours, theirs model.Opening) (tell []model.Mark, err error) {
+	if err := f.broken(); err != nil {
+		return nil, err
+	}
+	forks, err := f.ix.Compare(theirs.Marks)
+	if f.ix.Returning() {
+		forks = nil // what is here came from one peer, and is dropped if it is not the one
+	}
+	if err != nil {
+		return nil, fmt.Errorf("meet %s: %w", peer, err)
+	}
+	own := f.ix.Replica()
+	_, forked := forks[own]
+	if twin := theirs.Own == own; twin || forked || theirs.K.Get(own) > f.ix.K().Get(own) {
+		t := f.ix.Begin()
+		f.restored(t, peer)
+		if _, err := f.commit(t); err != nil {
+			return nil, err
+		}
+	}
+	f.met[peer] = theirs
+	for r, x := range forks {
+		f.alarm("somebody's database was restored or copied: %s has other changes of it from %v on", peer, model.Dot{Replica: r, Seq: x.Agreed + 1})
+		tell = append(tell, x.Ours)
+	}
+	switch {
+	case f.ix.Returning():
+		return tell, f.meetReturning(peer, theirs)
+	case len(forks) > 0:
+		if !losesFork(index.FirstOf(forks), ours, theirs) || theirs.Returning {
+			return tell, ErrWait
+		}
+	case away(theirs.Horizon, ours.K):
+		if away(ours.Horizon, theirs.K) && !lessForgotten(ours.Horizon, theirs.Horizon) || theirs.Returning {
+			return nil, ErrWait
+		}
+		f.alarm("this member was away for long, and begins anew from %s", peer)
+	case away(ours.Horizon, theirs.K):
+		return nil, ErrWait
+	default:
+		return nil, nil
+	}
+	return nil, f.beginAnew(peer, forks, theirs)
+}
+
+// meetReturning lets one peer at a time make this member complete.
+func (f *Folder) meetReturning(peer string, theirs model.Opening) error {
+	switch {
+	case theirs.Returning || f.anchor != "" && f.anchor != peer:
+		return ErrWait
+	case f.anchor == "" && len(f.ix.K()) > 0: // from another, in part
+		return f.beginAnew(peer, nil, theirs)
+	}
+	f.anchor = peer
+	return nil
+}
+
+// beginAnew drops what is known and pulls it from a peer.
+func (f *Folder) beginAnew(peer string, forks map[model.Replica]index.Fork, theirs model.Opening) error {
+	if err := f.ix.Rebase(theirs.K, forks, model.NewReplica(f.device())); err != nil {
+		f.stop(err)
+		return err
+	}
+	f.anchor = peer
+	f.mu.Lock()
+	f.durable = nil
+	f.lives++
+	f.mu.Unlock()
+	f.log.Warn("beginning anew, with what the tree shows", "from", peer)
+	return ErrAnew
+}
+
+// Left says that a peer is not connected any more. It returns true if the links
+// are to be opened anew, because another must take its place.
+func (f *Folder) Left(peer string) bool {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	delete(f.met, peer)
+	if f.anchor != peer {
+		return false
+	}
+	f.anchor = ""
+	return f.ix.Returning()
+}
+
+// losesFork tells whether it is for us to begin anew.
+func losesFork(r model.Replica, ours, theirs model.Opening) bool {
+	if a, b := ours.Own == r, theirs.Own == r; a != b {
+		return a
+	}
+	a, b := ours.Tip(r), theirs.Tip(r)
+	return cmp.Or(cmp.Compare(a.Dot.Seq, b.Dot.Seq), slices.Compare(a.Hash[:], b.Hash[:])) < 0
+}
+
+// away tells whether one who knows k may hold what one with that horizon has
+// collected.
+func away(horizon, k model.VV) bool { return !horizon.LE(k) && len(horizon.Meet(k)) > 0 }
+
+// lessForgotten orders horizons.
+func lessForgotten(a, b model.VV) bool {
+	sum := func(v model.VV) (n uint64) {
+		for _, d := range v {
+			n += d.Seq
+		}
+		return n
+	}
+	return cmp.Or(cmp.Compare(sum(a), sum(b)), slices.Compare(a.Encode(), b.Encode())) < 0
+}
+
+// Rekey makes this database a new replica: needed after it was restored from a
+// copy where nobody could tell. It is always safe.
+func (f *Folder) Rekey() error {
+	f.apply.Lock()
+	err := f.broken()
+	if err == nil {
+		t := f.ix.Begin()
+		f.rekey(t)
+		_, err = f.commit(t)
+	}
+	f.apply.Unlock()
+	return errors.Join(err, f.Sync())
+}
+
+// restored goes on as a new replica, since a peer knows what this one has not
+// done, or has its name.
+func (f *Folder) restored(t *index.Tx, peer string) {
+	f.alarm("this database was restored from a copy, or copied: %s knows what it has not done. It goes on under another id", peer)
+	f.rekey(t)
+}
+
+func (f *Folder) rekey(t *index.Tx) {
+	old := f.ix.Replica()
+	t.Rekey(model.NewReplica(f.device()))
+	f.log.Warn("this database goes on as a new replica", "was", old, "is", f.ix.Replica())
+}
+
+const maxAlarms = 16
+
+// An Alarm is something that its user should hear of.
+type Alarm struct {
+	At   time.Time
+	Text string
+}
+
+func (f *Folder) alarm(format string, args ...any) {
+	a := Alarm{f.o.Now(), fmt.Sprintf(format, args...)}
+	f.log.Error(a.Text)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(f.alarms); n > 0 && f.alarms[n-1].Text == a.Text {
+		f.alarms = f.alarms[:n-1]
+	}
+	f.alarms = append(f.alarms, a)
+	f.alarms = f.alarms[max(0, len(f.alarms)-maxAlarms):]
+}
+
+// Alarms are the last things that went wrong among members, since the start.
+func (f *Folder) Alarms() []Alarm {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.alarms)
+}
+
+// admit checks a batch against what is here of its replica. New batches of our
+// own replica are a proof that this database was restored.
+func (f *Folder) admit(t *index.Tx, h model.Header, b model.Batch) (known bool, err error) {
+	m, marked, err := f.ix.Marked(model.Dot{Replica: h.Replica, Seq: h.Hi}, h.Lo)
+	if err != nil {
+		return false, err
+	}
+	if marked && m != model.MarkOf(h, b) {
+		return false, fmt.Errorf("%w: replica %v has parted at %d", ErrAnew, h.Replica, h.Hi)
+	}
+	if ok, _ := t.Chained(h); !ok {
+		return false, fmt.Errorf("%w: replica %v has parted before %d", ErrAnew, h.Replica, h.Lo)
+	}
+	if t.Has(h) {
+		return true, nil
+	}
+	return false, t.RoomForReplica(h)
+}

@@ -1,0 +1,166 @@
+package syncer_test
+
+import (
+	"context"
+	"fmt"
+	mrand "math/rand"
+	"strings"
+	"testing"
+)
+
+// talk2 lets two exchange what they have while nobody else does.
+func (w *world) talk2(p, q *peer) {
+	w.t.Helper()
+	w.talk.Lock()
+	defer w.talk.Unlock()
+	for range 6 {
+		if w.meet(context.Background(), p, q) {
+			w.send(context.Background(), p, q)
+			w.send(context.Background(), q, p)
+		}
+	}
+}
+
+// longAway is a world in which the third peer was away while the others deleted
+// things and forgot that they had; away is what it did meanwhile.
+func longAway(t *testing.T, away func(c *peer)) *world {
+	w := newCrashable(t, 3)
+	a, b, c := w.peers[0], w.peers[1], w.peers[2]
+	a.mkdir("/d")
+	a.mkdir("/d/sub")
+	for _, f := range []string{"/d/x", "/d/sub/y", "/edit", "/gone", "/keep"} {
+		a.write(f, "old "+f)
+		a.cutNow()
+	}
+	w.same()
+	w.part(true)
+	away(c)
+	c.cutNow()
+	a.rm("/d")
+	a.rm("/gone")
+	a.cutNow()
+	b.write("/edit", "b's")
+	b.cutNow()
+	w.talk2(a, b)
+	w.talk2(a, b)
+	for _, p := range []*peer{a, b} {
+		p.must(p.Forget())
+	}
+	return w
+}
+
+func TestLongAwayWithoutChangesFollows(t *testing.T) {
+	w := longAway(t, func(*peer) {})
+	w.part(false)
+	w.want("/edit 644 b's", "/keep 644 old /keep")
+	if as := w.peers[2].Alarms(); len(as) != 1 || !strings.Contains(as[0].Text, "was away") {
+		t.Errorf("told %v", as)
+	}
+}
+
+func TestLongAwayKeepsItsChangesAndNothingElse(t *testing.T) {
+	w := longAway(t, func(c *peer) {
+		c.write("/d/sub/y", "c's y")
+		c.write("/new", "c's new")
+		c.mv("/keep", "/kept")
+		c.rm("/gone")
+		c.mkdir("/e")
+		c.write("/e/z", "c's z")
+	})
+	w.part(false)
+	w.want("/d 755 /", "/d/sub 755 /", "/d/sub/y 644 c's y", "/e 755 /", "/e/z 644 c's z", "/edit 644 b's", "/kept 644 old /keep", "/new 644 c's new")
+	c := w.peers[2]
+	c.write("/edit", "c after")
+	w.peers[0].rm("/d")
+	w.want("/e 755 /", "/e/z 644 c's z", "/edit 644 c after", "/kept 644 old /keep", "/new 644 c's new")
+}
+
+// Who was away and edited what others edited too gets a conflict copy; programs
+// go on seeing the same inodes.
+func TestLongAwayEditOfWhatOthersEditedIsAConflict(t *testing.T) {
+	w := longAway(t, func(c *peer) { c.write("/edit", "c's") })
+	c := w.peers[2]
+	dir, name := c.at("/keep")
+	before, err := c.Lookup(dir, name)
+	c.must(err)
+	w.part(false)
+	tree := w.same()
+	holds(t, tree, "b's", "c's")
+	if strings.Contains(tree, "/d") || strings.Count(tree, "conflict") != 1 {
+		t.Errorf("got\n%s", tree)
+	}
+	after, err := c.Lookup(dir, name)
+	c.must(err)
+	if before.Ino != after.Ino {
+		t.Errorf("/keep was inode %d, is %d", before.Ino, after.Ino)
+	}
+}
+
+// What is done while a member is not complete yet is its own, and comes out when
+// it is.
+func TestWorkGoesOnWhileAMemberReturns(t *testing.T) {
+	w := longAway(t, func(c *peer) { c.write("/first", "c1") })
+	a, c := w.peers[0], w.peers[2]
+	w.talk.Lock()
+	if w.meet(context.Background(), a, c) {
+		t.Fatal("nothing was to be begun anew")
+	}
+	w.talk.Unlock()
+	if tree := c.tree(); !strings.Contains(tree, "/d/sub/y") || !strings.Contains(tree, "/first 644 c1") {
+		t.Fatalf("the tree went away:\n%s", tree)
+	}
+	c.write("/first", "c2")
+	c.write("/d/x", "c's x")
+	c.rm("/keep")
+	c.mv("/edit", "/edit2")
+	c.cutNow()
+	w.part(false)
+	w.want("/d 755 /", "/d/x 644 c's x", "/edit2 644 b's", "/first 644 c2")
+}
+
+// A power cut at any moment of a return leaves a member that returns again, or
+// is complete.
+func TestReturnSurvivesPowerCuts(t *testing.T) {
+	seed := mrand.Int63()
+	t.Logf("seed %d", seed)
+	r := mrand.New(mrand.NewSource(seed))
+	for round := range 12 {
+		w := longAway(t, func(c *peer) {
+			for i := range 5 {
+				c.write(fmt.Sprint("/new", i), fmt.Sprint("new ", i))
+				c.cutNow()
+			}
+			c.write("/d/x", "c's x")
+		})
+		a, c := w.peers[0], w.peers[2]
+		for range 1 + r.Intn(3) {
+			w.talk.Lock()
+			w.meet(context.Background(), a, c) // begins anew, if it has not
+			if stop := r.Intn(8); w.meet(context.Background(), a, c) {
+				k := a.Knowledge()
+				for b, err := range a.Since(context.Background(), c.Knowledge()) {
+					a.must(err)
+					if stop--; stop < 0 {
+						break
+					}
+					c.must(c.Receive(context.Background(), "a", b))
+				}
+				if stop >= 0 {
+					w.anew(c, c.CaughtUp(context.Background(), "a", k))
+				}
+			}
+			w.shut()
+			w.talk.Unlock()
+			c.crash(r)
+		}
+		w.part(false)
+		tree := w.same()
+		for i := range 5 {
+			holds(t, tree, fmt.Sprint("new ", i))
+		}
+		holds(t, tree, "c's x", "b's", "old /keep")
+		if strings.Contains(tree, "gone") || strings.Contains(tree, "sub") || strings.Contains(tree, "conflict") {
+			t.Fatalf("round %d: got\n%s", round, tree)
+		}
+	}
+}
