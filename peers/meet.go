@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/clachanfs/clachan/peers/wire"
 	"github.com/clachanfs/clachan/syncer"
@@ -18,7 +19,11 @@ type meeting struct {
 	told uint64     // so many openings told
 	of   uint64     // so many heard
 	ok   bool
+	due  time.Time // when a link that waits is looked at again
 }
+
+// waits is how often it is looked whether a link must still wait.
+const waits = 10 * time.Second
 
 // openingOf reads what a peer told.
 func openingOf(m *wire.FolderState, k model.VV) (o model.Opening, err error) {
@@ -50,7 +55,7 @@ func (s *session) meet(l *link) (bool, error) {
 	if told == 0 || !here {
 		return false, nil
 	}
-	if m.done && m.told == told && m.of == of {
+	if m.done && m.told == told && m.of == of && (m.ok || time.Now().Before(m.due)) {
 		return m.ok, nil
 	}
 	at, ctx, release := l.r.acquire(s.ctx)
@@ -69,7 +74,7 @@ func (s *session) meet(l *link) (bool, error) {
 	case err != nil && !errors.Is(err, syncer.ErrWait):
 		return false, fmt.Errorf("%w: meet: %w", errNotTaken, err)
 	}
-	m.done, m.told, m.of, m.ok = true, told, of, err == nil
+	m.done, m.told, m.of, m.ok, m.due = true, told, of, err == nil, time.Now().Add(waits)
 	if len(tell) > 0 && !l.proved && len(ours.Marks)+len(tell) <= model.MaxMarks {
 		s.mu.Lock()
 		l.proved, l.tell = true, true

@@ -10,7 +10,6 @@ import (
 )
 
 const (
-	silentDays  = 90  // a member not heard of for so long does not count
 	tombDays    = 90  // what was removed is remembered for so long at least
 	collectMax  = 256 // nodes looked at under one lock
 	collectRuns = 64  // levels of directories collected at once
@@ -20,10 +19,12 @@ const (
 // who does not know all of it may hold what was collected here.
 func (f *Folder) Horizon() model.VV { return f.ix.Horizon() }
 
-// stable is what all members that count have told to be durable there, with all
-// that they had said until then: of each the last ack that was known here in
-// full. ok is false if one has told nothing.
-func (f *Folder) stable(now time.Time) (k model.VV, ok bool) {
+// stable is what all members have told to be durable there, with all that they
+// had said until then: of each the last ack that was known here in full. ok is
+// false if one has told nothing. A member counts until it is removed, however
+// long it is silent: what it says may come by way of others who have collected
+// nothing.
+func (f *Folder) stable() (k model.VV, ok bool) {
 	if f.o.Members == nil {
 		return nil, false
 	}
@@ -31,15 +32,8 @@ func (f *Folder) stable(now time.Time) (k model.VV, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	k = f.durable
-	for _, m := range members {
-		a, told := f.told[m.ID]
-		seen := m.LastSeen
-		if a.Seen.After(seen) {
-			seen = a.Seen
-		}
-		if now.Sub(seen) > silentDays*24*time.Hour {
-			continue
-		}
+	for _, id := range members {
+		a, told := f.told[id]
 		if !told {
 			return nil, false
 		}
@@ -70,7 +64,7 @@ func (f *Folder) saveAcks() error {
 // collect drops what was removed before a time and is known to all, leaves
 // first.
 func (f *Folder) collect(ctx context.Context, before time.Time) (n int, err error) {
-	stable, ok := f.stable(f.o.Now())
+	stable, ok := f.stable()
 	if !ok || len(stable) == 0 {
 		return 0, nil
 	}

@@ -15,10 +15,10 @@ import (
 // members lets all peers count each other.
 func (w *world) members() {
 	for _, p := range w.peers {
-		p.opts.Members = func() (out []Member) {
+		p.opts.Members = func() (out []string) {
 			for _, q := range w.peers {
 				if q != p {
-					out = append(out, Member{ID: q.name, LastSeen: time.Now()})
+					out = append(out, q.name)
 				}
 			}
 			return out
@@ -56,10 +56,10 @@ func TestWhatAllKnowToBeRemovedIsCollected(t *testing.T) {
 	a, b := w.peers[0], w.peers[1]
 	var third atomic.Bool // is a member, and has told nothing
 	third.Store(true)
-	a.opts.Members = func() []Member {
-		ms := []Member{{ID: "b", LastSeen: time.Now()}}
+	a.opts.Members = func() []string {
+		ms := []string{"b"}
 		if third.Load() {
-			ms = append(ms, Member{ID: "c", LastSeen: time.Now()})
+			ms = append(ms, "c")
 		}
 		return ms
 	}
@@ -119,7 +119,7 @@ func TestWhatAllKnowToBeRemovedIsCollected(t *testing.T) {
 func TestANewcomerGetsNothingCollected(t *testing.T) {
 	w := newWorld(t, 1)
 	a := w.peers[0]
-	a.opts.Members = func() []Member { return nil }
+	a.opts.Members = func() []string { return nil }
 	a.again(a.opts.Remote)
 	for i := range 10 {
 		a.write(fmt.Sprint("/f", i), fmt.Sprint("f", i))

@@ -89,7 +89,7 @@ func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) error {
 			return err
 		}
 		f.apply.Lock()
-		if f.ix.Returning() { // first it must be known what is ours
+		if f.ix.Incomplete() { // first it must be known what is ours
 			f.apply.Unlock()
 			return nil
 		}
@@ -243,7 +243,7 @@ func (f *Folder) applyCut(s *selection, ready map[Ino]*frozen) (done []*frozen, 
 	t := f.ix.Begin()
 	s = f.reselect(t, s, ready)
 	defer f.await(s)
-	if s.empty() || f.ix.Returning() {
+	if s.empty() || f.ix.Incomplete() {
 		err := t.Err()
 		t.Abort()
 		f.apply.Unlock()

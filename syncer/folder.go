@@ -32,6 +32,9 @@ type Options struct {
 	Remote   Remote
 	UID, GID uint32 // own what others make
 	ReadOnly bool
+	// Joined says that others have made this folder: until one of them has told all
+	// there is, nothing is said here.
+	Joined bool
 	// Place is where the database is: a fingerprint of the machine and of the
 	// directory. If it is another than the last time, this is a copy. Empty: it
 	// is not known.
@@ -43,13 +46,7 @@ type Options struct {
 	// a tenth if 0, of the disk.
 	KeepDays  int
 	KeepShare float64
-	Members   func() []Member // the other members, if somebody knows
-}
-
-// A Member is another member of the folder.
-type Member struct {
-	ID       string    // as Acked calls it
-	LastSeen time.Time // zero: never
+	Members   func() []string // the other members, as Acked calls them, if somebody knows
 }
 
 // A Folder is one shared tree on this device. Its methods are safe for
@@ -67,7 +64,8 @@ type Folder struct {
 	ix       *index.Index
 	watching bool                     // a look at the flip sets is due; guarded by apply
 	met      map[string]model.Opening // how the peers met have the folder; guarded by apply
-	anchor   string                   // who makes this member complete, while it is Returning; guarded by apply
+	anchor   string                   // who makes this member complete, while it is not; guarded by apply
+	fed      time.Time                // when the anchor last gave something; guarded by apply
 
 	surf Surface // set before Run
 
@@ -148,6 +146,9 @@ func (f *Folder) settleIn() error {
 	switch own := f.ix.Replica(); {
 	case own == 0:
 		t.Rekey(model.NewReplica(f.device()))
+		if f.o.Joined {
+			t.SetNewcomer(false)
+		}
 	case moved || !own.Of(f.device()):
 		f.alarm("this database was moved or is a copy: it goes on under another id")
 		f.rekey(t)

@@ -34,7 +34,7 @@ func (f *Folder) Opening() (model.Opening, error) {
 func (f *Folder) opening() (o model.Opening, err error) {
 	f.apply.Lock()
 	defer f.apply.Unlock()
-	o = model.Opening{Own: f.ix.Replica(), K: f.ix.K(), Horizon: f.ix.Horizon(), Returning: f.ix.Returning()}
+	o = model.Opening{Own: f.ix.Replica(), K: f.ix.K(), Horizon: f.ix.Horizon(), Returning: f.ix.Incomplete()}
 	if !o.Returning {
 		o.Marks, err = f.ix.Marks()
 	}
@@ -79,9 +79,6 @@ func (f *Folder) meet(peer string, ours, theirs model.Opening) (tell []model.Mar
 		return nil, err
 	}
 	forks, err := f.ix.Compare(theirs.Marks)
-	if f.ix.Returning() {
-		forks = nil // what is here came from one peer, and is dropped if it is not the one
-	}
 	if err != nil {
 		return nil, fmt.Errorf("meet %s: %w", peer, err)
 	}
@@ -95,13 +92,14 @@ func (f *Folder) meet(peer string, ours, theirs model.Opening) (tell []model.Mar
 		}
 	}
 	f.met[peer] = theirs
+	if f.ix.Incomplete() {
+		return nil, f.meetIncomplete(peer, theirs, len(forks) > 0)
+	}
 	for r, x := range forks {
 		f.alarm("somebody's database was restored or copied: %s has other changes of it from %v on", peer, model.Dot{Replica: r, Seq: x.Agreed + 1})
 		tell = append(tell, x.Ours)
 	}
 	switch {
-	case f.ix.Returning():
-		return tell, f.meetReturning(peer, theirs)
 	case len(forks) > 0:
 		if !losesFork(index.FirstOf(forks), ours, theirs) || theirs.Returning {
 			return tell, ErrWait
@@ -119,16 +117,30 @@ func (f *Folder) meet(peer string, ours, theirs model.Opening) (tell []model.Mar
 	return nil, f.beginAnew(peer, forks, theirs)
 }
 
-// meetReturning lets one peer at a time make this member complete.
-func (f *Folder) meetReturning(peer string, theirs model.Opening) error {
-	switch {
-	case theirs.Returning || f.anchor != "" && f.anchor != peer:
+// patience is for how long a member that is not complete waits for a silent
+// anchor when it meets another.
+const patience = time.Minute
+
+// meetIncomplete lets one peer at a time make this member complete. Another goes
+// on where that one ended only if they tell the same, and nothing was ever
+// collected by either: else what one had told before may be what the other has
+// collected.
+func (f *Folder) meetIncomplete(peer string, theirs model.Opening, forked bool) error {
+	if theirs.Returning || f.anchor != "" && f.anchor != peer && time.Since(f.fed) < patience {
 		return ErrWait
-	case f.anchor == "" && len(f.ix.K()) > 0: // from another, in part
+	}
+	first, purged := f.ix.Newcomer()
+	if len(f.ix.Joined()) > 0 && f.anchor != peer && (!first || purged || forked || len(theirs.Horizon) > 0) {
 		return f.beginAnew(peer, nil, theirs)
 	}
-	f.anchor = peer
-	return nil
+	f.anchor, f.fed = peer, time.Now()
+	if !first || purged || len(theirs.Horizon) == 0 {
+		return nil
+	}
+	t := f.ix.Begin()
+	t.SetNewcomer(true)
+	_, err := f.commit(t)
+	return err
 }
 
 // beginAnew drops what is known and pulls it from a peer.
@@ -137,7 +149,7 @@ func (f *Folder) beginAnew(peer string, forks map[model.Replica]index.Fork, thei
 		f.stop(err)
 		return err
 	}
-	f.anchor = peer
+	f.anchor, f.fed = peer, time.Now()
 	f.mu.Lock()
 	f.durable = nil
 	f.lives++
@@ -156,7 +168,7 @@ func (f *Folder) Left(peer string) bool {
 		return false
 	}
 	f.anchor = ""
-	return f.ix.Returning()
+	return f.ix.Incomplete()
 }
 
 // losesFork tells whether it is for us to begin anew.

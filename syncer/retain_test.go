@@ -8,7 +8,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	. "github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/index"
 )
 
@@ -51,7 +50,7 @@ func (p *peer) countPasts() (n int) {
 func TestHistoryKeepsToItsShare(t *testing.T) {
 	w := newWorld(t, 1)
 	a := w.peers[0]
-	a.opts.Members = func() []Member { return nil }
+	a.opts.Members = func() []string { return nil }
 	a.onDisk(sized(vfs.NewMem(), 75<<20, 60<<20)) // a tenth is 7.5 MiB
 	const size = 2 << 20
 	common := noise(99, 2*size)
@@ -96,7 +95,7 @@ func TestAShortDiskTakesHistoryFirst(t *testing.T) {
 		t.Run(fmt.Sprint("acked ", acked), func(t *testing.T) {
 			w := newWorld(t, 1)
 			a := w.peers[0]
-			a.opts.Members = func() []Member { return []Member{{ID: "b"}} }
+			a.opts.Members = func() []string { return []string{"b"} }
 			disk := sized(vfs.NewMem(), 1<<30, 900<<20)
 			a.onDisk(disk)
 			for i := range 4 {
@@ -154,7 +153,7 @@ func TestExpiringNothingWritesNothing(t *testing.T) {
 func TestOldHistoryGoes(t *testing.T) {
 	w := newWorld(t, 1)
 	a := w.peers[0]
-	a.opts.Members = func() []Member { return nil }
+	a.opts.Members = func() []string { return nil }
 	a.opts.KeepDays = -1 // till tomorrow
 	a.again(a.opts.Remote)
 	long := noise(1, 1<<20)

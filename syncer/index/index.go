@@ -30,25 +30,26 @@ type Index struct {
 	watch   watched
 
 	// Of the holder of the apply lock:
-	nextIno Ino
-	replica model.Replica
-	lamport uint64
-	names   map[nameKey]Drift         // the y rows
-	viewed  map[model.ID]set[nameKey] // of names, by what the view has under them
-	blocked map[nameKey]bool          // those of names, ours not, that wait for something else than bytes
-	bytes   map[Ino]Bytes             // the w rows
-	dirty   dirty                     // those of names and bytes that are ours
-	wanting int                       // those of bytes that are not
-	undone  map[model.ID]bool         // the u rows
-	orphans map[Ino]bool              // the o rows
-	ahead   model.VV                  // what the authors of batches that came over gaps knew
-	back    *returning                // nil: not beginning anew
-	sets    map[Place]*flipSet        // what is shown together, when it is complete (flip.go)
-	setOf   map[Ino]Place
-	held    map[nameKey]Place
-	owner   [2]uint32 // uid and gid of what others make
-	seal    model.Seal
-	clock   func() time.Time
+	nextIno  Ino
+	replica  model.Replica
+	lamport  uint64
+	names    map[nameKey]Drift         // the y rows
+	viewed   map[model.ID]set[nameKey] // of names, by what the view has under them
+	blocked  map[nameKey]bool          // those of names, ours not, that wait for something else than bytes
+	bytes    map[Ino]Bytes             // the w rows
+	dirty    dirty                     // those of names and bytes that are ours
+	wanting  int                       // those of bytes that are not
+	undone   map[model.ID]bool         // the u rows
+	orphans  map[Ino]bool              // the o rows
+	ahead    model.VV                  // what the authors of batches that came over gaps knew
+	back     *returning                // nil: not beginning anew
+	newcomer byte                      // 0: complete once
+	sets     map[Place]*flipSet        // what is shown together, when it is complete (flip.go)
+	setOf    map[Ino]Place
+	held     map[nameKey]Place
+	owner    [2]uint32 // uid and gid of what others make
+	seal     model.Seal
+	clock    func() time.Time
 }
 
 // dict numbers the replicas: their numbers stand in rows.
@@ -85,7 +86,7 @@ func Open(db *pebble.DB, folder uint32, policy string, uid, gid uint32) (*Index,
 		names: map[nameKey]Drift{}, viewed: map[model.ID]set[nameKey]{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
 	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
-	for _, step := range []func() error{ix.openMeta, ix.openPolicy, ix.openHorizon, ix.openReplicas, ix.openAhead, ix.openReturn, ix.openDrift, ix.dropOrphans} {
+	for _, step := range []func() error{ix.openMeta, ix.openPolicy, ix.openHorizon, ix.openReplicas, ix.openAhead, ix.openReturn, ix.openNewcomer, ix.openDrift, ix.dropOrphans} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("open index: %w", err)
 		}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/clachanfs/clachan/blocks/content"
-	"github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
 )
@@ -14,12 +13,11 @@ import (
 // tombDays is for how long what was removed is remembered at least.
 const tombDays = 90
 
-// others are the members that a machine waits for before it collects: all are
-// heard of, however long they are cut off.
-func (m *machine) others() (out []syncer.Member) {
+// others are the members that a machine waits for before it collects.
+func (m *machine) others() (out []string) {
 	for _, o := range m.w.everybody() {
 		if o != m {
-			out = append(out, syncer.Member{ID: o.pid.String(), LastSeen: m.now()})
+			out = append(out, o.pid.String())
 		}
 	}
 	return out

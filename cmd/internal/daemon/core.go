@@ -1,9 +1,9 @@
 package daemon
 
 import (
+	"bytes"
 	"os"
 	"os/user"
-	"time"
 
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/blocks/chunker"
@@ -38,18 +38,14 @@ func (d *Daemon) openCore(f *folder) (*syncer.Folder, error) {
 		Device: d.id.Key(), Label: model.Label{Author: username(), Device: d.o.Config.Device},
 		Allowed: f.grant.Log.MayAuthor, Remote: d.node.Remote(f.grant.ID),
 		Names: f.grant.Log.Names(), UID: uid, GID: gid, ReadOnly: !f.grant.Log.CanWrite(pub), Place: where, Log: d.log,
-		Members: func() []syncer.Member { return d.members(f) },
+		Members: func() []string { return d.members(f) }, Joined: !bytes.Equal(f.grant.Log.Founder(), pub),
 	})
 }
 
-// members are the others of a folder, and when each was last seen.
-func (d *Daemon) members(f *folder) (out []syncer.Member) {
-	seen := map[string]time.Time{}
-	for _, p := range d.node.Peers() {
-		seen[p.ID] = p.LastSeen
-	}
+// members are the others of a folder.
+func (d *Daemon) members(f *folder) (out []string) {
 	for _, m := range d.others(d.view(f)) {
-		out = append(out, syncer.Member{ID: m.ID, LastSeen: seen[m.ID]})
+		out = append(out, m.ID)
 	}
 	return out
 }
