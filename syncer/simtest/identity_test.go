@@ -80,6 +80,9 @@ func (w *world) wanting(m *machine) bool {
 		if n, _ := o.f.Missing(); o != m && n > 0 {
 			return true
 		}
+		if w.plan.evil && !m.f.Joined().LE(o.f.Joined()) { // one has heard who gives no blocks
+			return true
+		}
 	}
 	return false
 }
