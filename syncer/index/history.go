@@ -155,7 +155,7 @@ func (t *Tx) note(ino Ino, r *Row) {
 // here tells whether the bytes of a version that an inode shows, or is to show,
 // are here. Of one that is unlinked, or has others, only Shown says so.
 func (t *Tx) here(ino Ino, r *Row, v model.Version) bool {
-	if v.Orig.Replica == t.ix.replica || r.Kind == model.Symlink {
+	if r.Kind == model.Symlink {
 		return true
 	}
 	if r.Shown != nil {

@@ -17,6 +17,7 @@ type Author struct {
 	index   map[ID]int
 	forks   map[forked]string // versions that this cut made conflict copies
 	upheld  map[ID]bool       // directories about to live again
+	woken   map[ID]bool       // files that live again with a version that was deleted
 	lent    map[ID]uint64     // the link of files that live again under the last name they had
 }
 
@@ -93,6 +94,10 @@ func (a *Author) revive(n *Node) {
 		a.reassert(n, s[0])
 	} else if h, ok := n.Best(); ok {
 		a.reassert(n, h)
+		if a.woken == nil {
+			a.woken = map[ID]bool{}
+		}
+		a.woken[n.ID] = true
 	} else if n.Kind == Dir {
 		a.put(n, VersionChange{})
 	}

@@ -527,7 +527,7 @@ func (d *diff) edit(t *Thing) {
 			d.reassert(x, shown[0])
 		}
 		return
-	case shown[0].Orig != t.Base && !d.seen(t, shown[0].Orig):
+	case shown[0].Orig != t.Base && !d.seen(t, shown[0].Orig) && !d.woken[t.ID]:
 		d.forkUnseen(x, shown[0])
 	}
 	d.put(d.Node(t.ID), VersionChange{Content: t.Content, Mtime: t.Mtime})
