@@ -187,7 +187,7 @@ func hasAny(acks []model.VV, d model.Dot) bool {
 	return false
 }
 
-// othersHave returns what each other member has said it has; alone tells that
+// othersHave returns what each other member has said it has, with all bytes; alone tells that
 // there is no other.
 func (f *Folder) othersHave() (alone bool, ks []model.VV) {
 	if f.o.Members != nil {
@@ -196,7 +196,9 @@ func (f *Folder) othersHave() (alone bool, ks []model.VV) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, a := range f.acks {
-		ks = append(ks, a.K)
+		if a.Missing == 0 { // else it may have heard of a version and not have it
+			ks = append(ks, a.K)
+		}
 	}
 	return alone, ks
 }

@@ -148,7 +148,11 @@ func newPlan(seed uint64) *plan {
 	if !p.calm && r.IntN(4) == 0 {
 		p.copies(r)
 	}
-	add(3, days, func(f *fault) { f.n = []int{1, 31, 100}[r.IntN(3)] })
+	add(3, days, func(f *fault) {
+		if f.n = []int{1, 31, 100}[r.IntN(3)]; p.evil {
+			f.n = 1 // who says that it has what it has not lets the last copy of what was removed expire
+		}
+	})
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
 }
