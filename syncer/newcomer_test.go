@@ -55,6 +55,10 @@ func TestNewcomerKeepsNothingThatOthersHaveForgotten(t *testing.T) {
 	}
 	w.talk2(c, b)
 	w.talk2(c, b)
+	w.until("the state of b", func() bool {
+		l := c.list(true)
+		return strings.Contains(l, "/stays ") && strings.Contains(l, "/mine ") && !strings.Contains(l, "/x ")
+	})
 	w.part(false)
 	if tree := w.same(); !strings.Contains(tree, "/mine") || strings.Contains(tree, "/x") {
 		t.Errorf("all show\n%s", tree)
