@@ -55,7 +55,8 @@ func (s *session) meet(l *link) (bool, error) {
 	if told == 0 || !here {
 		return false, nil
 	}
-	if m.done && m.told == told && m.of == of && (m.ok || time.Now().Before(m.due)) {
+	again := m.done && m.told == told && m.of == of
+	if again && (m.ok || time.Now().Before(m.due)) {
 		return m.ok, nil
 	}
 	at, ctx, release := l.r.acquire(s.ctx)
@@ -68,7 +69,7 @@ func (s *session) meet(l *link) (bool, error) {
 	tell, err := at.Folder.Meet(ctx, s.p.String(), ours, theirs)
 	release()
 	switch {
-	case errors.Is(err, syncer.ErrAnew):
+	case errors.Is(err, syncer.ErrAnew), err == nil && again: // what came meanwhile was not taken in
 		l.r.renew(at)
 		return false, nil
 	case err != nil && !errors.Is(err, syncer.ErrWait):
