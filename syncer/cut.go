@@ -339,7 +339,8 @@ func (c *cutting) names(s *selection) []*model.Name {
 			n.Name, n.Tree = e.Name, c.thing(e.Ino)
 		}
 		if r := c.t.Row(c.t.Ino(y.Seen)); !y.Seen.IsZero() && r != nil {
-			n.Spared = r.Spared && r.Kind != model.Dir
+			n.Spared = r.Kind != model.Dir && (r.Spared || r.Nlink > 0) // or it is still there, where others have something else
+			c.t.Note(y.Seen)
 		}
 		out = append(out, n)
 	}

@@ -126,6 +126,10 @@ func (t *Tx) Owner(ino Ino) model.ID {
 	return model.ID{}
 }
 
+// Note remembers what a node shows that its user has seen, before a cut may give
+// its inode to another.
+func (t *Tx) Note(id model.ID) { t.note(t.Ino(id), t.rowOf(id)) }
+
 // note remembers what a file shows, before that changes: its bytes are here.
 func (t *Tx) note(ino Ino, r *Row) {
 	if r == nil || r.ID.IsZero() || r.Kind != model.File && r.Kind != model.Symlink {
