@@ -305,13 +305,14 @@ func (f *Folder) logOwn(t *index.Tx, a *model.Author) {
 
 // cutting is one cut under the apply lock.
 type cutting struct {
-	f      *Folder
-	t      *index.Tx
-	ready  map[Ino]*frozen
-	things map[Ino]*model.Thing
-	list   []*model.Thing
-	has    map[Ino]string // the bytes that files have here
-	done   []*frozen
+	waiting map[model.ID]bool // see waits
+	f       *Folder
+	t       *index.Tx
+	ready   map[Ino]*frozen
+	things  map[Ino]*model.Thing
+	list    []*model.Thing
+	has     map[Ino]string // the bytes that files have here
+	done    []*frozen
 }
 
 // names describes the dirty names, parents before what is in them.
@@ -339,12 +340,27 @@ func (c *cutting) names(s *selection) []*model.Name {
 			n.Name, n.Tree = e.Name, c.thing(e.Ino)
 		}
 		if r := c.t.Row(c.t.Ino(y.Seen)); !y.Seen.IsZero() && r != nil {
-			n.Spared = r.Kind != model.Dir && (r.Spared || r.Nlink > 0) // or it is still there, where others have something else
+			n.Spared = r.Spared && r.Kind != model.Dir
+			n.Still = r.Nlink > 0 && r.Kind != model.Dir && c.waits(y.Seen)
 			c.t.Note(y.Seen)
 		}
 		out = append(out, n)
 	}
 	return out
+}
+
+// waits tells whether a node is in the tree where others have something else, as
+// long as that is not shown.
+func (c *cutting) waits(id model.ID) bool {
+	if c.waiting == nil {
+		c.waiting = map[model.ID]bool{}
+		c.f.ix.Names(func(_ Ino, _ string, y index.Drift) {
+			if !y.Ours && !y.Seen.IsZero() {
+				c.waiting[y.Seen] = true
+			}
+		})
+	}
+	return c.waiting[id]
 }
 
 // copies takes an inode with changes into the cut. That of a conflict copy which

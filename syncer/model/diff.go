@@ -38,6 +38,7 @@ type Name struct {
 	// Spared: the node seen is nowhere in the tree, but the names that its user
 	// left it others have removed since. So nobody saw its last name go.
 	Spared bool
+	Still  bool // the node seen is in the tree where others have something else, which waits
 }
 
 // A Tree is told which number shows which node.
@@ -334,7 +335,7 @@ func (d *diff) deletes() {
 		ns := d.lost[id]
 		k := min(gains[id], len(ns))
 		for _, n := range ns[k:] {
-			d.unlink(id, n, stays[id] || n.Spared)
+			d.unlink(id, n, stays[id] || n.Spared || n.Still)
 		}
 		d.lost[id] = ns[:k]
 	}
