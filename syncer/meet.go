@@ -19,6 +19,10 @@ var (
 	// ErrWait means that nothing is to be exchanged with a peer for now: it is
 	// its turn to begin anew, or that of another to make this member complete.
 	ErrWait = errors.New("the folder waits for another member")
+	// ErrBehind means that the author of a change did not know all that must be
+	// known here: it may build on what was collected, and is not joined. Honest
+	// members, counted until they are removed, make none.
+	ErrBehind = errors.New("changes by one who is behind")
 )
 
 // Opening says how the folder is here, to a peer with which changes are going to

@@ -82,6 +82,10 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 				return fmt.Errorf("batch from %s: %w: clock of change %v", from, model.ErrBatch, c.Dot)
 			}
 		}
+		if !h.Knew(f.ix.Horizon()) { // before anything is changed
+			f.alarm("%s has changes of replica %v whose author did not know of all that has been forgotten here: they are not taken in", from, h.Replica)
+			return fmt.Errorf("batch from %s: %w: changes of replica %v from %d on", from, ErrBehind, h.Replica, h.Lo)
+		}
 		if h.Replica == f.ix.Replica() {
 			f.restored(t, from)
 		}

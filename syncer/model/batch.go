@@ -31,6 +31,9 @@ type Header struct {
 	Signer         ed25519.PublicKey
 }
 
+// Knew tells whether the author knew all of k when it made the batch.
+func (h Header) Knew(k VV) bool { return k.LE(h.Deps.With(Dot{h.Replica, h.Lo - 1})) }
+
 const (
 	// MaxBatchChanges and MaxBatchBytes bound a batch.
 	MaxBatchChanges = 1000

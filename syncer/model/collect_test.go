@@ -15,20 +15,38 @@ import (
 type collecting struct {
 	*world
 	acks    map[*peer]map[*peer]VV // what others said they have, when all of it was here too
+	horizon map[*peer]VV           // what the author of anything new must have known
+	out     map[*peer]bool         // who has not joined yet
 	dropped int                    // nodes and parts of nodes
 }
 
 func newCollecting(seed int64) *collecting {
-	c := &collecting{world: newWorld(seed), acks: map[*peer]map[*peer]VV{}}
-	for _, p := range c.peers {
+	c := &collecting{world: newWorld(seed), acks: map[*peer]map[*peer]VV{}, horizon: map[*peer]VV{}, out: map[*peer]bool{}}
+	for i, p := range c.peers {
 		c.acks[p] = map[*peer]VV{}
+		c.out[p] = i >= 2 && (seed+int64(i))%3 == 0
 	}
 	return c
 }
 
 // pull joins what q has, and both hear what the other has.
 func (c *collecting) pull(p, q *peer, most int) int {
+	if c.out[q] {
+		return 0
+	}
+	if c.out[p] {
+		c.join(p, q)
+		return 1
+	}
+	for _, b := range q.log {
+		if h := (Header{Replica: b.Replica, Lo: b.Lo, Deps: b.Deps}); !p.k.Has(Dot{b.Replica, b.Hi}) && !h.Knew(c.horizon[p]) {
+			c.fail("behind", "p%d gets %v..%d by one who knew %v, and %v is stable there", p.r, Dot{b.Replica, b.Lo}, b.Hi, b.Deps, c.horizon[p])
+		}
+	}
 	n := p.pull(q, most)
+	if q.k.LE(p.k) { // it caught up: of what q has collected only the horizon tells
+		c.horizon[p] = c.horizon[p].Join(c.horizon[q])
+	}
 	for _, x := range [][2]*peer{{p, q}, {q, p}} {
 		if at, of := x[0], x[1]; of.k.LE(at.k) {
 			c.acks[at][of] = of.k
@@ -37,12 +55,33 @@ func (c *collecting) pull(p, q *peer, most int) int {
 	return n
 }
 
+// join makes p a member, complete at once by q: it gets what q's log still has of
+// changes that something cites, and cuts only then what its user has done.
+func (c *collecting) join(p, q *peer) {
+	delete(c.out, p)
+	cited := map[Dot]bool{}
+	for _, n := range q.m.Nodes {
+		n.Dots(func(d Dot) { cited[d] = true })
+	}
+	for _, b := range q.log {
+		less := *b
+		less.changes = slices.DeleteFunc(slices.Clone(b.changes), func(x Change) bool { return !cited[x.Dot] })
+		p.apply(&less)
+		p.log[len(p.log)-1] = b
+	}
+	p.k, c.horizon[p] = q.k, c.horizon[q]
+	p.rescue()
+	p.tree.follow(p.m)
+	c.say(p, "joins by p%d", q.r)
+	c.checkTree(p)
+}
+
 // stable is what all know, as far as p has heard, with all that they said
 // before they knew it.
 func (c *collecting) stable(p *peer) VV {
 	v := p.k
 	for _, q := range c.peers {
-		if q != p {
+		if q != p && !c.out[q] {
 			v = v.Meet(c.acks[p][q])
 		}
 	}
@@ -69,7 +108,7 @@ func (c *collecting) collect(p *peer) {
 			case id == RootID:
 			case p.m.Alive(id):
 				if n.Prune(stable, p.change) {
-					c.dropped++
+					c.drop(p, stable)
 				}
 			case i != nil && p.tree.nameCount(i) > 0 || c.seen(p, id) || parents[id] || !n.Collectable(stable):
 			default:
@@ -77,11 +116,16 @@ func (c *collecting) collect(p *peer) {
 				delete(p.tree.byID, id)
 				p.m.view = nil
 				again = true
-				c.dropped++
+				c.drop(p, stable)
 			}
 		}
 	}
 	p.m.view = nil
+}
+
+func (c *collecting) drop(p *peer, stable VV) {
+	c.dropped++
+	c.horizon[p] = c.horizon[p].Join(stable)
 }
 
 // change finds a change in the log.
@@ -118,6 +162,7 @@ func (c *collecting) run(ss []step) (bad *failure) {
 	for _, s := range ss {
 		p, q := c.peers[s.p%len(c.peers)], c.peers[s.q%len(c.peers)]
 		switch {
+		case c.out[p] && (s.op == "collect" || s.op == "cut"):
 		case s.op == "collect":
 			before := list(p.m).String()
 			c.collect(p)
@@ -149,6 +194,11 @@ func (c *collecting) run(ss []step) (bad *failure) {
 // quiesce cuts and exchanges until nobody learns anything new.
 func (c *collecting) quiesce() {
 	r := rand.New(rand.NewSource(c.seed + 2))
+	for _, p := range c.peers {
+		if c.out[p] {
+			c.join(p, c.peers[r.Intn(2)])
+		}
+	}
 	for rounds := 0; ; rounds++ {
 		if rounds == 30 {
 			c.fail("I10", "no end of exchange")
