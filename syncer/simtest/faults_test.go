@@ -4,13 +4,20 @@ import "time"
 
 // happen begins a fault. Those that last end by themselves.
 func (w *world) happen(f fault) {
+	if f.m >= len(w.ms) && f.kind != joins { // it is no member yet
+		return
+	}
 	w.say("=== %v", f)
+	if f.kind == joins {
+		w.join()
+		return
+	}
 	m := w.ms[f.m]
 	end := func(do func()) { w.later = append(w.later, timed{time.Now().Add(f.dur), do}) }
 	switch f.kind {
 	case partition:
 		for _, o := range w.ms {
-			if o != m && (f.o < 0 || o == w.ms[f.o]) {
+			if o != m && (f.o < 0 || o.i == f.o) {
 				w.net.setCut(m.at(), o.at(), true)
 				end(func() { w.net.setCut(m.at(), o.at(), false) })
 			}
@@ -49,6 +56,17 @@ func (w *world) happen(f fault) {
 	case twins:
 		w.double(m)
 	}
+}
+
+// join makes the machine that waits a member, with what its users have not
+// written yet: the others count it from now on.
+func (w *world) join() {
+	m := w.late
+	w.late = nil
+	w.ms = append(w.ms, m)
+	m.lacks = w.oracle.all() // what is gone may show while it is not complete
+	w.oracle.had = nil       // it has no history
+	w.boot(m)
 }
 
 // ail makes a disk unwell for a while.

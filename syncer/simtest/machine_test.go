@@ -247,7 +247,13 @@ func (l logTo) WithAttrs([]slog.Attr) slog.Handler               { return l }
 func (l logTo) WithGroup(string) slog.Handler                    { return l }
 func (l logTo) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
-	r.Attrs(func(a slog.Attr) bool { fmt.Fprintf(&b, " %s=%v", a.Key, a.Value); return true })
+	r.Attrs(func(a slog.Attr) bool {
+		fmt.Fprintf(&b, " %s=%v", a.Key, a.Value)
+		if err, ok := a.Value.Any().(error); ok && errors.Is(err, syncer.ErrBehind) && !l.w.plan.evil && !*identity {
+			l.w.note("I11", "%s: %v", l.name, err)
+		}
+		return true
+	})
 	text := b.String()
 	l.w.say("%s logs: %s%.300s", l.name, r.Message, text)
 	return nil

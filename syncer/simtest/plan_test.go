@@ -25,6 +25,7 @@ type plan struct {
 	rot    bool    // bits may flip
 	evil   bool    // a member is malicious
 	names  string  // the folder's name policy
+	late   bool    // the last machine joins on the way
 	faults []fault
 }
 
@@ -45,6 +46,7 @@ const (
 	backedUp // a machine's disk is copied
 	restored // the machine goes on with that copy
 	twins    // a copy of a machine runs at the same time
+	joins    // the last machine becomes a member only now
 )
 
 // A fault is one thing that happens to a machine.
@@ -85,6 +87,8 @@ func (f fault) String() string {
 		return "all faults end, and all come together"
 	case days:
 		return fmt.Sprintf("%d days pass", f.n)
+	case joins:
+		return m + " joins"
 	}
 	return f.identity()
 }
@@ -153,6 +157,10 @@ func newPlan(seed uint64) *plan {
 			f.n = 1 // who says that it has what it has not lets the last copy of what was removed expire
 		}
 	})
+	if p.peers > 2 && !p.calm && !*identity && r.IntN(2) == 0 {
+		p.late = true
+		p.faults = append(p.faults, fault{kind: joins, m: p.peers - 1, step: p.steps/3 + r.IntN(p.steps/2)})
+	}
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
 }

@@ -35,6 +35,7 @@ type world struct {
 	settings trust.Settings
 	members  [][]byte
 	evil     *villain
+	late     *machine   // joins on the way
 	forked   bool       // somebody's disk was copied: who knows the same number of changes may not know the same
 	r        *rand.Rand // the driver's; users have their own
 
@@ -142,7 +143,12 @@ func newWorld(p *plan) (*world, error) {
 	if p.slow >= 0 {
 		w.net.slow[all[p.slow].at()] = 100
 	}
-	return w, w.found()
+	err := w.found()
+	if p.late {
+		last := len(w.ms) - 1
+		w.ms, w.late = w.ms[:last:last], w.ms[last]
+	}
+	return w, err
 }
 
 func addrOf(i int) ma.Multiaddr { return ma.StringCast(fmt.Sprintf("/ip4/10.0.0.%d/tcp/22170", i)) }
