@@ -138,7 +138,12 @@ func (f *Folder) rule(now time.Time) (rule, error) {
 
 // forget lets go for good of history, and returns of how many versions.
 func (f *Folder) forget(ctx context.Context) (n int, err error) {
-	r, err := f.rule(f.o.Now())
+	now := f.o.Now()
+	r, err := f.rule(now)
+	if err != nil {
+		return 0, err
+	}
+	gaps, err := f.look(now, r)
 	if err != nil {
 		return 0, err
 	}
@@ -150,7 +155,7 @@ func (f *Folder) forget(ctx context.Context) (n int, err error) {
 	err = f.ix.Pasts(func(x index.Expiry) bool {
 		own := x.Orig.Replica == f.ix.Replica()
 		keys = append(keys, x.PastKey)
-		rows = append(rows, kept{time: x.Time, cost: x.Size, hold: own && !alone && !hasAny(acks, x.Orig),
+		rows = append(rows, kept{time: gaps.Since(x.Time), cost: x.Size, hold: own && !alone && !hasAny(acks, x.Orig),
 			news: !alone && !(told && all.Has(x.End))})
 		total += x.Size
 		return ctx.Err() == nil
@@ -180,6 +185,18 @@ func (f *Folder) forget(ctx context.Context) (n int, err error) {
 		f.log.Info("history let go of", "versions", len(gone))
 	}
 	return len(gone), nil
+}
+
+// look notes that time has passed. Where nothing else happens that is not
+// written down: after a restart it was a gap.
+func (f *Folder) look(now time.Time, r rule) (index.Gaps, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if jumped := f.gaps.Look(now.UnixNano(), now.UnixNano()-r.since); !jumped && f.gapsAt == f.commits+1 {
+		return f.gaps.Clone(), nil
+	}
+	f.gapsAt = f.commits + 1
+	return f.gaps.Clone(), f.ix.SetGaps(f.gaps)
 }
 
 func hasAny(acks []model.VV, d model.Dot) bool {

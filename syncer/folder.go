@@ -85,7 +85,9 @@ type Folder struct {
 	parked  []Ino  // inodes whose bytes nobody connected had
 	commits uint64 // so far
 	counted counted
-	swept   bool // at least once, when so many commits had been:
+	gaps    index.Gaps // in the clock, as history grows old
+	gapsAt  uint64     // commits when they were written down
+	swept   bool       // at least once, when so many commits had been:
 	sweptAt uint64
 
 	guard   *guard
@@ -125,6 +127,9 @@ func Open(o Options) (*Folder, error) {
 		met:   map[string]model.Opening{},
 		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
 	if f.told, err = ix.Acks(); err != nil {
+		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
+	}
+	if f.gaps, err = ix.Gaps(); err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
 	}
 	ix.SetSeal(f.seal)

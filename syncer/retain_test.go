@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -171,4 +173,40 @@ func TestOldHistoryGoes(t *testing.T) {
 		t.Error("its blocks are there")
 	}
 	a.want(t, "/f", "short")
+}
+
+// A clock that jumps ahead makes no history old.
+func TestAClockThatJumpsMakesNothingOld(t *testing.T) {
+	w := newWorld(t, 1)
+	a := w.peers[0]
+	var ahead atomic.Int64
+	a.opts.Members = func() []string { return nil }
+	a.opts.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	a.again(a.opts.Remote)
+	days := func(n int) {
+		ahead.Add(int64(n) * int64(24*time.Hour))
+		a.must(a.Expire(t.Context()))
+	}
+	a.must(a.Expire(t.Context()))
+	a.write("/f", "one")
+	a.must(a.Cut(t.Context()))
+	a.write("/f", "two")
+	a.must(a.Cut(t.Context()))
+	days(400)
+	if n := a.countPasts(); n != 1 {
+		t.Errorf("%d versions after the jump", n)
+	}
+	a.again(a.opts.Remote) // a restart forgets nothing of it
+	for range 28 {
+		days(1)
+	}
+	if n := a.countPasts(); n != 1 {
+		t.Errorf("%d versions after 28 days", n)
+	}
+	for range 3 {
+		days(1)
+	}
+	if n := a.countPasts(); n != 0 {
+		t.Errorf("%d versions after 32 days", n)
+	}
 }

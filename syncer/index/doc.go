@@ -23,7 +23,8 @@
 //	p peer                when a member was last heard of, and what it had then
 //	k ridx4 hi8           mark: which header a batch had, and where it began (marks.go)
 //	m name                next inode number, own replica, lamport, hash key; name policy;
-//	                      place, horizon; return: it has begun anew (rebase.go)
+//	                      place, horizon; return: it has begun anew (rebase.go);
+//	                      gaps: in the clock (gaps.go)
 //	v key                 device rows of folder 0
 //
 // Names in keys are folded: as the folder's policy compares them, which never

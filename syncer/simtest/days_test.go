@@ -23,15 +23,17 @@ func (m *machine) others() (out []string) {
 	return out
 }
 
-// pass lets days pass for all, after which each does what is due.
+// pass lets days pass for all, one by one: each does what is due.
 func (w *world) pass(n int) {
 	w.oracle.had = nil
-	for _, m := range w.ms {
-		m.skew.Add(int64(time.Duration(n) * 24 * time.Hour))
-	}
-	for _, m := range w.ms {
-		if m.up && !m.crashed() {
-			w.tidy(m)
+	for range n {
+		for _, m := range w.ms {
+			m.skew.Add(int64(24 * time.Hour))
+		}
+		for _, m := range w.ms {
+			if m.up && !m.crashed() {
+				w.tidy(m)
+			}
 		}
 	}
 }
