@@ -178,7 +178,7 @@ func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool, bind fu
 			}
 		}
 		bind(id)
-		a.say(id, k, rebirth(n))
+		a.say(id, k, Change{Born: n == nil || !n.known()})
 		n = a.Node(id)
 		a.removeOthers(n)
 		a.place(a.Node(id), PrimaryKey, dir, name)

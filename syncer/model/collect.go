@@ -202,19 +202,6 @@ func (l *Link) spentDel(d Del) element {
 	return e
 }
 
-// rebirth begins the change that makes a node: over nothing known, or over what
-// is dead, all of whose attributes go. Others may have collected it.
-func rebirth(n *Node) Change {
-	if n == nil || !n.known() {
-		return Change{Born: true}
-	}
-	var c Change
-	for _, name := range sortedKeys(n.Attrs) {
-		c.Attrs = append(c.Attrs, AttrChange{Name: name})
-	}
-	return c
-}
-
 // uphold makes a dead directory live again before something is placed in it:
 // others may have collected it.
 func (a *Author) uphold(dir ID) {
