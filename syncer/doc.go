@@ -52,6 +52,20 @@
 // it is complete. Of two that have collected what the other may hold, the one
 // with the smaller horizon begins anew and then has the other's: horizons rise.
 //
+// # What may be forgotten
+//
+// What was removed is dropped when every member in the address book has told,
+// after all that it had said is here, that it knows of the removal. A member
+// counts until it is removed, however long it is silent, and one that has told
+// nothing blocks all of this: what it says may come by others who have dropped
+// nothing. A newcomer takes from one member at a time and cuts nothing before
+// that one has made it complete (meet.go, index/newcomer.go). So the author of
+// whatever honest members send knew the horizon; what somebody made who did not
+// is refused (ErrBehind), the session ends, and status tells of it.
+//
+// History grows old by the days that somebody has seen (index/gaps.go): a clock
+// that jumps ahead, or a machine that is off, counts as one day.
+//
 // Lock order: a file's own lock in the surface, Folder.apply, the surface's
 // inode table, Folder.mu; the guard's lock is taken after these. Under apply only
 // rows and memory are touched, and batches signed: no hashing of a file's bytes,

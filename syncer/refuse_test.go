@@ -125,3 +125,27 @@ func TestLaterBytesKeepTheirSize(t *testing.T) {
 	}))
 	a.must(a.Clean(x.Ino))
 }
+
+// Who did not know what is collected here may have built on it: what it says is
+// refused, also from who only relays it, and its user hears of it.
+func TestChangesByOneWhoIsBehindAreRefused(t *testing.T) {
+	_, a, b, _ := oneHasCollected(t)
+	c := model.Change{ID: model.ID{9}, Kind: model.Dir, Lamport: 1, Links: []model.LinkChange{{Key: model.PrimaryKey, Parent: model.RootID, Name: "late"}}, Version: &model.VersionChange{}}
+	batch := forge(a, 0, c)
+	a.must(a.Receive(context.Background(), "eve", batch)) // who has collected nothing has a use for it
+	before, k := b.tree(), b.Knowledge()
+	for range 2 {
+		if err := b.Receive(context.Background(), "a", batch); !errors.Is(err, ErrBehind) || errors.Is(err, model.ErrBatch) {
+			t.Errorf("taken in, or a's fault: %v", err)
+		}
+	}
+	if b.tree() != before || !b.Knowledge().Equal(k) || b.Err() != nil {
+		t.Errorf("changed to\n%s", b.tree())
+	}
+	if as := b.Alarms(); len(as) != 1 || !strings.Contains(as[0].Text, "not taken in") {
+		t.Errorf("alarms %v", as)
+	}
+	if err := b.Check(t.Context(), func(err error) { t.Error(err) }); err != nil {
+		t.Error(err)
+	}
+}
