@@ -178,6 +178,7 @@ func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool, bind fu
 			}
 		}
 		bind(id)
+		a.uphold(dir) // first: batches may part here
 		a.say(id, k, Change{Born: n == nil || !n.known()})
 		n = a.Node(id)
 		a.removeOthers(n)
