@@ -57,6 +57,20 @@ func (g *selector) group(ino Ino) ([]Ino, nameAt) {
 	return []Ino{ino}, nameAt{}
 }
 
+// grouped tells whether a name is of a database, or of a file that is by another
+// of its names.
+func (g *selector) grouped(k nameAt) bool {
+	if g.groupAt(k) != nil {
+		return true
+	}
+	_, e, _ := g.f.ix.Dirty(k)
+	if e.Ino == 0 {
+		return false
+	}
+	all, _ := g.group(e.Ino)
+	return len(all) > 1
+}
+
 // takeGroups takes one database, when there is nothing else, so that it is in
 // one batch; false: there was one.
 func (g *selector) takeGroups(names []nameAt, inos []Ino) bool {

@@ -196,3 +196,23 @@ func TestDatabaseCopiesOpen(t *testing.T) {
 		}
 	}
 }
+
+// A further name of a database is cut with it and its journal, which are in use.
+func TestADatabaseWithAnotherNameIsCut(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.mkdir("/d")
+	a.write("/d/x.db", "one")
+	w.same()
+	a.write("/d/x.db-journal", "j")
+	a.write("/d/x.db", "two")
+	_, err := a.Link(a.stat("/d/x.db").Ino, a.stat("/d").Ino, "e")
+	a.must(err)
+	a.must(a.Cut(t.Context()))
+	if s, err := a.Stats(); err != nil || s.Pending > 0 {
+		t.Errorf("%d things wait to be cut, %v", s.Pending, err)
+	}
+	w.same()
+	b.want(t, "/d/e", "two")
+	b.want(t, "/d/x.db-journal", "j")
+}

@@ -88,7 +88,7 @@ func (g *selector) takeDir(dir Ino) bool {
 	var inos []Ino
 	full := false
 	g.f.ix.DirtyIn(dir, func(k nameAt) bool {
-		if g.groupAt(k) != nil {
+		if g.grouped(k) {
 			names = append(names, k)
 		} else {
 			g.take(k)
@@ -204,6 +204,9 @@ func (g *selector) related(k nameAt, y index.Drift, e index.Entry, todo []nameAt
 		}
 		if r := g.t.Row(e.Ino); r != nil && !r.ID.IsZero() {
 			todo = append(todo, ix.DirtySeen(r.ID)...)
+		}
+		if _, at := g.group(e.Ino); at != (nameAt{}) { // by another of its names
+			todo = append(todo, g.groupAt(at)...)
 		}
 	}
 	if r := g.t.Row(k.Dir); r != nil && r.Node == nil {
