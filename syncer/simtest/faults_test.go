@@ -29,7 +29,9 @@ func (w *world) happen(f fault) {
 		}
 	case restart:
 		if m.up && !m.crashed() {
-			w.down(m, time.Now().Add(f.dur))
+			if w.down(m, time.Now().Add(f.dur)); m.crashed() { // before it had ended
+				w.oracle.crashed(m)
+			}
 		}
 	case diskFull, diskErrors:
 		w.ail(m, f, end)

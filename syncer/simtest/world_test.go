@@ -390,7 +390,7 @@ func (w *world) down(m *machine, back time.Time) {
 	clean := !m.crashed() && !m.unwell()
 	if err := m.stop(); err != nil {
 		w.say("%s ends: %v", m.name, err)
-		if clean {
+		if clean && !m.crashed() {
 			w.fail("stop", "%s: %v", m.name, err)
 		}
 	}
