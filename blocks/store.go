@@ -297,7 +297,8 @@ func (s *Store) mended(id ID, loc location) error {
 	return s.replace(id, loc, &good)
 }
 
-// failed tells a damaged block from trouble that may pass, and remembers it.
+// failed tells a damaged block, and one that the disk cannot read now, from other
+// trouble, and remembers it.
 func (s *Store) failed(id ID, loc location, err error) error {
 	switch {
 	case errors.Is(err, ErrDamaged):
@@ -307,14 +308,14 @@ func (s *Store) failed(id ID, loc location, err error) error {
 	default:
 		return err
 	}
-	mark := byte(flagDamaged)
+	mark, what := byte(flagDamaged), "damaged block"
 	if errors.Is(err, syscall.EIO) {
-		mark = flagUnread
+		mark, what = flagUnread, "the disk cannot read a block"
 	}
 	if loc.flags&mark != 0 {
 		return err // known
 	}
-	s.d.log.Error("damaged block", "folder", s.folder, "block", id, "pack", loc.pack, "err", err.Error())
+	s.d.log.Error(what, "folder", s.folder, "block", id, "pack", loc.pack, "err", err.Error())
 	bad := loc
 	bad.flags |= mark
 	return errors.Join(err, s.replace(id, loc, &bad))

@@ -144,7 +144,13 @@ func (f *Folder) freeze(ctx context.Context, inos map[Ino]dirtyFile) (map[Ino]*f
 		groups[d.group] = append(groups[d.group], ino)
 	}
 	for _, all := range groups {
+		if !f.rests(all) { // opened while others were stored: selected again later
+			continue
+		}
 		layers, err := f.surf.Freeze(ctx, all...)
+		if !f.rests(all) { // just now: half of what is being written may be in it
+			continue
+		}
 		var mtime int64 // of a database, one: so the same member's versions win
 		for _, l := range layers {
 			if l != nil {
@@ -176,6 +182,16 @@ func (f *Folder) freeze(ctx context.Context, inos map[Ino]dirtyFile) (map[Ino]*f
 		}
 	}
 	return out, nil
+}
+
+// rests tells whether files that are cut together may be cut now.
+func (f *Folder) rests(inos []Ino) bool {
+	var use Writing
+	for _, ino := range inos {
+		use = use.join(f.surf.Writing(ino))
+	}
+	yes, _ := use.due(time.Now())
+	return yes
 }
 
 // noteLater tries an inode again after a while.

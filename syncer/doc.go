@@ -51,9 +51,9 @@
 // with the smaller horizon begins anew and then has the other's: horizons rise.
 //
 // Lock order: a file's own lock in the surface, Folder.apply, the surface's
-// inode table, Folder.mu; the guard's lock is taken alone. Under apply only rows and memory are touched,
-// and batches signed: no hashing of a file's bytes, no sync of a disk, no peer,
-// no kernel notification.
+// inode table, Folder.mu; the guard's lock is taken after these. Under apply only
+// rows and memory are touched, and batches signed: no hashing of a file's bytes,
+// no sync of a disk, no peer, no kernel notification.
 //
 // Invariants: blocks are in the store before a row names them. What is
 // announced is durable. A version is shown only when all its blocks are here

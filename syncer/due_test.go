@@ -30,6 +30,7 @@ func TestWhenAnOpenFileIsDue(t *testing.T) {
 		{"steady, fsync", true, false, 0, 700, 650, 700, true, 700},
 		{"pages, no fsync", true, true, 0, 0, -1, 1000, false, -1},
 		{"pages, fsync", true, true, 0, 4, 5, 8, true, 7},
+		{"pages, steady, fsync", true, true, 0, 700, 650, 700, false, -1},
 		{"opened, not written", true, false, -1, 0, -1, 29, false, 30},
 	}
 	for _, tt := range tests {

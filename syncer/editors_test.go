@@ -73,7 +73,7 @@ func (p program) probe(path string) {
 // However a program saves, while another peer follows, no save is a conflict, and
 // the file is one node from the first to the last.
 func TestEditorSaves(t *testing.T) {
-	each := max(1, *saves/len(patterns))
+	each := (*saves + len(patterns) - 1) / len(patterns)
 	all := 0
 	begun := time.Now()
 	for i, pattern := range patterns {

@@ -23,12 +23,18 @@ func (f *Folder) watchSets() {
 
 const splitIn = 5 * time.Second
 
-// splitSets shows what is overdue.
+// splitSets shows what is overdue, some at a time: others wait for the lock.
 func (f *Folder) splitSets() error {
-	return f.update(func(t *index.Tx) error {
-		t.Overdue(f.busy)
-		f.watching = false
-		f.watchSets()
-		return t.Err()
-	})
+	for more := true; more; {
+		err := f.update(func(t *index.Tx) error {
+			more = t.Overdue(f.busy)
+			f.watching = false
+			f.watchSets()
+			return t.Err()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

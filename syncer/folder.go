@@ -276,14 +276,18 @@ func (f *Folder) show(flips []Flip) {
 }
 
 // Sync returns when everything done before is durable. Many callers share one
-// sync of the disk.
+// sync of the disk. A folder that has stopped says nothing: what is in memory may
+// never have been written, and its dots will be given out again.
 func (f *Folder) Sync() error {
 	f.apply.Lock()
-	k := f.ix.K()
+	k, err := f.ix.K(), f.broken()
 	f.mu.Lock()
 	life := f.lives
 	f.mu.Unlock()
 	f.apply.Unlock()
+	if err != nil {
+		return err
+	}
 	if err := f.disk.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}

@@ -134,16 +134,22 @@ func (p *peer) start() {
 }
 
 func (p *peer) stop() {
+	if err := p.end(); err != nil {
+		p.t.Errorf("%s: run: %v", p.name, err)
+	}
+}
+
+// end stops a peer, and returns how its folder ended.
+func (p *peer) end() error {
 	p.w.live.Lock()
 	p.up = false
 	p.w.live.Unlock()
 	p.cancel()
-	if err := <-p.done; err != nil {
-		p.t.Errorf("%s: run: %v", p.name, err)
-	}
+	ran := <-p.done
 	if err := p.disk.Close(); err != nil {
 		p.t.Errorf("%s: close: %v", p.name, err)
 	}
+	return ran
 }
 
 // gossip carries what is announced.

@@ -143,6 +143,11 @@ func TestSharedMemoryStaysHere(t *testing.T) {
 	if at.Kind != model.File {
 		t.Errorf("kind %v", at.Kind)
 	}
+	a.mv("/x.db-shm", "/kept") // it is no database's any more
+	w.settle()
+	if got := w.peers[1].shows("/kept"); got != "here" {
+		t.Errorf("renamed, it is %q elsewhere", got)
+	}
 	a.must(a.Check(context.Background(), func(err error) { t.Error(err) }))
 }
 

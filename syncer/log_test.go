@@ -166,3 +166,31 @@ func (p *peer) crash(r *mrand.Rand) {
 }
 
 func rng(r *mrand.Rand) *rand2.Rand { return rand2.New(rand2.NewPCG(r.Uint64(), r.Uint64())) }
+
+// A folder that a failing disk has stopped announces nothing that was not
+// written: the next start gives the same dots to other changes, which nobody
+// would take in.
+func TestStoppedFolderAnnouncesNothing(t *testing.T) {
+	w := newWorld(t, 2)
+	a := w.peers[0]
+	a.write("/f", "F")
+	w.same()
+	k := a.Knowledge()
+	a.FailAhead()
+	if err := a.Sync(); err == nil || !a.Knowledge().Equal(k) {
+		t.Errorf("sync: %v, knows %v, had written %v", err, a.Knowledge(), k)
+	}
+	for _, err := range a.Since(t.Context(), nil) {
+		if err == nil {
+			t.Error("a batch is sent")
+		}
+	}
+	w.talk.Lock()
+	if err := a.end(); err == nil {
+		t.Error("a folder that has stopped ends without an error")
+	}
+	a.start()
+	w.talk.Unlock()
+	a.write("/g", "G")
+	w.want("/f 644 F", "/g 644 G")
+}

@@ -52,7 +52,7 @@ func (w Writing) due(now time.Time) (yes bool, at time.Time) {
 	switch {
 	case !w.Open:
 		return true, now
-	case !w.Begun.IsZero() && w.Synced.Sub(w.Begun) >= steady:
+	case !w.Begun.IsZero() && w.Synced.Sub(w.Begun) >= steady && !w.Paged:
 		return true, now
 	case !w.Synced.IsZero() && !w.Synced.Before(w.Wrote):
 		at = w.Synced.Add(syncedQuiet)

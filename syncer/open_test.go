@@ -166,3 +166,40 @@ func TestNamesDoNotWaitForIdleWriters(t *testing.T) {
 	w.want("/g 644 one")
 	h.close()
 }
+
+// A file that is opened and emptied while a cut stores others is not cut half
+// written.
+func TestOpenedDuringACutIsNotTorn(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/x", "old")
+	a.write("/y", "old")
+	w.same()
+	paths := map[Ino]string{a.stat("/x").Ino: "/y", a.stat("/y").Ino: "/x"} // the other
+	var h *handle
+	other := make(chan string, 1)
+	a.surf.mu.Lock()
+	a.surf.froze = func(ino Ino) {
+		if p := paths[ino]; p != "" && h == nil {
+			h = a.edit(p)
+			h.truncate()
+			h.write(0, "half")
+			other <- p
+		}
+	}
+	a.surf.mu.Unlock()
+	a.write("/x", "new x")
+	a.write("/y", "new y")
+	p := <-other
+	a.must(a.Cut(t.Context()))
+	w.until("what was closed is at b", func() bool { return a.Knowledge().LE(b.Knowledge()) })
+	time.Sleep(200 * time.Millisecond) // the cutter looks again
+	for _, q := range w.peers {
+		if tree := q.tree(); q == b && strings.Contains(tree+"\n", " half\n") {
+			t.Errorf("b shows\n%s", tree)
+		}
+	}
+	h.write(4, " and whole")
+	h.close()
+	w.until("the rest is at b", func() bool { return strings.Contains(b.tree(), p+" 644 half and whole") })
+}

@@ -382,6 +382,10 @@ func (f *Folder) RenameBy(p Proc, odir Ino, oname string, ndir Ino, nname string
 		if dst.Ino != 0 {
 			nname = dst.Name
 		}
+		if src.Kind == model.Local && flags != RenameExchange && !sharedMemory(t, ndir, nname) {
+			src.Kind = model.File // no database's any more
+			t.Row(src.Ino).Kind = src.Kind
+		}
 		if src.Kind.Replicates() || dst.Kind.Replicates() {
 			f.markFor(t, p, odir, oname)
 			f.markFor(t, p, ndir, nname)

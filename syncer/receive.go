@@ -90,9 +90,15 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 	})
 }
 
-// checkChanges refuses contents that cannot be.
+// checkChanges refuses names that are ours, however they are spelt, and contents
+// that cannot be.
 func (f *Folder) checkChanges(changes []model.Change) error {
 	for _, c := range changes {
+		for _, l := range c.Links {
+			if l.Parent == model.RootID && f.ix.Fold(l.Name) == reserved {
+				return fmt.Errorf("%w: change %v: %q is reserved", model.ErrBatch, c.Dot, l.Name)
+			}
+		}
 		if c.Version == nil || c.Kind != model.File || c.ID.IsZero() {
 			continue
 		}

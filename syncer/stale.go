@@ -17,14 +17,19 @@ import (
 // A Proc is a process, however its surface tells them apart; 0: nobody knows.
 type Proc uint64
 
-// readings is how many readings are remembered.
-const readings = 4096
+// How many readings are remembered, and of these how many of one process: one
+// that reads everything must not make the others' forgotten.
+const (
+	readings   = 4096
+	readingsOf = 256
+)
 
 // A guard remembers who read what, the latest.
 type guard struct {
 	mu    sync.Mutex // guards the rest
 	by    map[reading]*list.Element
-	order *list.List // of *readingOf, the latest first
+	of    map[Proc]int // how many are of each
+	order *list.List   // of *readingOf, the latest first
 	fresh map[Ino]map[Proc]bool
 }
 
@@ -41,7 +46,7 @@ type readingOf struct {
 }
 
 func newGuard() *guard {
-	return &guard{by: map[reading]*list.Element{}, order: list.New(), fresh: map[Ino]map[Proc]bool{}}
+	return &guard{by: map[reading]*list.Element{}, of: map[Proc]int{}, order: list.New(), fresh: map[Ino]map[Proc]bool{}}
 }
 
 func readingAt(p Proc, id model.ID, ino Ino) reading {
@@ -71,7 +76,13 @@ func (g *guard) put(r reading, orig model.Dot) {
 		}
 		g.fresh[r.ino][r.p] = true
 	}
-	if len(g.by) > readings {
+	if g.of[r.p]++; g.of[r.p] > readingsOf {
+		e := g.order.Back()
+		for e.Value.(*readingOf).p != r.p {
+			e = e.Prev()
+		}
+		g.drop(e)
+	} else if len(g.by) > readings {
 		g.drop(g.order.Back())
 	}
 }
@@ -79,6 +90,9 @@ func (g *guard) put(r reading, orig model.Dot) {
 func (g *guard) drop(e *list.Element) {
 	r := g.order.Remove(e).(*readingOf).reading
 	delete(g.by, r)
+	if g.of[r.p]--; g.of[r.p] == 0 {
+		delete(g.of, r.p)
+	}
 	if delete(g.fresh[r.ino], r.p); len(g.fresh[r.ino]) == 0 {
 		delete(g.fresh, r.ino)
 	}

@@ -6,8 +6,9 @@
 //
 //	go run ./contrib/mutants [-limit 5m] [NAME ...]
 //
-// Each is applied to a copy of the tree as it stands in the index of git. It prints how many histories it took, or
-// which test failed, and fails if one survives.
+// Each is applied to a copy of the tree as it stands in the index of git. It
+// prints how many histories it took, or which test failed, and fails if one
+// survives.
 package main
 
 import (

@@ -287,7 +287,7 @@ func (m *Mount) dropCaps(ino syncer.Ino) error {
 }
 
 func (m *Mount) truncate(ctx context.Context, ino syncer.Ino, size int64) error {
-	l := m.table.open(ino, true)
+	l, _ := m.table.open(ino, true)
 	defer m.closeFile(ino, true)
 	if err := m.killCaps(l); err != nil {
 		return err

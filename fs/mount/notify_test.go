@@ -38,7 +38,7 @@ func TestTableKeepsWhatIsInUse(t *testing.T) {
 	if !tab.lookup(ino) || tab.lookup(ino) {
 		t.Error("not held once")
 	}
-	l := tab.open(ino, true)
+	l, _ := tab.open(ino, true)
 	if !tab.busy(ino) || tab.writers(ino) != 1 {
 		t.Error("open file is not busy")
 	}

@@ -30,8 +30,8 @@ func (m *Mount) openFile(ctx context.Context, ino syncer.Ino, in *fuse.OpenIn, o
 	if w && (m.folder.ReadOnly() || m.opts.ReadOnly) {
 		return syncer.ErrReadOnly
 	}
-	l := m.table.open(ino, w)
-	m.knows(l, m.procs.of(in.Pid), in.Flags)
+	l, fresh := m.table.open(ino, w)
+	m.knows(l, fresh, m.procs.of(in.Pid), in.Flags)
 	if in.Flags&syscall.O_TRUNC != 0 {
 		if err := m.openTrunc(ctx, ino, in.Mode); err != nil {
 			m.closeFile(ino, w)
@@ -46,14 +46,14 @@ func (m *Mount) openFile(ctx context.Context, ino syncer.Ino, in *fuse.OpenIn, o
 }
 
 // knows settles which version of a file the one who opens it goes on from: what is there, if it reads that or adds to
-// it, else what it knew before.
-func (m *Mount) knows(l *live, p syncer.Proc, flags uint32) {
+// it, else what it knew before. Who opens it beside others says nothing of what they know.
+func (m *Mount) knows(l *live, fresh bool, p syncer.Proc, flags uint32) {
 	trunc := flags&syscall.O_TRUNC != 0
 	seen, stale := m.folder.Opened(l.ino, p, !trunc && flags&syscall.O_ACCMODE != syscall.O_WRONLY)
 	switch {
 	case stale && (trunc || flags&syscall.O_APPEND == 0):
 		l.stale.Store(&seen)
-	case writes(flags):
+	case fresh && writes(flags):
 		l.stale.Store(nil)
 	}
 }
@@ -71,7 +71,8 @@ func (m *Mount) openTrunc(ctx context.Context, ino syncer.Ino, mode uint32) erro
 // openNew opens a file that was just made. It may have been cut in between, empty: what it holds is read when it is
 // needed, like that of any other.
 func (m *Mount) openNew(a syncer.Attr, flags uint32, out *fuse.OpenOut) {
-	m.table.open(a.Ino, writes(flags)).noCaps.Store(true)
+	l, _ := m.table.open(a.Ino, writes(flags))
+	l.noCaps.Store(true)
 	out.OpenFlags = openFlags
 }
 

@@ -107,6 +107,32 @@ func TestStaleSaveKeepsTheOther(t *testing.T) {
 	}
 }
 
+// Who opens a file beside a program that does not know its last version makes
+// that program know no more.
+func TestStaleSaveStaysOneWhenOthersOpenTheFile(t *testing.T) {
+	s := newServer(t, 2, "")
+	a, b := filepath.Join(s.mnt(0), "notes"), filepath.Join(s.mnt(1), "notes")
+	write(t, a, "first")
+	within(t, 10*time.Second, "first version", holds(b, "first"))
+	read(t, a)
+	must(t, exec.Command("sh", "-c", "echo -n theirs > "+b).Run())
+	within(t, 10*time.Second, "their version", func() bool {
+		out, err := exec.Command("cat", a).Output()
+		return err == nil && string(out) == "theirs"
+	})
+	f, err := os.OpenFile(a, os.O_WRONLY, 0)
+	must(t, err)
+	must(t, exec.Command("sh", "-c", ": >> "+a).Run())
+	_, err = f.WriteString("mine")
+	must(t, err)
+	must(t, f.Truncate(4))
+	must(t, f.Close())
+	within(t, 10*time.Second, "a copy of theirs", func() bool {
+		c := copies(t, s.mnt(1))
+		return len(c) == 1 && holds(filepath.Join(s.mnt(1), c[0]), "theirs")() && holds(b, "mine")()
+	})
+}
+
 // A database that is in use reaches the other side, whole and with its journal.
 func TestDatabaseInUseIsWholeElsewhere(t *testing.T) {
 	bin, err := exec.LookPath("sqlite3")

@@ -49,7 +49,7 @@ type live struct {
 
 	// Of those who write, in ns, 0 if never; a write is noted when it is done, so an fsync before it is not after it.
 	begun, wrote, fsynced atomic.Int64
-	paged                 atomic.Bool // pages of a mapping were written back since the last fsync
+	paged                 atomic.Bool // pages of a mapping were written back since the last fsync or opening
 
 	saving sync.Mutex // one save at a time; before mu
 	rowSeq uint64     // staging.State.Seq of the last save; guarded by saving
@@ -117,8 +117,9 @@ func (s *shard) trim(ino syncer.Ino, n *node) {
 	}
 }
 
-// open registers an open file, before anything about its content is read.
-func (t *table) open(ino syncer.Ino, writes bool) *live {
+// open registers an open file, before anything about its content is read. fresh tells that nobody else writes to it,
+// and nothing written waits to be cut.
+func (t *table) open(ino syncer.Ino, writes bool) (l *live, fresh bool) {
 	s := t.shard(ino)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,11 +128,12 @@ func (t *table) open(ino syncer.Ino, writes bool) *live {
 	if n.live == nil {
 		n.live = &live{ino: ino}
 	}
+	fresh = n.writers == 0 && !n.dirty
 	if writes {
 		n.writers++
 		n.live.wrote.CompareAndSwap(0, stamp())
 	}
-	return n.live
+	return n.live, fresh
 }
 
 // release undoes open. It says whether the last writer of a dirty file is gone.
@@ -145,7 +147,9 @@ func (t *table) release(ino syncer.Ino, writes bool) (closed bool) {
 	}
 	n.opens--
 	if writes {
-		n.writers--
+		if n.writers--; n.writers == 0 {
+			n.live.paged.Store(false) // all is written back
+		}
 	}
 	closed = writes && n.writers == 0 && n.dirty
 	s.trim(ino, n)

@@ -110,7 +110,7 @@ func (t *Tx) claims(id model.ID) []*model.Entry {
 
 // settle brings the view and the tree up to date with the nodes touched.
 func (t *Tx) settle() {
-	for t.err == nil && (len(t.view.touched)+len(t.suspects) > 0 || t.vacated) {
+	for t.err == nil && (len(t.view.touched)+len(t.suspects)+len(t.freed) > 0 || t.vacated) {
 		var ns names
 		if len(t.view.touched) > 0 {
 			ns = t.settleView()
@@ -455,6 +455,11 @@ func (t *Tx) Fold(s string) string { return t.ix.fold(s) }
 // Entries implements model.State.
 func (t *Tx) Entries(id model.ID) []*model.Entry {
 	t.settle()
+	return t.entriesOf(id)
+}
+
+// entriesOf is Entries of a view that is settled.
+func (t *Tx) entriesOf(id model.ID) []*model.Entry {
 	out := t.claims(id)
 	for i, e := range out {
 		out[i].Name = e.Base

@@ -507,7 +507,7 @@ func (w *Bytes) Set(name string) {
 func (w Bytes) encode(e *enc) []byte {
 	e.b = append(e.b[:0], rowVersion)
 	var f uint64
-	for i, on := range []bool{w.Ours, w.Written, len(w.Attrs) > 0, w.Touched, w.Open, w.Small, w.Whole, w.Kept} {
+	for i, on := range []bool{w.Ours, w.Written, false, w.Touched, w.Open, w.Small, w.Whole, len(w.Attrs) > 0, w.Kept} {
 		if on {
 			f |= 1 << i
 		}
@@ -536,13 +536,16 @@ func decodeBytes(b []byte, d *dec) (Bytes, error) {
 		d.fail()
 	}
 	f := d.u()
-	w := Bytes{Ours: f&1 != 0, Written: f&2 != 0, Touched: f&8 != 0, Open: f&16 != 0, Small: f&32 != 0, Whole: f&64 != 0, Kept: f&128 != 0,
+	w := Bytes{Ours: f&1 != 0, Written: f&2 != 0, Touched: f&8 != 0, Open: f&16 != 0, Small: f&32 != 0, Whole: f&64 != 0, Kept: f&256 != 0,
 		Gen: d.u(), Base: d.dot()}
 	for k := d.count(); k > 0 && d.err == nil; k-- {
 		w.Zero = append(w.Zero, content.Range{Off: int64(d.u()), Len: int64(d.u())})
 	}
 	w.Data = []byte(d.s())
-	if f&4 != 0 {
+	if f&4 != 0 { // of older databases, which did not say which
+		w.Attrs = append(w.Attrs, model.AttrMode)
+	}
+	if f&128 != 0 {
 		for k := d.count(); k > 0 && d.err == nil; k-- {
 			w.Attrs = append(w.Attrs, d.s())
 		}

@@ -38,15 +38,27 @@ func (t *Tx) Wanted(ino Ino) model.Version {
 			return s[0]
 		}
 	}
-	if of := t.rowOf(r.Of); !r.Of.IsZero() && of != nil && of.Node != nil {
-		s := of.Node.Shown()
-		for _, h := range s[min(1, len(s)):] { // the first is the node's own
-			if h.Orig == r.OfOrig {
-				return h
-			}
+	v, _ := t.further(r)
+	return v
+}
+
+// further is the further version of a file that an inode stands for, and whose;
+// the first is the file's own.
+func (t *Tx) further(r *Row) (model.Version, *model.Node) {
+	if r.Of.IsZero() {
+		return model.Version{}, nil
+	}
+	of := t.rowOf(r.Of)
+	if of == nil || of.Node == nil {
+		return model.Version{}, nil
+	}
+	s := of.Node.Shown()
+	for _, h := range s[min(1, len(s)):] {
+		if h.Orig == r.OfOrig {
+			return h, of.Node
 		}
 	}
-	return model.Version{}
+	return model.Version{}, nil
 }
 
 // showAll makes the tree follow the view under the names: directories leave
@@ -56,6 +68,13 @@ func (t *Tx) showAll(ns names) {
 	if t.together {
 		t.gather(ns)
 	}
+	t.showThese(ns)
+	t.vacated = t.vacated || len(ns) > 0 // what lives has changed too
+	t.unblock()
+}
+
+// showThese shows names, each when what it hangs on has been.
+func (t *Tx) showThese(ns names) {
 	var moved, gone []nameKey
 	for k, v := range ns {
 		var is model.ID
@@ -94,14 +113,18 @@ func (t *Tx) showAll(ns names) {
 	for _, k := range gone {
 		t.show(k.dir, k.name, ns[k])
 	}
-	t.vacated = t.vacated || len(ns) > 0 // what lives has changed too
-	t.unblock()
 }
 
-// unblock shows what waited for a name to become free, or for a directory to
-// leave its place or become empty.
+// unblock shows what waited for others that are here now, for a name to become
+// free, or for a directory to leave its place or become empty.
 func (t *Tx) unblock() {
-	for t.vacated && t.err == nil {
+	for (t.vacated || len(t.freed) > 0) && t.err == nil {
+		ns := names{}
+		for _, k := range t.freed {
+			ns[k] = t.viewAt(k.dir, k.name)
+		}
+		t.freed = nil
+		t.showThese(ns)
 		t.vacated = false
 		for k := range t.ix.blocked {
 			t.show(k.dir, k.name, t.viewAt(k.dir, k.name))
@@ -159,8 +182,8 @@ func (t *Tx) show(dir Ino, name string, v viewed) {
 		t.SetDrift(dir, name, &Drift{View: id, Name: v.name, Seen: seen, SeenOrig: t.ShownOrig(e.Ino), Ours: true})
 		t.owed = append(t.owed, dir)
 	case t.holds(dir, name) && (target == 0 || t.Row(target).Kind != model.Dir): // until all that it belongs with is here
-		t.block(t.key(dir, name), v, seen)
-	case ok && t.leaves(e, seen): // until it is shown where it goes
+		t.SetDrift(dir, name, &Drift{View: v.id, Name: v.name, Seen: seen})
+	case ok && t.leaves(e): // until it is shown where it goes
 		t.block(t.key(dir, name), v, seen)
 	case target != 0 && !t.ready(target):
 		t.SetDrift(dir, name, &Drift{View: id, Name: v.name, Seen: seen})
@@ -204,15 +227,17 @@ func (t *Tx) elsewhere(dir Ino) bool {
 	return r != nil && r.Kind == model.Dir && r.Parent != 0
 }
 
-// leaves tells whether an entry is the only one of a file, and the next name of
-// it is not shown yet: it is held back, or its user has something else there
-// that is not cut.
-func (t *Tx) leaves(e Entry, id model.ID) bool {
-	if r := t.Row(e.Ino); e.Kind == model.Dir || id.IsZero() || r == nil || r.Nlink > 1 {
+// leaves tells whether an entry is the only one of a file, and a name that it
+// has in the view is not shown yet: it is held back, or its user has something
+// else there that is not cut.
+func (t *Tx) leaves(e Entry) bool {
+	r := t.Row(e.Ino)
+	if e.Kind == model.Dir || r == nil || r.Nlink > 1 {
 		return false
 	}
-	return slices.ContainsFunc(t.drifting(id), func(k nameKey) bool {
-		return t.ix.names[k].Ours || t.holds(k.dir, k.name)
+	return slices.ContainsFunc(t.namesOf(r), func(k nameKey) bool {
+		x, ok := t.Entry(k.dir, k.name)
+		return (!ok || x.Ino != e.Ino) && (t.ix.names[k].Ours || t.holds(k.dir, k.name))
 	})
 }
 
@@ -233,11 +258,11 @@ func (t *Tx) staged(ino Ino) bool {
 	return ok && w.Ours && (w.Written || w.Kept) && r != nil && r.Nlink == 1
 }
 
-// ready tells whether an inode may be shown: its bytes are here, or it is shown
-// already with older ones.
+// ready tells whether an inode may be shown: its bytes are here, or it was shown
+// before this Tx with older ones.
 func (t *Tx) ready(ino Ino) bool {
 	r := t.Row(ino)
-	if r == nil || r.Kind != model.File || r.Nlink > 0 {
+	if r == nil || r.Kind != model.File || r.Nlink > 0 || t.off[ino] {
 		return true
 	}
 	w, drift := t.Bytes(ino)
@@ -265,6 +290,7 @@ func (t *Tx) flip(dir Ino, name string, target Ino) {
 	}
 	if r := t.Row(old); old != 0 && r != nil && r.Kind != model.Dir && r.Nlink == 0 {
 		r.Spared = true
+		t.off[old] = true
 		t.Changed(old)
 	}
 	t.stampFlip(dir)
@@ -399,18 +425,22 @@ func (t *Tx) ShownNames(ino Ino) (out []Place) {
 // shownNames returns the names under which the tree has an inode, as far as
 // they are those of the view.
 func (t *Tx) shownNames(ino Ino) []nameKey {
-	var out []nameKey
-	r := t.Row(ino)
+	t.settle()
+	return slices.DeleteFunc(t.namesOf(t.Row(ino)), func(k nameKey) bool {
+		x, ok := t.Entry(k.dir, k.name)
+		return !ok || x.Ino != ino
+	})
+}
+
+// namesOf returns the names that an inode has in the view, of directories known
+// here.
+func (t *Tx) namesOf(r *Row) (out []nameKey) {
 	id := r.ID
 	if r.Node == nil || !r.Node.Live() {
 		id = r.Of
 	}
-	for _, e := range t.Entries(id) {
-		if e.Node() != r.ID {
-			continue
-		}
-		dir := t.Ino(e.Parent)
-		if x, ok := t.Entry(dir, e.Name); ok && x.Ino == ino {
+	for _, e := range t.entriesOf(id) {
+		if dir := t.Ino(e.Parent); dir != 0 && e.Node() == r.ID {
 			out = append(out, t.key(dir, e.Name))
 		}
 	}

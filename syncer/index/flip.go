@@ -20,6 +20,8 @@ const (
 	setFiles = 256
 	setBytes = 16 << 20
 	setAge   = 25 * time.Second // and up to 5 s more until somebody looks
+	maxSets  = 1024             // further directories are shown as their files come
+	atOnce   = 64               // sets that are looked at in one transaction
 )
 
 // A flipSet is what waits to be shown together.
@@ -146,7 +148,8 @@ func (t *Tx) addSet(p Place, x *flipSet) {
 		old.names[k] = struct{}{}
 	}
 	old.bytes += x.bytes
-	if p.Name == "" && (len(old.inos)+len(old.names) > 2*setFiles || len(old.inos) > setFiles || old.bytes > setBytes) {
+	many := t.ix.sets[p] == nil && len(t.ix.sets) >= maxSets
+	if p.Name == "" && (many || len(old.inos)+len(old.names) > 2*setFiles || len(old.inos) > setFiles || old.bytes > setBytes) {
 		if t.ix.sets[p] == nil {
 			return
 		}
@@ -162,9 +165,13 @@ func (t *Tx) addSet(p Place, x *flipSet) {
 	}
 	t.ix.sets[p] = old
 	for ino := range old.inos {
-		if q, other := t.ix.setOf[ino]; !other || q == p {
+		switch q, other := t.ix.setOf[ino]; {
+		case !other || q == p:
 			t.ix.setOf[ino] = p
-		} else {
+		case p.Name != "" && q.Name == "": // what is shown with its journal waits for nothing else
+			delete(t.ix.sets[q].inos, ino)
+			t.ix.setOf[ino] = p
+		default:
 			delete(old.inos, ino) // it has names in several: the first has it
 		}
 	}
@@ -185,9 +192,9 @@ func (t *Tx) split(p Place) {
 	for k := range x.names {
 		if t.ix.held[k] == p {
 			delete(t.ix.held, k)
+			t.freed = append(t.freed, k)
 		}
 	}
-	t.vacated = true
 }
 
 // Arrive tells that the version orig of a file is here. It is shown, unless it
@@ -234,15 +241,23 @@ func (t *Tx) release(p Place, busy func(Ino) bool) {
 }
 
 // Overdue splits what has waited for too long, and shows what is complete
-// without having been told. It says whether sets are left.
-func (t *Tx) Overdue(busy func(Ino) bool) (left bool) {
+// without having been told. It looks at some sets and says whether there are more
+// that it has shown nothing of.
+func (t *Tx) Overdue(busy func(Ino) bool) (more bool) {
+	n := 0
 	for p, x := range t.ix.sets {
+		if n == atOnce {
+			return true
+		}
 		t.complete(p, busy)
 		if t.ix.sets[p] == x && p.Name == "" && time.Since(x.since) >= setAge {
 			t.release(p, busy)
 		}
+		if t.ix.sets[p] != x {
+			n++
+		}
 	}
-	return len(t.ix.sets) > 0
+	return false
 }
 
 // Regroup makes the sets anew that a restart has forgotten, and shows what waited
@@ -261,7 +276,7 @@ func (t *Tx) Regroup() {
 		}
 	}
 	t.gather(ns)
-	t.vacated = true
+	t.vacated = true // all names that wait are tried
 	t.settle()
 }
 

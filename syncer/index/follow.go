@@ -130,10 +130,7 @@ func (t *Tx) describe(ino Ino, r *Row, c string, mtime int64) {
 func (t *Tx) attrsOf(r *Row) map[string]model.Attr {
 	n := r.Node
 	if r.Kind != model.Dir && (n == nil || !n.Live()) {
-		n = nil
-		if of := t.rowOf(r.Of); !r.Of.IsZero() && of != nil {
-			n = of.Node
-		}
+		_, n = t.further(r)
 	}
 	if n == nil {
 		return nil

@@ -157,7 +157,6 @@ func (ix *Index) openReplicas() error {
 		d.reps = append(d.reps, r)
 		return nil
 	})
-	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
 	ix.dict.Store(d)
 	return err
 }

@@ -191,3 +191,74 @@ func TestBytesThatComeLate(t *testing.T) {
 		}
 	}
 }
+
+// A database that waits with its directory for the first bytes waits with its
+// journal for the next, whatever becomes of the directory's set.
+func TestJournalTakesItsDatabaseOutOfTheDirectory(t *testing.T) {
+	v, err := newViewed(model.Bytes, &viewMet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.db.Close()
+	seq := uint64(0)
+	batch := func(names ...string) {
+		t.Helper()
+		var k model.VV
+		h := model.Header{Replica: 1, Lo: seq + 1, Deps: k.With(model.Dot{Replica: 1, Seq: seq})}
+		var cs []model.Change
+		for _, n := range names {
+			seq++
+			c := model.Change{Dot: model.Dot{Replica: 1, Seq: seq}, ID: model.BirthID(model.RootID, n, model.File, 0), Lamport: seq,
+				Version: &model.VersionChange{VV: k.With(model.Dot{Replica: 1, Seq: h.Lo - 1}), Content: blockwise(fmt.Sprintf("%03d", seq))}}
+			if _, err := v.ix.Lookup(RootIno, n); err != nil {
+				c.Links = []model.LinkChange{{Parent: model.RootID, Name: n}}
+			}
+			cs = append(cs, c)
+		}
+		h.Hi = seq
+		s := say(h, cs)
+		tx := v.ix.Begin()
+		tx.FlipTogether()
+		tx.AddBatch(s.h, s.raw, s.changes)
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inode := func(n string) Ino {
+		tx := v.ix.Begin()
+		defer tx.Abort()
+		return tx.Ino(model.BirthID(model.RootID, n, model.File, 0))
+	}
+	arrive := func(n string) {
+		t.Helper()
+		tx := v.ix.Begin()
+		ino := inode(n)
+		tx.Arrive(ino, tx.Wanted(ino).Orig, 0, func(Ino) bool { return false })
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	batch("x")
+	arrive("x")
+	batch("x", "y")
+	batch("x", "x-wal")
+	arrive("x")
+	tx := v.ix.Begin()
+	for _, s := range v.ix.sets {
+		s.since = time.Time{}
+	}
+	tx.Overdue(func(Ino) bool { return false })
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := v.ix.Shows(inode("x")); err != nil || s.Orig.Seq != 1 {
+		t.Errorf("x is shown without its journal: %v, %v", s.Orig, err)
+	}
+	arrive("x-wal")
+	if s, err := v.ix.Shows(inode("x")); err != nil || s.Orig.Seq != 4 {
+		t.Errorf("x is shown as %v, %v", s.Orig, err)
+	}
+	if _, err := v.ix.Lookup(RootIno, "x-wal"); err != nil {
+		t.Error(err)
+	}
+}

@@ -29,7 +29,9 @@ type Tx struct {
 	owed    []Ino         // directories in which a join left something to be cut
 	author  *model.Author // of the cut in the making
 	lost    []Ino         // may have no name any more
+	off     map[Ino]bool  // had names when this Tx began, and were taken off the last
 	vacated bool          // a name has become free
+	freed   []nameKey     // names that need not wait for others any more
 	// suspects are inodes whose rows may not be what their nodes say; those
 	// whose node has changed are true.
 	suspects map[Ino]bool
@@ -50,7 +52,7 @@ type Flip struct {
 
 // Begin starts a transaction; the caller holds the apply lock to its end.
 func (ix *Index) Begin() *Tx {
-	t := &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{},
+	t := &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{}, off: map[Ino]bool{},
 		inos: map[model.ID]Ino{}, view: newSettling(), suspects: map[Ino]bool{}, entries: map[Place]Entry{}}
 	t.e = enc{ridx: t.number, ino: t.Number}
 	t.d = dec{rep: t.replica, id: t.idOf}

@@ -97,3 +97,23 @@ func TestAnUnknownPolicyAsksForAnUpdate(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A journal is one in any spelling that the folder's policy makes the same.
+func TestJournalsAreFoundInAnySpelling(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		fold         Fold
+		base, suffix string
+	}{
+		{"x.db-wal", Bytes, "x.db", "-wal"},
+		{"X.DB-WAL", Bytes, "X.DB-WAL", ""},
+		{"X.DB-WAL", Portable, "X.DB", "-WAL"},
+		{"\u00c9-Journal", Portable, "\u00c9", "-Journal"},
+		{"-wal", Portable, "-wal", ""},
+		{"x", Portable, "x", ""},
+	} {
+		if base, suffix := journal(tt.name, tt.fold); base != tt.base || suffix != tt.suffix {
+			t.Errorf("%q: %q and %q", tt.name, base, suffix)
+		}
+	}
+}

@@ -25,12 +25,22 @@ func Database(name string) (base, suffix string) {
 	return name, ""
 }
 
+// journal splits a name like Database, as it is spelt: its suffix is one for the
+// folder's policy.
+func journal(name string, fold Fold) (base, suffix string) {
+	_, s := Database(fold(name))
+	if n := len(name) - len(s); s != "" && n > 0 && fold(name[n:]) == s {
+		return name[:n], name[n:]
+	}
+	return name, ""
+}
+
 // loserName is the n-th name to try for what lost its own: that of its database's
 // copy with the suffix added, if the same replica made both and there is one;
 // then one of its own. named are the losers that have names already: a database
 // comes before its journals.
 func loserName(e *Entry, named []*Entry, fold Fold, n int) string {
-	if base, suffix := Database(e.Base); e.Extra && suffix != "" {
+	if base, suffix := journal(e.Base, fold); e.Extra && suffix != "" {
 		for _, o := range named {
 			if !o.Extra || fold(o.Base) != fold(base) || o.Orig.Replica != e.Orig.Replica || len(o.Name)+len(suffix) > maxName {
 				continue
@@ -75,7 +85,7 @@ func (a *Author) noteFork(e *Entry, v Version, name string) {
 // the copy of its database that the same replica made, if this cut forks that
 // too.
 func (d *diff) forkName(e *Entry, v Version, by Label, n int) string {
-	if base, suffix := Database(e.Base); suffix != "" {
+	if base, suffix := journal(e.Base, d.Fold); suffix != "" {
 		name, ok := d.forks[forked{e.Parent, d.Fold(base), v.Orig.Replica}]
 		if ok && len(name)+len(suffix) <= maxName {
 			if n == 0 {
@@ -93,7 +103,7 @@ func (d *diff) editOrder() (out []*Thing) {
 	for _, t := range d.things {
 		es := d.Entries(t.ID)
 		if len(es) > 0 {
-			if _, suffix := Database(es[0].Base); suffix != "" {
+			if _, suffix := journal(es[0].Base, d.Fold); suffix != "" {
 				journals = append(journals, t)
 				continue
 			}

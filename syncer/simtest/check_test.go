@@ -42,8 +42,8 @@ func (m *machine) tree() (l listing) {
 }
 
 func (m *machine) look() listing {
-	synctest.Wait()
 	l := listing{texts: map[*text]bool{}}
+	fold, _ := model.FoldOf(m.w.plan.names)
 	dirs, groups := map[syncer.Ino]string{}, map[syncer.Ino][]string{}
 	var walk func(dir syncer.Ino, at string)
 	walk = func(dir syncer.Ino, at string) {
@@ -59,10 +59,10 @@ func (m *machine) look() listing {
 		names := map[string]bool{}
 		for _, e := range entries {
 			path := at + "/" + e.Name
-			if names[e.Name] || !model.ValidName(e.Name) || e.Attr.Mode&^0o777 != 0 && e.Attr.Kind != model.Dir {
+			if names[fold(e.Name)] || !model.ValidName(e.Name) || e.Attr.Mode&^0o777 != 0 && e.Attr.Kind != model.Dir {
 				l.fault("I4", "shows %q, mode %o", path, e.Attr.Mode)
 			}
-			names[e.Name] = true
+			names[fold(e.Name)] = true
 			l.lines = append(l.lines, path+m.describe(e.Attr, path, &l))
 			if e.Attr.Kind == model.Dir {
 				walk(e.Attr.Ino, path)
@@ -316,6 +316,13 @@ func (w *world) compare() {
 	var first listing
 	for i, m := range w.ms {
 		l := m.tree()
+		for range 60 { // a rotten block is asked for once others are there
+			if l.err == nil || !m.rotten {
+				break
+			}
+			time.Sleep(time.Second)
+			l = m.tree()
+		}
 		if l.err != nil {
 			w.fail("I9", "%s cannot read: %v", m.name, l.err)
 		}

@@ -13,10 +13,9 @@
 // on, and jumps when nothing can. In it are two to four machines, each with
 // blocks.Disk on a crashable filesystem in memory, a syncer.Folder, and a
 // peers.Node with its keepers, sessions, links, pullers and servers. Only what
-// is below them is not real: hosts and streams (host_test.go,
-// net_test.go), disks (a
-// disk is Pebble's errorfs over crashfs), and the surface (screen_test.go), which
-// stages written bytes in layers as a mount does.
+// is below them is not real: hosts and streams (host_test.go, net_test.go), disks
+// (disk_test.go: Pebble's errorfs over crashfs), and the surface (screen_test.go),
+// which stages written bytes in layers as a mount does.
 //
 // # Plans
 //

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"testing/synctest"
 	"time"
 
 	"github.com/clachanfs/clachan/blocks"
@@ -437,10 +438,12 @@ func (m *machine) unwell() bool {
 	return m.faulty || !m.sick.IsZero() && time.Since(m.sick) < 10*time.Second || m.f.Err() != nil
 }
 
-// still runs f until no time passes in it: a read may wait for a peer, and what
-// was on the screen before is not what is there after it.
+// still runs f while nothing else does, until no time passes in it: what comes
+// in at the same moment is on the screen or it is not, and a read may wait for a
+// peer, after which something else is there than before.
 func still(f func()) {
 	for range 20 {
+		synctest.Wait()
 		before := time.Now()
 		if f(); time.Now().Equal(before) {
 			return

@@ -51,6 +51,7 @@ func (w *world) restore(m *machine, away bool, tries int) {
 	m.d.crash() // nothing of it goes out while it ends
 	w.down(m, time.Now())
 	w.forked = true
+	m.announced.Store(nil)
 	m.mem, m.away = b.mem.CrashClone(vfs.CrashCloneCfg{}), away
 	m.lacks = maps.Clone(w.oracle.all())
 	for t := range b.visible {

@@ -64,6 +64,22 @@ type machine struct {
 	faulty bool      // the disk has faults now
 	sick   time.Time // the last one ended
 	healed time.Time // it has worked since then
+
+	announced atomic.Pointer[model.VV] // what others have been told is durable here
+}
+
+// told keeps what is announced.
+type told struct {
+	syncer.Remote
+	m *machine
+	d *disk
+}
+
+func (t told) Announce(k model.VV) {
+	if !t.d.crashed.Load() {
+		t.m.announced.Store(&k)
+	}
+	t.Remote.Announce(k)
 }
 
 // now is the machine's own clock.
@@ -132,9 +148,9 @@ func (m *machine) load() (err error) {
 	}
 	set := l.Settings()
 	m.f, err = syncer.Open(syncer.Options{
-		Disk: m.bd, Number: 1, ID: m.w.folder, Name: "sim", Key: blocks.Key(set.IDKey), Seed: chunker.Seed(set.ChunkSeed),
+		Disk: m.bd, Number: 1, ID: m.w.folder, Name: "sim", Names: m.w.plan.names, Key: blocks.Key(set.IDKey), Seed: chunker.Seed(set.ChunkSeed),
 		Device: m.id.Key(), Label: model.Label{Author: "u" + m.name, Device: m.name},
-		Allowed: l.MayAuthor, Remote: m.node.Remote(m.w.folder), Now: m.now, Log: log,
+		Allowed: l.MayAuthor, Remote: told{m.node.Remote(m.w.folder), m, m.d}, Now: m.now, Log: log,
 	})
 	if err != nil {
 		m.f = nil

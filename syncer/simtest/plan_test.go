@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // A plan is all that a simulation decides beforehand, from its seed.
@@ -22,6 +24,7 @@ type plan struct {
 	sized  []bool  // disks that can be full
 	rot    bool    // bits may flip
 	evil   bool    // a member is malicious
+	names  string  // the folder's name policy
 	faults []fault
 }
 
@@ -87,7 +90,7 @@ func name(i int) string { return string(rune('a' + i)) }
 
 func newPlan(seed uint64) *plan {
 	r := rand.New(rand.NewPCG(seed, 1))
-	p := &plan{seed: seed, peers: 2 + min(r.IntN(3), r.IntN(4)), users: 1 + r.IntN(2), steps: 150 + r.IntN(100), slow: -1}
+	p := &plan{seed: seed, peers: 2 + min(r.IntN(4), r.IntN(4)), users: 1 + r.IntN(2), steps: 150 + r.IntN(100), slow: -1}
 	p.calm = r.IntN(7) == 0
 	p.sized = make([]bool, p.peers)
 	if r.IntN(2) == 0 {
@@ -97,6 +100,9 @@ func newPlan(seed uint64) *plan {
 		p.slow = r.IntN(p.peers)
 	}
 	p.evil = r.IntN(4) == 0 && !p.calm
+	if p.names = model.NamesBytes; r.IntN(4) == 0 {
+		p.names = model.NamesPortable
+	}
 	add := func(most int, k kind, make func(f *fault)) {
 		for range r.IntN(most + 1) {
 			f := fault{kind: k, m: r.IntN(p.peers), o: -1, step: r.IntN(p.steps)}
@@ -181,6 +187,9 @@ func (p *plan) String() string {
 	}
 	if p.evil {
 		b.WriteString(", one more member is malicious")
+	}
+	if p.names != model.NamesBytes {
+		fmt.Fprintf(&b, ", %s names", p.names)
 	}
 	for _, f := range p.faults {
 		fmt.Fprintf(&b, "\n  at step %d %v", f.step, f)

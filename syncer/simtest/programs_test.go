@@ -159,7 +159,7 @@ func shell(u *user) {
 	d := u.path()
 	u.may(u.m.mkdir(d))
 	for range u.r.IntN(3) {
-		h := u.file(d+"/"+names[u.r.IntN(len(names))], true, true)
+		h := u.file(d+"/"+u.name(), true, true)
 		u.try(h.write(0, 0, u.text()))
 		h.close()
 	}

@@ -146,6 +146,17 @@ func (u *user) text() []byte {
 
 var names = []string{"a", "b", "c.txt", "doc.odt", "d", "e"}
 
+// spelt are names that a portable folder takes for the same as others.
+var spelt = []string{"A", "C.TXT", "Doc.odt", "\u00e9", "e\u0301"}
+
+func (u *user) name() string {
+	all := names
+	if u.m.w.plan.names == model.NamesPortable && u.r.IntN(3) == 0 {
+		all = spelt
+	}
+	return all[u.r.IntN(len(all))]
+}
+
 // dir picks a directory.
 func (u *user) dir() string {
 	dir, ino := "", syncer.RootIno
@@ -174,7 +185,7 @@ func (u *user) path() string {
 			return dir + "/" + all[u.r.IntN(len(all))]
 		}
 	}
-	return dir + "/" + names[u.r.IntN(len(names))]
+	return dir + "/" + u.name()
 }
 
 // doc picks the name of a file, there or not.

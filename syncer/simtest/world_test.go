@@ -405,6 +405,9 @@ func (w *world) boot(m *machine) {
 		m.d.setFull(m.full)
 	}
 	synctest.Wait()
+	if k := m.announced.Load(); k != nil && !k.LE(m.f.Joined()) {
+		w.fail("I8", "%s has announced %v, and knows %v after its start", m.name, *k, m.f.Joined())
+	}
 	m.check()
 	if l := m.tree(); l.err == nil && !m.faulty {
 		w.oracle.missing(m, l)
