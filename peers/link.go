@@ -54,7 +54,6 @@ type link struct {
 	reset     bool          // the peer opened the folder anew: the queue is void
 
 	meeting meeting
-	proved  bool // meeting.mu: the peer was told what it needs to see that histories part
 
 	// writer
 	told    bool // our state was sent

@@ -202,7 +202,7 @@ func (f *memFolder) Opening() (model.Opening, error) {
 	return model.Opening{Own: f.replica, K: f.Knowledge()}, nil
 }
 
-func (f *memFolder) Meet(context.Context, string, model.Opening, model.Opening) ([]model.Mark, error) {
+func (f *memFolder) Meet(context.Context, string, model.Opening, model.Opening) ([][]byte, error) {
 	return nil, nil
 }
 

@@ -48,7 +48,7 @@ func (ix *Index) history(t *testing.T, thin bool, lists ...[]model.Mark) {
 	for _, list := range lists {
 		for _, m := range list {
 			i := tx.number(m.Dot.Replica)
-			tx.mark(i, m)
+			tx.mark(i, m, nil)
 			tx.setRep(Rep{ID: m.Dot.Replica, Hi: m.Dot.Seq, Known: m.Dot.Seq})
 		}
 	}
