@@ -239,8 +239,9 @@ func TestACrashWhileDroppingLeavesNothing(t *testing.T) {
 }
 
 // crashingAt returns a filesystem that is copied as a crash would leave it just
-// before its n-th change, and the place of the copy.
-func crashingAt(n int, rng *rand.Rand) (vfs.FS, **crashfs.FS) {
+// before its n-th change, with so many percent of what was not synced, and the
+// place of the copy.
+func crashingAt(n, unsynced int, rng *rand.Rand) (vfs.FS, **crashfs.FS) {
 	fs := crashfs.New()
 	var clone *crashfs.FS
 	var mu sync.Mutex // guards n and clone
@@ -251,7 +252,7 @@ func crashingAt(n int, rng *rand.Rand) (vfs.FS, **crashfs.FS) {
 		mu.Lock()
 		defer mu.Unlock()
 		if n--; n == -1 {
-			clone = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 40, RNG: rng})
+			clone = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: unsynced, RNG: rng})
 		}
 		return nil
 	})), &clone
@@ -299,7 +300,7 @@ func TestACrashAtAnyMomentCanBeOpened(t *testing.T) {
 		stride = 17
 	}
 	for n := 0; ; n += stride {
-		fs, clone := crashingAt(n, rand.New(rand.NewPCG(seed, uint64(n))))
+		fs, clone := crashingAt(n, 40, rand.New(rand.NewPCG(seed, uint64(n))))
 		check(t, life(t.Context(), fs))
 		if *clone == nil {
 			if n < 50 {

@@ -39,8 +39,9 @@ type Disk struct {
 	running atomic.Bool // Run takes from sealing
 	sealing chan *Store
 
-	mu     sync.Mutex // guards stores and small
+	mu     sync.Mutex // guards stores, watch and small
 	stores map[uint32]*Store
+	watch  map[chan struct{}]bool
 	small  map[uint32]smallState // what was found at open, for stores yet to come
 }
 
@@ -62,6 +63,7 @@ func openDisk(fsys vfs.FS, dir string, o DiskOptions) (_ *Disk, err error) {
 		fs: fsys, dir: dir,
 		sealing: make(chan *Store, 16),
 		stores:  map[uint32]*Store{},
+		watch:   map[chan struct{}]bool{},
 	}
 	if d.lock, err = lockDir(fsys, dir); err != nil {
 		return nil, err
@@ -159,6 +161,7 @@ func (d *Disk) tend(ctx context.Context, now time.Time) {
 		}
 	}
 	d.report(ctx, d.room.restore())
+	d.Short()
 }
 
 func (d *Disk) report(ctx context.Context, err error) {
@@ -216,6 +219,36 @@ func (d *Disk) Sync() error {
 
 // Room returns nil, or ErrFull when the filesystem is below the reserve.
 func (d *Disk) Room() error { return d.room.check() }
+
+// Short returns how many bytes must be given back before the reserve is in
+// danger, and if there are any wakes those who watch.
+func (d *Disk) Short() int64 {
+	n := d.room.short()
+	if n > 0 {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for c := range d.watch {
+			select {
+			case c <- struct{}{}:
+			default:
+			}
+		}
+	}
+	return n
+}
+
+// WatchShort returns a channel that is sent to when the disk is found short.
+func (d *Disk) WatchShort() (c <-chan struct{}, stop func()) {
+	w := make(chan struct{}, 1)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.watch[w] = true
+	return w, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.watch, w)
+	}
+}
 
 // Reserve returns how many bytes are kept free.
 func (d *Disk) Reserve() int64 { return d.room.reserve }

@@ -39,6 +39,18 @@
 // A crash leaves packs without a row and temporary files; [OpenDisk] sweeps
 // them. Deleting goes the other way round: rows first, synced, then packs.
 //
+// # Sweep
+//
+// [Store.Sweep] deletes the blocks that no row of others names, while the store
+// is in use. It takes the packs there are, with two bits for each block of them:
+// walked, for what its caller marks from one state of the rows, and touched, for
+// what somebody finds to be here meanwhile and so does not put. What is put goes
+// to later packs. What was put or found before, and is not named yet, is under a
+// [Store.Hold]: the sweep waits for those before the state is taken. Then it
+// drops the rows of blocks with neither bit, packs without any, and moves the
+// live blocks of packs that are mostly dead to new ones. A sweep that cannot
+// read a list deletes nothing.
+//
 // # Damage
 //
 // Every block read from the disk is hashed. A wrong one is never returned: its
@@ -63,8 +75,9 @@
 // # Locks
 //
 // In this order: Store.turn (who has it writes packs; a channel, since it is
-// held across the disk) before Store.rows (changes of location rows that depend
-// on what they replace) or Store.mu (packs in memory). Disk.mu, budget.mu and
+// held across the disk) before Store.gc (shared: to find a block here; else: to
+// delete some) before Store.rows (changes of location rows that depend on what
+// they replace) or Store.mu (packs in memory). Disk.mu, Marks.mu, holders.mu, budget.mu and
 // room.mu are leaves, taken under Store.mu or alone. All but turn are held for
 // memory and unsynced commits only. Readers take Store.mu shared, and no lock
 // while they read.

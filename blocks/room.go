@@ -97,6 +97,29 @@ func (r *room) ask(now int64) (int64, error) {
 	return int64(u.AvailBytes), nil
 }
 
+// short returns how many bytes are missing to the mark at which history is let
+// go of: half a reserve above the one at which writes fail.
+func (r *room) short() int64 {
+	now := time.Now().UnixNano()
+	if now < r.stalled.Load() {
+		return r.reserve
+	}
+	if !r.known {
+		return 0
+	}
+	mark := 2*r.reserve + r.reserve/2
+	left := r.free.Load() - r.written.Load()
+	if age := now - r.asked.Load(); age >= int64(statAge) || left < mark+statMargin {
+		var err error
+		if left, err = r.ask(now); err != nil {
+			return 0 // check will say
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return max(0, mark-left-r.held)
+}
+
 // stall is called when background work of Pebble fails.
 func (r *room) stall(err error) {
 	if isFull(err) {

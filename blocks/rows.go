@@ -112,6 +112,19 @@ func (r packRow) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(r.access))
 }
 
+func parsePackRow(b []byte) (packRow, error) {
+	if len(b) != 4+4*8 {
+		return packRow{}, fmt.Errorf("pack row %x: %w", b, errRow)
+	}
+	return packRow{
+		blocks: binary.BigEndian.Uint32(b),
+		bytes:  binary.BigEndian.Uint64(b[4:]),
+		live:   binary.BigEndian.Uint64(b[12:]),
+		sealed: int64(binary.BigEndian.Uint64(b[20:])),
+		access: int64(binary.BigEndian.Uint64(b[28:])),
+	}, nil
+}
+
 // A small row is flags, id, stored bytes.
 const smallHead = 1 + 32
 

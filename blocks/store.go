@@ -30,6 +30,12 @@ type Store struct {
 	turn chan struct{} // holds one token while packs are flushed or folded
 	seq  uint64        // number of the next small row; whose turn it is
 
+	// gc orders who finds a block here (shared) against who deletes it, and
+	// guards marks.
+	gc      sync.RWMutex
+	marks   *Marks // of the sweep that runs
+	holders holders
+
 	rows sync.Mutex // orders changes of location rows that depend on what they replace
 
 	small      atomic.Int64 // bytes in small rows
@@ -48,6 +54,7 @@ func newStore(d *Disk, folder uint32, key Key, st smallState) *Store {
 		pending: map[ID]slot{},
 		turn:    make(chan struct{}, 1),
 		seq:     st.next,
+		holders: holders{cur: newGeneration()},
 	}
 	s.hashers.New = func() any { return key.hasher() }
 	s.small.Store(st.bytes)
@@ -166,14 +173,24 @@ func (s *Store) place(e entry) (placed, full bool, err error) {
 
 // Has reports whether the block is here and not known to be damaged.
 func (s *Store) Has(id ID) bool {
-	s.mu.RLock()
-	_, ok := s.pending[id]
-	s.mu.RUnlock()
-	if ok {
+	if s.inMemory(id) {
 		return true
 	}
+	s.gc.RLock()
+	defer s.gc.RUnlock()
 	loc, err := s.locate(id)
-	return err == nil && s.d.usable(loc)
+	ok := err == nil && s.d.usable(loc)
+	if ok && s.marks != nil {
+		s.marks.touch(loc)
+	}
+	return ok
+}
+
+func (s *Store) inMemory(id ID) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, ok := s.pending[id]
+	return ok
 }
 
 // usable reports whether there is something to read at loc.

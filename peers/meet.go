@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/clachanfs/clachan/peers/wire"
 	"github.com/clachanfs/clachan/syncer"
@@ -18,7 +19,11 @@ type meeting struct {
 	told uint64     // so many openings told
 	of   uint64     // so many heard
 	ok   bool
+	due  time.Time // when a link that waits is looked at again
 }
+
+// waits is how often it is looked whether a link must still wait.
+const waits = 10 * time.Second
 
 // openingOf reads what a peer told.
 func openingOf(m *wire.FolderState, k model.VV) (o model.Opening, err error) {
@@ -51,7 +56,8 @@ func (s *session) meet(l *link) (bool, error) {
 	if told == 0 || !here {
 		return false, nil
 	}
-	if m.done && m.told == told && m.of == of {
+	again := m.done && m.told == told && m.of == of
+	if again && (m.ok || time.Now().Before(m.due)) {
 		return m.ok, nil
 	}
 	if theirs.Own != 0 && !theirs.Own.Of(s.pub) {
@@ -67,13 +73,13 @@ func (s *session) meet(l *link) (bool, error) {
 	tell, err := at.Folder.Meet(ctx, s.p.String(), ours, theirs)
 	release()
 	switch {
-	case errors.Is(err, syncer.ErrAnew):
+	case errors.Is(err, syncer.ErrAnew), err == nil && again: // what came meanwhile was not taken in
 		l.r.renew(at)
 		return false, nil
 	case err != nil && !errors.Is(err, syncer.ErrWait):
 		return false, fmt.Errorf("%w: meet: %w", errNotTaken, err)
 	}
-	m.done, m.told, m.of, m.ok = true, told, of, err == nil
+	m.done, m.told, m.of, m.ok, m.due = true, told, of, err == nil, time.Now().Add(waits)
 	if ours.Show(tell...) {
 		s.mu.Lock()
 		if l.openings == told { // else the peer has a newer one

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/clachanfs/clachan/blocks"
@@ -17,6 +18,9 @@ func (f *Folder) Check(ctx context.Context, report func(error)) error {
 	err := f.ix.Check(report)
 	f.apply.Unlock()
 	if err != nil {
+		return err
+	}
+	if err := f.checkPasts(ctx, report); err != nil {
 		return err
 	}
 	return f.walk(ctx, func(ino Ino, path string, r *index.Row) error {
@@ -40,6 +44,35 @@ func (f *Folder) Check(ctx context.Context, report func(error)) error {
 		}
 		return ctx.Err()
 	})
+}
+
+// checkPasts looks whether the blocks of the history are here.
+func (f *Folder) checkPasts(ctx context.Context, report func(error)) error {
+	var failed error
+	err := f.Pasts(func(p index.Past) bool {
+		if p.Kind != model.File {
+			return true
+		}
+		c, err := content.Decode(p.Content)
+		complete := false
+		if err == nil {
+			complete, err = content.Missing(ctx, f.store, c, func(blocks.ID, int64) bool { return false })
+		}
+		if failed = ctx.Err(); failed != nil {
+			return false
+		}
+		if _, gone := f.ix.Past(index.PastKey{Time: p.Time, ID: p.ID}); errors.Is(gone, index.ErrNotFound) {
+			return true // let go of meanwhile
+		}
+		switch {
+		case err != nil:
+			report(fmt.Errorf("history of %s: %w", p.Path, err))
+		case !complete:
+			report(fmt.Errorf("history of %s: blocks of version %v are missing", p.Path, p.Orig))
+		}
+		return true
+	})
+	return errors.Join(err, failed)
 }
 
 func (f *Folder) wanted(ino Ino) bool {

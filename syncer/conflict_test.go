@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	. "github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/model"
@@ -138,4 +140,27 @@ func TestConflictCopiesHaveOneNameAndStay(t *testing.T) {
 	if now := copies(); !slices.Equal(now, kept) {
 		t.Errorf("copies are\n%s\nwere\n%s", strings.Join(now, "\n"), strings.Join(kept, "\n"))
 	}
+}
+
+// Of a file with two names one user removes one, and another the other: nobody has
+// removed the file, whenever each hears of it.
+func TestWhoRemovesOneNameOfTwoKeepsTheFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		a, b := w.peers[0], w.peers[1]
+		a.write("/f", "linked")
+		_, err := a.Link(a.ino("/f"), RootIno, "g")
+		a.must(err)
+		w.same()
+		w.part(true)
+		a.write("/n", "other")
+		a.mv("/n", "/g")
+		a.cutNow()
+		b.write("/z", "so that the next is not cut at once")
+		time.Sleep(10 * time.Millisecond)
+		b.rm("/f")
+		w.talk2(a, b)
+		w.part(false)
+		holds(t, w.same(), "linked", "other")
+	})
 }

@@ -89,7 +89,7 @@ func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) error {
 			return err
 		}
 		f.apply.Lock()
-		if f.ix.Returning() { // first it must be known what is ours
+		if f.ix.Incomplete() { // first it must be known what is ours
 			f.apply.Unlock()
 			return nil
 		}
@@ -102,11 +102,7 @@ func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) error {
 		if s.empty() {
 			return nil
 		}
-		ready, err := f.freeze(ctx, s.dirty)
-		if err != nil {
-			return err
-		}
-		done, some, err := f.applyCut(s, ready)
+		done, some, err := f.cutSome(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -119,6 +115,16 @@ func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) error {
 		}
 	}
 	return nil
+}
+
+// cutSome stores the bytes of what was selected and logs it.
+func (f *Folder) cutSome(ctx context.Context, s *selection) (done []*frozen, some bool, err error) {
+	defer f.store.Hold()() // the blocks, until rows name them
+	ready, err := f.freeze(ctx, s.dirty)
+	if err != nil {
+		return nil, false, err
+	}
+	return f.applyCut(s, ready)
 }
 
 // A frozen file is one whose bytes up to a layer are in the store.
@@ -237,7 +243,7 @@ func (f *Folder) applyCut(s *selection, ready map[Ino]*frozen) (done []*frozen, 
 	t := f.ix.Begin()
 	s = f.reselect(t, s, ready)
 	defer f.await(s)
-	if s.empty() || f.ix.Returning() {
+	if s.empty() || f.ix.Incomplete() {
 		err := t.Err()
 		t.Abort()
 		f.apply.Unlock()
@@ -299,13 +305,14 @@ func (f *Folder) logOwn(t *index.Tx, a *model.Author) {
 
 // cutting is one cut under the apply lock.
 type cutting struct {
-	f      *Folder
-	t      *index.Tx
-	ready  map[Ino]*frozen
-	things map[Ino]*model.Thing
-	list   []*model.Thing
-	has    map[Ino]string // the bytes that files have here
-	done   []*frozen
+	waiting map[model.ID]bool // see waits
+	f       *Folder
+	t       *index.Tx
+	ready   map[Ino]*frozen
+	things  map[Ino]*model.Thing
+	list    []*model.Thing
+	has     map[Ino]string // the bytes that files have here
+	done    []*frozen
 }
 
 // names describes the dirty names, parents before what is in them.
@@ -334,10 +341,26 @@ func (c *cutting) names(s *selection) []*model.Name {
 		}
 		if r := c.t.Row(c.t.Ino(y.Seen)); !y.Seen.IsZero() && r != nil {
 			n.Spared = r.Spared && r.Kind != model.Dir
+			n.Still = r.Nlink > 0 && r.Kind != model.Dir && c.waits(y.Seen)
+			c.t.Note(y.Seen)
 		}
 		out = append(out, n)
 	}
 	return out
+}
+
+// waits tells whether a node is in the tree where others have something else, as
+// long as that is not shown.
+func (c *cutting) waits(id model.ID) bool {
+	if c.waiting == nil {
+		c.waiting = map[model.ID]bool{}
+		c.f.ix.Names(func(_ Ino, _ string, y index.Drift) {
+			if !y.Ours && !y.Seen.IsZero() {
+				c.waiting[y.Seen] = true
+			}
+		})
+	}
+	return c.waiting[id]
 }
 
 // copies takes an inode with changes into the cut. That of a conflict copy which

@@ -20,6 +20,8 @@
 //	pull.go            from view to tree: fetch blocks, publish
 //	flip.go            what is shown together (index/flip.go) does not wait forever
 //	staged.go          what the surface tells of bytes that are not cut
+//	collect.go         what was removed and is known to all
+//	expire.go          what history is let go of for good, blocks that nothing names
 //	meet.go            whether two members may exchange changes, and who begins anew
 //
 // # Members whose histories part
@@ -55,7 +57,7 @@
 // rows and memory are touched, and batches signed: no hashing of a file's bytes,
 // no sync of a disk, no peer, no kernel notification.
 //
-// Invariants: blocks are in the store before a row names them. What is
+// Invariants: blocks are in the store, and held, before a row names them. What is
 // announced is durable. A version is shown only when all its blocks are here
 // and verified. A change not cut yet is never overwritten. An open inode is
 // never given new bytes. A file that is written to is cut between two writes, when

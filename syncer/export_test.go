@@ -44,6 +44,25 @@ func (f *Folder) NodeOf(ino Ino) model.ID {
 	return id
 }
 
+// Holding tells whether something waits to be shown together.
+func (f *Folder) Holding() bool {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	return f.ix.Sets()
+}
+
+// FailAhead stops the folder as a commit does that fails: what is in memory, a
+// dot of its own, was never written.
+func (f *Folder) FailAhead() {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	t := f.ix.Begin()
+	own := f.ix.Replica()
+	t.Know(f.ix.K().With(model.Dot{Replica: own, Seq: f.ix.K().Get(own) + 1}))
+	t.Abort()
+	f.stop(errors.New("a disk that fails"))
+}
+
 // Forget collects what is dead, as if all members that count knew it.
 func (f *Folder) Forget() error {
 	dead := map[model.ID]bool{}
@@ -119,16 +138,4 @@ func (f *Folder) dropBatches(headers [][]byte) error {
 
 func (f *Folder) key(table byte) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, f.o.Number), table)
-}
-
-// FailAhead stops the folder as a commit does that fails: what is in memory, a
-// dot of its own, was never written.
-func (f *Folder) FailAhead() {
-	f.apply.Lock()
-	defer f.apply.Unlock()
-	t := f.ix.Begin()
-	own := f.ix.Replica()
-	t.Know(f.ix.K().With(model.Dot{Replica: own, Seq: f.ix.K().Get(own) + 1}))
-	t.Abort()
-	f.stop(errors.New("a disk that fails"))
 }

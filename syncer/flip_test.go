@@ -125,6 +125,33 @@ func TestIncompleteGroupsSplit(t *testing.T) {
 	})
 }
 
+// What nobody wants any more holds nothing up: the rest is shown soon.
+func TestAGroupDoesNotWaitForWhatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		a, b := w.peers[0], w.peers[1]
+		behind(b, 50_000)
+		a.write("/small", strings.Repeat("s", 5_000))
+		a.write("/big", strings.Repeat("b", 60_000))
+		a.must(a.Cut(t.Context()))
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if b.has("/small") {
+			t.Error("shown without its group")
+		}
+		a.mkdir("/d") // in another batch, and group
+		a.mv("/big", "/d/big")
+		a.must(a.Cut(t.Context()))
+		a.rm("/d/big")
+		a.must(a.Cut(t.Context()))
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		if !b.has("/small") || b.has("/big") {
+			t.Errorf("shown are\n%s", b.tree())
+		}
+	})
+}
+
 // A restart in between shows nothing by halves either.
 func TestRestartKeepsADatabaseTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

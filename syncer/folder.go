@@ -32,12 +32,21 @@ type Options struct {
 	Remote   Remote
 	UID, GID uint32 // own what others make
 	ReadOnly bool
+	// Joined says that others have made this folder: until one of them has told all
+	// there is, nothing is said here.
+	Joined bool
 	// Place is where the database is: a fingerprint of the machine and of the
 	// directory. If it is another than the last time, this is a copy. Empty: it
 	// is not known.
 	Place []byte
 	Now   func() time.Time // the wall clock, for what is shown: labels and times; nil: time.Now
 	Log   *slog.Logger
+
+	// History is kept for KeepDays, 30 if 0, while it takes at most KeepShare,
+	// a tenth if 0, of the disk.
+	KeepDays  int
+	KeepShare float64
+	Members   func() []string // the other members, as Acked calls them, if somebody knows
 }
 
 // A Folder is one shared tree on this device. Its methods are safe for
@@ -55,7 +64,8 @@ type Folder struct {
 	ix       *index.Index
 	watching bool               // a look at the flip sets is due; guarded by apply
 	met      map[string]meeting // how the peers met have the folder; guarded by apply
-	anchor   string             // who makes this member complete, while it is Returning; guarded by apply
+	anchor   string             // who makes this member complete, while it is not; guarded by apply
+	fed      time.Time          // when the anchor last gave something; guarded by apply
 
 	surf Surface // set before Run
 
@@ -69,10 +79,14 @@ type Folder struct {
 	lives   uint64   // how often it began anew
 	alarms  []Alarm
 	acks    map[string]Ack
+	told    map[string]index.Ack // the last of each that was known here too, for collecting
+	untold  map[string]bool      // those of told that are not in rows yet
 	failed  error
 	parked  []Ino  // inodes whose bytes nobody connected had
 	commits uint64 // so far
 	counted counted
+	swept   bool // at least once, when so many commits had been:
+	sweptAt uint64
 
 	guard   *guard
 	pace    *pacer
@@ -107,9 +121,12 @@ func Open(o Options) (*Folder, error) {
 	}
 	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
-		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{},
+		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, untold: map[string]bool{},
 		met:   map[string]meeting{},
 		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
+	if f.told, err = ix.Acks(); err != nil {
+		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
+	}
 	ix.SetSeal(f.seal)
 	ix.SetClock(o.Now)
 	if err := f.settleIn(); err != nil {
@@ -129,6 +146,9 @@ func (f *Folder) settleIn() error {
 	switch own := f.ix.Replica(); {
 	case own == 0:
 		t.Rekey(model.NewReplica(f.device()))
+		if f.o.Joined {
+			t.SetNewcomer(false)
+		}
 	case moved || !own.Of(f.device()):
 		f.alarm("this database was moved or is a copy: it goes on under another id")
 		f.rekey(t)
@@ -171,13 +191,14 @@ func (f *Folder) Run(ctx context.Context) error {
 	g.Go(func() error { return f.runCutter(ctx) })
 	g.Go(func() error { return f.runPuller(ctx) })
 	g.Go(func() error { return f.runSyncer(ctx) })
+	g.Go(func() error { return f.runExpirer(ctx) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
-	return errors.Join(err, f.cutAll(stop), f.Sync())
+	return errors.Join(err, f.cutAll(stop), f.saveAcks(), f.Sync())
 }
 
 // recover takes up the work that the last run left.
@@ -291,6 +312,7 @@ func (f *Folder) Sync() error {
 	if err := f.disk.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}
+	f.disk.Short() // wakes the expirer, if it is
 	f.mu.Lock()
 	if life != f.lives { // k was of the time before
 		f.mu.Unlock()

@@ -457,7 +457,7 @@ func (w *world) together() bool {
 		s, err := p.Stats()
 		p.must(err)
 		n, _ := p.Missing()
-		if n > 0 || s.Pending > 0 {
+		if n > 0 || s.Pending > 0 || p.Holding() {
 			return false
 		}
 		for _, q := range w.peers {
@@ -484,6 +484,11 @@ func (w *world) same() string {
 			for id := range a {
 				if a[id] != b[id] {
 					w.t.Logf("%s: %s\n%s\n%s", p.name, id, a[id], b[id])
+				}
+			}
+			for _, q := range w.peers {
+				for _, d := range q.Drift() {
+					w.t.Logf("%s: %s", q.name, d)
 				}
 			}
 			w.t.Fatalf("%s and %s differ:\n%s\n\n%s", w.peers[0].name, p.name, tree, got)

@@ -17,12 +17,12 @@ import (
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
-// join adds an empty peer to the world.
+// join adds a newcomer to the world.
 func (w *world) join() *peer {
 	_, dev, _ := ed25519.GenerateKey(rand.Reader)
 	q := w.peers[0].opts
 	p := &peer{t: w.t, w: w, name: string(rune('a' + len(w.peers))), fs: vfs.NewMem()}
-	q.Device, q.Label, q.Remote = dev, model.Label{Author: "u" + p.name, Device: "d" + p.name}, &memRemote{p}
+	q.Device, q.Label, q.Remote, q.Joined = dev, model.Label{Author: "u" + p.name, Device: "d" + p.name}, &memRemote{p}, true
 	p.opts = q
 	p.start()
 	w.live.Lock()

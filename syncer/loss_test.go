@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -483,5 +484,59 @@ func TestLossUnreadableNamesAreNoDeletions(t *testing.T) {
 	ill.Store(false)
 	if failed == 0 {
 		t.Error("nothing failed")
+	}
+}
+
+// Who deletes what he takes for one of two copies deletes it everywhere; weeks
+// later the others still have it in their histories, with its bytes and its path.
+func TestLossRemovedFilesStayInTheHistory(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.mkdir("/photos")
+	long := strings.Repeat("much to lose ", 10_000)
+	a.write("/photos/p", long)
+	w.same()
+	b.rm("/photos")
+	w.same()
+	a.opts.Now = func() time.Time { return time.Now().AddDate(0, 0, 29) }
+	a.again(a.opts.Remote)
+	a.must(a.Expire(t.Context()))
+	w.talk.Lock()
+	b.stop() // what is read is here
+	xs := a.deleted()
+	if len(xs) != 1 || xs[0].Path != "photos/p" || xs[0].Who != b.opts.Label || a.bytesOf(xs[0]) != long {
+		t.Errorf("removed are %+v", xs)
+	}
+	b.start()
+	w.talk.Unlock()
+}
+
+// A library that one member erases goes at the others, and none of its bytes:
+// every file is in the history and can be written back.
+func TestLossErasedLibraryCanBeWrittenBack(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.mkdir("/lib")
+	const files = 200
+	want := map[string]string{}
+	for i := range files {
+		name := fmt.Sprint("lib/f", i)
+		want[name] = strings.Repeat(fmt.Sprint("book ", i, " "), 1+i*7)
+		a.write("/"+name, want[name])
+	}
+	before := len(strings.Split(w.same(), "\n"))
+	b.rm("/lib")
+	w.same()
+	a.must(a.Expire(t.Context()))
+	xs := a.deleted()
+	a.mkdir("/lib")
+	for _, x := range xs {
+		if got := a.bytesOf(x); got != want[x.Path] || !x.Removed || x.Here {
+			t.Errorf("%s: %.20q, %+v", x.Path, got, x)
+		}
+		a.write("/"+x.Path, a.bytesOf(x))
+	}
+	if after := len(strings.Split(w.same(), "\n")); len(xs) != files || after != before {
+		t.Errorf("%d files are in the history; there were %d names and are %d", len(xs), before, after)
 	}
 }

@@ -34,7 +34,7 @@ func (f *Folder) Opening() (model.Opening, error) {
 func (f *Folder) opening() (o model.Opening, err error) {
 	f.apply.Lock()
 	defer f.apply.Unlock()
-	o = model.Opening{Own: f.ix.Replica(), K: f.ix.K(), Horizon: f.ix.Horizon(), Returning: f.ix.Returning()}
+	o = model.Opening{Own: f.ix.Replica(), K: f.ix.K(), Horizon: f.ix.Horizon(), Returning: f.ix.Incomplete()}
 	if o.Returning {
 		return o, nil
 	}
@@ -122,9 +122,14 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell [][
 		}
 	}
 	f.met[peer] = theirs
-	shown := map[model.Replica]bool{} // whose end we can show
+	if f.ix.Incomplete() {
+		return nil, f.meetIncomplete(peer, theirs.Opening, len(said) > 0)
+	}
+	shown := map[model.Replica]bool{}       // whose end we can show
+	plain := map[model.Replica]index.Fork{} // whose end one of the two can show
 	for r, x := range said {
 		if _, is := forks[r]; is {
+			plain[r] = x
 			f.alarm("somebody's database was restored or copied: %s has other changes of it from %v on", peer, model.Dot{Replica: r, Seq: x.Agreed + 1})
 		}
 		header, err := f.ix.Proof(x.Ours)
@@ -132,14 +137,12 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell [][
 			return nil, fmt.Errorf("meet %s: %w", peer, err)
 		}
 		if shown[r] = len(header) > 0; shown[r] {
-			tell = append(tell, header)
+			plain[r], tell = x, append(tell, header)
 		}
 	}
-	first := index.FirstOf(said)
+	first := index.FirstOf(plain)
 	_, proven := forks[first]
 	switch {
-	case f.ix.Returning():
-		return tell, f.meetReturning(peer, theirs.Opening)
 	case len(said) > 0:
 		if !proven || shown[first] && !losesFork(first, ours, theirs.Opening) || theirs.Returning {
 			return tell, ErrWait
@@ -160,9 +163,6 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell [][
 // parted finds the replicas of which a peer has another history: those it says,
 // and of these those that are proven.
 func (f *Folder) parted(theirs meeting) (said, forks map[model.Replica]index.Fork, err error) {
-	if f.ix.Returning() { // what is here came from one peer, and is dropped if it is not the one
-		return nil, nil, nil
-	}
 	proven := theirs.proven()
 	said, err = f.ix.Compare(append(slices.Clone(theirs.Marks), proven...))
 	if err != nil {
@@ -186,16 +186,30 @@ func (m meeting) knew(k model.VV) bool {
 	return true
 }
 
-// meetReturning lets one peer at a time make this member complete.
-func (f *Folder) meetReturning(peer string, theirs model.Opening) error {
-	switch {
-	case theirs.Returning || f.anchor != "" && f.anchor != peer:
+// patience is for how long a member that is not complete waits for a silent
+// anchor when it meets another.
+const patience = time.Minute
+
+// meetIncomplete lets one peer at a time make this member complete. Another goes
+// on where that one ended only if they tell the same, and nothing was ever
+// collected by either: else what one had told before may be what the other has
+// collected.
+func (f *Folder) meetIncomplete(peer string, theirs model.Opening, forked bool) error {
+	if theirs.Returning || f.anchor != "" && f.anchor != peer && time.Since(f.fed) < patience {
 		return ErrWait
-	case f.anchor == "" && len(f.ix.K()) > 0: // from another, in part
+	}
+	first, purged := f.ix.Newcomer()
+	if len(f.ix.Joined()) > 0 && f.anchor != peer && (!first || purged || forked || len(theirs.Horizon) > 0) {
 		return f.beginAnew(peer, nil, theirs)
 	}
-	f.anchor = peer
-	return nil
+	f.anchor, f.fed = peer, time.Now()
+	if !first || purged || len(theirs.Horizon) == 0 {
+		return nil
+	}
+	t := f.ix.Begin()
+	t.SetNewcomer(true)
+	_, err := f.commit(t)
+	return err
 }
 
 // beginAnew drops what is known and pulls it from a peer.
@@ -204,7 +218,7 @@ func (f *Folder) beginAnew(peer string, forks map[model.Replica]index.Fork, thei
 		f.stop(err)
 		return err
 	}
-	f.anchor = peer
+	f.anchor, f.fed = peer, time.Now()
 	f.mu.Lock()
 	f.durable = nil
 	f.lives++
@@ -223,7 +237,7 @@ func (f *Folder) Left(peer string) bool {
 		return false
 	}
 	f.anchor = ""
-	return f.ix.Returning()
+	return f.ix.Incomplete()
 }
 
 // losesFork tells whether it is for us to begin anew.

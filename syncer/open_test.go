@@ -203,3 +203,24 @@ func TestOpenedDuringACutIsNotTorn(t *testing.T) {
 	h.close()
 	w.until("the rest is at b", func() bool { return strings.Contains(b.tree(), p+" 644 half and whole") })
 }
+
+// Who moves and edits a file that others have changed and then removed keeps it,
+// with what he wrote; what they removed stays so.
+func TestEditOfARemovedFileBringsNothingElseBack(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "first")
+	w.same()
+	w.part(true)
+	h := a.edit("/f")
+	h.write(0, "edit!")
+	a.mv("/f", "/g")
+	b.write("/f", "theirs")
+	b.cutNow()
+	b.rm("/f")
+	b.cutNow()
+	w.part(false)
+	w.until("the removal", func() bool { return b.Knowledge().LE(a.Knowledge()) })
+	h.close()
+	w.want("/g 644 edit!")
+}

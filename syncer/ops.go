@@ -538,7 +538,10 @@ func groupOf(ino Ino, r *index.Row) Ino {
 }
 
 // Room returns ErrFull when the disk is so full that nothing more is taken in.
-func (f *Folder) Room() error { return f.disk.Room() }
+func (f *Folder) Room() error {
+	f.disk.Short() // wakes the expirer, if it is
+	return f.disk.Room()
+}
 
 // Usage is the size of the disk, what is free of it for files, and how many
 // inodes there are room for.

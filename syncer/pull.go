@@ -28,9 +28,11 @@ const (
 
 // pulled is a file whose wanted version is complete.
 type pulled struct {
-	ino   Ino
-	orig  model.Dot
-	alloc int64
+	ino     Ino
+	id      model.ID // the node whose version it is
+	v       model.Version
+	alloc   int64
+	release func() // of its blocks
 }
 
 // runPuller fetches and publishes.
@@ -74,17 +76,22 @@ func (f *Folder) runPuller(ctx context.Context) error {
 			})
 		}
 	})
-	return g.Wait()
+	err := g.Wait()
+	for len(ready) > 0 {
+		(<-ready).release()
+	}
+	return err
 }
 
 // pull fetches the bytes of one file; it is tried again later if they are not
 // to be had.
 func (f *Folder) pull(ctx context.Context, ino Ino, ready chan<- pulled) {
 	p, err := f.pullOne(ctx, ino)
-	if err == nil && p.orig != (model.Dot{}) {
+	if err == nil && p.v.Dot != (model.Dot{}) {
 		select {
 		case ready <- p:
 		case <-ctx.Done():
+			p.release()
 		}
 		return
 	}
@@ -117,6 +124,7 @@ func (f *Folder) pullOne(ctx context.Context, ino Ino) (pulled, error) {
 	t := f.ix.Begin()
 	w, drift := t.Bytes(ino)
 	v := t.Wanted(ino)
+	id := t.Owner(ino)
 	err := t.Err()
 	t.Abort()
 	f.apply.Unlock()
@@ -130,17 +138,22 @@ func (f *Folder) pullOne(ctx context.Context, ino Ino) (pulled, error) {
 	if err != nil {
 		return pulled{}, err
 	}
-	if err := f.fetchAll(ctx, c, Normal); err != nil {
+	release, err := f.fetchAll(ctx, c, Normal)
+	if err != nil {
 		return pulled{}, err
 	}
 	alloc, err := content.Alloc(ctx, f.Blocks(), c)
-	return pulled{ino, v.Orig, alloc}, err
+	if err != nil {
+		release()
+	}
+	return pulled{ino, id, v, alloc, release}, err
 }
 
-// fetchAll returns when all blocks of a content are here. List blocks tell of
-// further ones, so it looks again until nothing is missing.
-func (f *Folder) fetchAll(ctx context.Context, c content.Content, class Class) error {
+// fetchAll returns when all blocks of a content are here, and holds them. List
+// blocks tell of further ones, so it looks again until nothing is missing.
+func (f *Folder) fetchAll(ctx context.Context, c content.Content, class Class) (release func(), err error) {
 	for {
+		release := f.store.Hold()
 		g, gctx := errgroup.WithContext(ctx)
 		g.SetLimit(pullBlocks)
 		seen := map[blocks.ID]bool{}
@@ -151,17 +164,16 @@ func (f *Folder) fetchAll(ctx context.Context, c content.Content, class Class) e
 			}
 			return gctx.Err() == nil && len(seen) < 1<<12
 		})
-		if ferr := g.Wait(); ferr != nil {
-			return ferr
+		if ferr := g.Wait(); err == nil && ferr == nil && complete {
+			return release, nil
+		} else if release(); ferr != nil {
+			return nil, ferr
 		}
 		if err != nil {
-			return fmt.Errorf("find missing blocks: %w", err)
-		}
-		if complete {
-			return nil
+			return nil, fmt.Errorf("find missing blocks: %w", err)
 		}
 		if err := f.Room(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }
@@ -199,13 +211,19 @@ func (f *Folder) runPublisher(ctx context.Context, ready <-chan pulled) error {
 }
 
 func (f *Folder) publish(ctx context.Context, ps []pulled) error {
+	defer func() {
+		for _, p := range ps {
+			p.release()
+		}
+	}()
 	if err := f.store.Flush(ctx); err != nil { // blocks before the rows that name them
 		return err
 	}
 	var later []Ino
 	err := f.update(func(t *index.Tx) error {
 		for _, p := range ps {
-			if !t.Arrive(p.ino, p.orig, p.alloc, f.busy) {
+			if !t.Arrive(p.ino, p.v.Orig, p.alloc, f.busy) {
+				t.Keep(p.id, p.v)
 				if w, drift := t.Bytes(p.ino); drift && !w.Ours {
 					later = append(later, p.ino)
 				}

@@ -25,6 +25,7 @@ type user struct {
 	log    *[]string
 	n      int
 	names  []string
+	pad    string         // ends what is written
 	reads  map[Ino]string // open for reading, with what was read
 	writes map[Ino]bool   // open for writing
 }
@@ -127,7 +128,7 @@ func (u *user) write(dir Ino, name string) {
 			u.close()
 		}
 	}
-	if !u.writeAt(dir, name, fmt.Sprint(u.name, u.n)) { // somebody else's has come in between
+	if !u.writeAt(dir, name, fmt.Sprint(u.name, u.n)+u.pad) { // somebody else's has come in between
 		u.say("not written")
 	}
 }

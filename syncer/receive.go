@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/syncer/index"
@@ -64,8 +65,11 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 	}
 	defer f.syncSoon()
 	return f.update(func(t *index.Tx) error {
-		if f.ix.Returning() && from != f.anchor {
-			return nil // it comes again when this member is complete
+		if f.ix.Incomplete() {
+			if from != f.anchor {
+				return nil // it comes again when this member is complete
+			}
+			f.fed = time.Now()
 		}
 		if known, err := f.admit(t, h, b); known || err != nil {
 			if err != nil {
@@ -112,7 +116,7 @@ func (f *Folder) checkChanges(changes []model.Change) error {
 // rescue lets the names come back that a remote change took away only because
 // its author did not know better.
 func (f *Folder) rescue(t *index.Tx, changes []model.Change) {
-	if f.o.ReadOnly || f.ix.Returning() {
+	if f.o.ReadOnly || f.ix.Incomplete() {
 		return
 	}
 	var ids []model.ID
@@ -153,7 +157,7 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 	defer f.syncSoon()
 	settled := false
 	err := f.update(func(t *index.Tx) error {
-		back := f.ix.Returning()
+		back := f.ix.Incomplete()
 		if back && from != f.anchor {
 			return nil
 		}
@@ -170,6 +174,7 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 		}
 		if back && met.K.LE(k) {
 			t.Settle(k, f.o.ReadOnly)
+			t.Complete()
 			settled, f.anchor = true, ""
 		}
 		return t.Err()
@@ -187,6 +192,10 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 func (f *Folder) Acked(peer string, k model.VV, missing uint64) {
 	f.mu.Lock()
 	f.acks[peer] = Ack{K: k, Missing: missing}
+	if k.LE(f.durable) {
+		f.untold[peer] = f.untold[peer] || !k.Equal(f.told[peer].K)
+		f.told[peer] = index.Ack{K: k, Seen: f.o.Now()}
+	}
 	f.mu.Unlock()
 	f.unpark()
 }

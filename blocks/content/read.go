@@ -232,3 +232,50 @@ func (m *missing) walk(ctx context.Context, r ref, level uint8) (bool, error) {
 	}
 	return true, nil
 }
+
+// Marker is told which blocks are named, and says which of them are news.
+type Marker interface {
+	Mark(id blocks.ID) (size int64, fresh bool, err error)
+}
+
+// Mark tells m of all blocks of c that are here, and returns the size of those
+// that were news. Below a list that is not, it does not look.
+func Mark(ctx context.Context, st Getter, c Content, m Marker) (size int64, err error) {
+	if c.Size <= MaxInline || c.hole() {
+		return 0, nil
+	}
+	if size, err = mark(ctx, newTree(st, c), c.root(), c.Depth, m); err != nil {
+		return size, fmt.Errorf("mark blocks: %w", err)
+	}
+	return size, nil
+}
+
+func mark(ctx context.Context, t *tree, r ref, level uint8, m Marker) (int64, error) {
+	size, fresh, err := m.Mark(r.id)
+	if err != nil || !fresh {
+		return 0, err
+	}
+	if level == 0 {
+		return size, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return size, err
+	}
+	l, err := t.load(ctx, r, level)
+	if errors.Is(err, blocks.ErrNotFound) || errors.Is(err, ErrMalformed) {
+		return size, nil // nothing below it can be read
+	}
+	if err != nil {
+		return size, err
+	}
+	for _, child := range l.refs {
+		if child.hole() {
+			continue
+		}
+		n, err := mark(ctx, t, child, level-1, m)
+		if size += n; err != nil {
+			return size, err
+		}
+	}
+	return size, nil
+}

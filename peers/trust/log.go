@@ -209,6 +209,16 @@ func (l *Log) Names() string {
 	return cmp.Or(l.ops[0].payload.names, model.NamesBytes)
 }
 
+// Founder is the device that made the folder.
+func (l *Log) Founder() ed25519.PublicKey {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if len(l.ops) == 0 {
+		return nil
+	}
+	return ed25519.PublicKey(slices.Clone(l.ops[0].author[:]))
+}
+
 // Members returns the members, sorted by label, then key.
 func (l *Log) Members() []Member {
 	l.mu.RLock()

@@ -42,7 +42,7 @@ func (ix *Index) compare(mem *model.Mem, report func(error)) error {
 		}
 	}
 	c.drift()
-	return errors.Join(err, c.tree(), t.Err())
+	return errors.Join(err, c.tree(), c.past(), c.tombs(), t.Err())
 }
 
 // replay joins all batches of the log, those not yet known included.
@@ -197,7 +197,7 @@ func (c *check) drift() {
 		case w.Ours && r.Kind != model.Dir && r.Nlink == 0 && !c.ix.orphans[ino]:
 			c.report(fmt.Errorf("inode %d is to be cut, but has no name", ino))
 		case !w.Ours && c.t.Wanted(ino).Dot == (model.Dot{}):
-			c.report(fmt.Errorf("inode %d waits for bytes that nobody has written", ino))
+			c.report(fmt.Errorf("inode %d (node %v, of %v version %v, %d names) waits for bytes that nobody has written", ino, r.ID, r.Of, r.OfOrig, r.Nlink))
 		}
 	}
 	for k, y := range c.ix.names {

@@ -41,6 +41,7 @@ func (t *Tx) touch(id model.ID) {
 	if r == nil {
 		return
 	}
+	t.note(t.Ino(id), r)
 	tc.claims = t.claims(id)
 	if r.Kind == model.Dir {
 		tc.hist = slices.Clone(t.hist(id))
@@ -76,7 +77,7 @@ func (t *Tx) hist(id model.ID) []model.Loc {
 	if r == nil || r.Node == nil || r.Kind != model.Dir || len(r.Node.Links) == 0 {
 		return nil
 	}
-	return r.Node.Links[0].Hist
+	return r.Node.Links[0].Places()
 }
 
 func (t *Tx) loc(id model.ID) model.Loc {
@@ -159,6 +160,7 @@ func (t *Tx) settleView() names {
 		if t.ix.back == nil {
 			t.followTime(id, tc)
 		}
+		t.entombSpent(id, tc.claims, now[id])
 		t.suspect(t.Ino(id), true)
 		for _, e := range slices.Concat(tc.claims, now[id]) {
 			if e.Extra {

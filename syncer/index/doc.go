@@ -14,9 +14,13 @@
 //	w ino8                content drift: bytes staged here, or bytes wanted from others
 //	x ino8 name           extended attribute, as shown here
 //	o ino8                orphan: unlinked, perhaps still open; deleted at the next start
+//	h id16 ~time8         version that the tree let go of, the newest first: see history.go
+//	H time8 id16          the same by age: its size and which version; eviction reads it from the end
 //	r ridx4               replica: its id, how much of its log is known, hash of its last header
 //	b ridx4 hi8           batch: live count, dead changes, header as signed
 //	c ridx4 hi8           body of the batch, dead changes perhaps as hashes
+//	t day4 id16           something of the node may be collected, if it is still so: see collect.go
+//	p peer                when a member was last heard of, and what it had then
 //	k ridx4 hi8           mark: which header a batch had, and where it began (marks.go)
 //	m name                next inode number, own replica, lamport, hash key; name policy;
 //	                      place, horizon; return: it has begun anew (rebase.go)
@@ -28,6 +32,28 @@
 //
 // Inside rows a node is its inode number and a replica its place in the
 // dictionary of r rows.
+//
+// History is kept by node and not by inode number, since numbers change hands
+// (Cut.Swap, replace). A Tx notes what a file shows before that changes, and at
+// its commit writes an h row for each version noted that is not to be seen any
+// more: neither as a version of its node, nor as the conflict copy made of it,
+// nor because what is to come is not here yet. Versions whose bytes never were
+// here have none. Only the expirer deletes h and H rows. Check compares them, and
+// looks that what may be collected one day has a t row and that the horizon is
+// known. watched.mu is taken last; it guards what Places looks for.
+//
+// # Collection
+//
+// What is removed is dropped once it is stable: all members that count have told
+// that they know it, and what each had said until then is here. Then nobody can
+// say anything of it any more without having known it, and who makes it live
+// again says all of it (model, collect.go); so it makes no difference who has
+// collected. A node goes with its rows and changes when no node is or was in it;
+// parts of a living node go if what the rest cites says the rest. The horizon,
+// the join of all that was stable at some collection, is what a member must know
+// for its changes to be joined as they are. To who may not know it the log is
+// sent without dead changes, since what overcame them may be gone; who takes in
+// such a log must take it from one peer until it knows the horizon.
 //
 // # Invariants
 //

@@ -365,6 +365,7 @@ func (t *Tx) Publish(ino Ino, orig model.Dot, alloc int64, busy func(Ino) bool) 
 	if r == nil || !drift || w.Ours || v.Orig != orig || v.Dot == (model.Dot{}) {
 		return false
 	}
+	t.note(ino, r)
 	at := t.shownNames(ino)
 	if busy(ino) {
 		if len(at) != int(r.Nlink) {
@@ -450,6 +451,7 @@ func (t *Tx) namesOf(r *Row) (out []nameKey) {
 // replace gives the node of an inode that is open another, under the same names.
 func (t *Tx) replace(ino Ino, at []nameKey) Ino {
 	old := t.Row(ino)
+	t.note(ino, old)
 	t.freeze(ino, old)
 	r := *old
 	r.Nlink, r.Shown = 0, nil

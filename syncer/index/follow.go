@@ -72,6 +72,10 @@ func (t *Tx) follow(ino Ino, changed bool) {
 		if drift && !w.Ours {
 			t.setBytes(ino, nil)
 		}
+		if r.Shown != nil && r.Nlink == 0 && !t.ix.orphans[ino] && !slices.Contains(t.lost, ino) {
+			r.Shown = nil // nobody sees them, and they may go
+			t.Changed(ino)
+		}
 	case r.Kind == model.Symlink:
 		if !w.Ours {
 			t.setBytes(ino, nil)
@@ -88,8 +92,11 @@ func (t *Tx) follow(ino Ino, changed bool) {
 		t.describe(ino, r, r.Shown.Content, r.Shown.Mtime)
 	case r.Shown == nil && drift: // not here yet
 	default:
-		if r.Shown != nil {
+		if r.Shown != nil && r.Nlink > 0 {
 			r.Shown = nil
+			t.Changed(ino)
+		} else if r.Shown != nil && *r.Shown != (Shown{v.Orig, v.Content, v.Mtime}) {
+			r.Shown = &Shown{v.Orig, v.Content, v.Mtime} // the bytes are here
 			t.Changed(ino)
 		}
 		t.setBytes(ino, nil)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,33 +21,35 @@ var ErrNotFound = errors.New("not in the index")
 // An Index is the rows of one folder. Reading methods are safe for concurrent
 // use; all else belongs to the holder of the folder's apply lock.
 type Index struct {
-	db     *pebble.DB
-	keys   keys
-	policy string // the name policy, by name
-	fold   model.Fold
-	dict   atomic.Pointer[dict] // replaced, never changed
+	db      *pebble.DB
+	keys    keys
+	policy  string // the name policy, by name
+	fold    model.Fold
+	dict    atomic.Pointer[dict]     // replaced, never changed
+	horizon atomic.Pointer[model.VV] // replaced, never changed
+	watch   watched
 
 	// Of the holder of the apply lock:
-	nextIno Ino
-	replica model.Replica
-	lamport uint64
-	names   map[nameKey]Drift         // the y rows
-	viewed  map[model.ID]set[nameKey] // of names, by what the view has under them
-	blocked map[nameKey]bool          // those of names, ours not, that wait for something else than bytes
-	bytes   map[Ino]Bytes             // the w rows
-	dirty   dirty                     // those of names and bytes that are ours
-	wanting int                       // those of bytes that are not
-	undone  map[model.ID]bool         // the u rows
-	orphans map[Ino]bool              // the o rows
-	ahead   model.VV                  // what the authors of batches that came over gaps knew
-	horizon model.VV                  // see Horizon
-	back    *returning                // nil: not beginning anew
-	sets    map[Place]*flipSet        // what is shown together, when it is complete (flip.go)
-	setOf   map[Ino]Place
-	held    map[nameKey]Place
-	owner   [2]uint32 // uid and gid of what others make
-	seal    model.Seal
-	clock   func() time.Time
+	nextIno  Ino
+	replica  model.Replica
+	lamport  uint64
+	names    map[nameKey]Drift         // the y rows
+	viewed   map[model.ID]set[nameKey] // of names, by what the view has under them
+	blocked  map[nameKey]bool          // those of names, ours not, that wait for something else than bytes
+	bytes    map[Ino]Bytes             // the w rows
+	dirty    dirty                     // those of names and bytes that are ours
+	wanting  int                       // those of bytes that are not
+	undone   map[model.ID]bool         // the u rows
+	orphans  map[Ino]bool              // the o rows
+	ahead    model.VV                  // what the authors of batches that came over gaps knew
+	back     *returning                // nil: not beginning anew
+	newcomer byte                      // 0: complete once
+	sets     map[Place]*flipSet        // what is shown together, when it is complete (flip.go)
+	setOf    map[Ino]Place
+	held     map[nameKey]Place
+	owner    [2]uint32 // uid and gid of what others make
+	seal     model.Seal
+	clock    func() time.Time
 }
 
 // dict numbers the replicas: their numbers stand in rows.
@@ -63,6 +66,12 @@ type Rep struct {
 	Hi    uint64   // where that header ends
 }
 
+// watched are dead directories in which no node has been found yet.
+type watched struct {
+	mu    sync.Mutex // guards empty
+	empty map[Ino]bool
+}
+
 // A nameKey is a name as the folder's policy compares it: folded.
 type nameKey struct {
 	dir  Ino
@@ -77,7 +86,7 @@ func Open(db *pebble.DB, folder uint32, policy string, uid, gid uint32) (*Index,
 		names: map[nameKey]Drift{}, viewed: map[model.ID]set[nameKey]{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
 	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
-	for _, step := range []func() error{ix.openMeta, ix.openPolicy, ix.openReplicas, ix.openAhead, ix.openHorizon, ix.openReturn, ix.openDrift, ix.dropOrphans} {
+	for _, step := range []func() error{ix.openMeta, ix.openPolicy, ix.openHorizon, ix.openReplicas, ix.openAhead, ix.openReturn, ix.openNewcomer, ix.openDrift, ix.dropOrphans} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("open index: %w", err)
 		}
@@ -335,7 +344,10 @@ func (ix *Index) scan(prefix []byte, f func(k, v []byte) error) error {
 	return scan(ix.db, prefix, after(prefix), f)
 }
 
-var errStop = errors.New("stop")
+// ErrStop, returned by who is called with each of many, ends the calls.
+var ErrStop = errors.New("stop")
+
+var errStop = ErrStop
 
 func scan(r pebble.Reader, from, to []byte, f func(k, v []byte) error) error {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
@@ -469,7 +481,7 @@ func Delete(db *pebble.DB, folder uint32) error {
 	k := keys{folder: folder}
 	b := db.NewBatch()
 	for _, t := range []byte{tableNode, tableID, tableEntry, tableCrowd, tableUndone, tableName, tableBytes,
-		tableXattr, tableOrphan, tableRep, tableBatch, tableBody, tableMark, tableMeta} {
+		tableXattr, tableOrphan, tableRep, tableBatch, tableBody, tableMark, tableMeta, tablePast, tableExpiry, tableTomb, tablePeer} {
 		prefix := k.table(t)
 		if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
 			return errors.Join(err, b.Close())

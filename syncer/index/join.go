@@ -3,6 +3,7 @@ package index
 import (
 	"fmt"
 
+	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
@@ -30,6 +31,9 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 	var before []model.Dot
 	r.Node.Dots(func(d model.Dot) { before = append(before, d) })
 	r.Node.Join(c, deps)
+	if v := c.Version; v != nil && v.Orig == (model.Dot{}) && brings(c) {
+		t.keep(id, c.Dot, noted{kind: c.Kind, content: v.Content, mtime: v.Mtime, mode: r.Mode, dot: c.Dot})
+	}
 	for _, d := range before {
 		if !cites(r.Node, d) {
 			t.dead(d, c.Born)
@@ -37,7 +41,7 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 	}
 	for _, l := range r.Node.Links {
 		for _, x := range l.Hist {
-			t.Number(x.Parent) // so that writing the row makes no other
+			t.ix.unwatch(t.Number(x.Parent)) // it has a number now, so that writing the row makes no other
 		}
 	}
 	t.ix.lamport = max(t.ix.lamport, c.Lamport)
@@ -87,6 +91,15 @@ func (t *Tx) empty(dir Ino) {
 			t.lose(e.Ino)
 		}
 	}
+}
+
+// brings tells whether a change has all bytes of its version in it.
+func brings(c model.Change) bool {
+	if c.Kind != model.File {
+		return c.Kind == model.Symlink
+	}
+	v, err := content.Decode(c.Version.Content)
+	return err == nil && v.Size <= content.MaxInline
 }
 
 // cites tells whether a field of the node has the dot.

@@ -30,6 +30,10 @@ const (
 	tableMeta   = 'm'
 	tableMark   = 'k'
 	tableDevice = 'v'
+	tablePast   = 'h'
+	tableExpiry = 'H'
+	tableTomb   = 't'
+	tablePeer   = 'p'
 )
 
 // keys makes the keys of one folder.

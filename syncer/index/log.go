@@ -276,12 +276,13 @@ type Snap struct {
 	ix   *Index
 	snap *pebble.Snapshot
 	dict *dict
+	hor  model.VV
 	K    model.VV // all that is in it
 }
 
 // Snapshot takes a Snap; the caller holds the apply lock. It must be closed.
 func (ix *Index) Snapshot() *Snap {
-	return &Snap{ix: ix, snap: ix.db.NewSnapshot(), dict: ix.dict.Load(), K: ix.K()}
+	return &Snap{ix: ix, snap: ix.db.NewSnapshot(), dict: ix.dict.Load(), hor: ix.Horizon(), K: ix.K()}
 }
 
 // Close releases the snapshot.
@@ -289,17 +290,18 @@ func (s *Snap) Close() error { return s.snap.Close() }
 
 // next is the batch of a replica that is to be sent next.
 type next struct {
-	ridx   uint32
-	id     model.Replica
-	hi     uint64
-	deps   model.VV
-	header []byte
+	ridx uint32
+	id   model.Replica
+	hi   uint64
+	deps model.VV
+	row  batchRow
 }
 
 // Since yields the batches that k lacks as they were signed, each after all
 // that it depends on: a merge of the replicas' logs by deps. What is missing in
 // them is dead: superseded by something that is sent. So what came over gaps
-// here is sent too, though K does not claim it.
+// here is sent too, though K does not claim it. Who may not know what was
+// collected here gets no dead changes: what overcame them may be gone.
 func (s *Snap) Since(k model.VV) iter.Seq2[model.Batch, error] {
 	return func(yield func(model.Batch, error) bool) {
 		var heads []*next
@@ -325,11 +327,14 @@ func (s *Snap) Since(k model.VV) iter.Seq2[model.Batch, error] {
 			x := heads[i]
 			heads = slices.Delete(heads, i, i+1)
 			body, err := get(s.snap, s.ix.keys.log(tableBody, x.ridx, x.hi))
+			if err == nil && !s.hor.LE(k) {
+				body, err = s.ix.withoutDead(body, x.row)
+			}
 			if err != nil {
 				yield(model.Batch{}, err)
 				return
 			}
-			if !yield(model.Batch{Header: x.header, Body: body}, nil) {
+			if !yield(model.Batch{Header: x.row.header, Body: body}, nil) {
 				return
 			}
 			if err := step(x, x.hi+1); err != nil {
@@ -338,6 +343,20 @@ func (s *Snap) Since(k model.VV) iter.Seq2[model.Batch, error] {
 			}
 		}
 	}
+}
+
+// withoutDead is the body of a batch with hashes in place of dead changes.
+func (ix *Index) withoutDead(body []byte, row batchRow) ([]byte, error) {
+	leaves, err := ix.seal.Leaves(body)
+	if err != nil {
+		return nil, err
+	}
+	for i := range leaves {
+		if uint64(i) < row.n && row.isDead(uint64(i)) {
+			leaves[i].Bytes = nil
+		}
+	}
+	return model.Stub(leaves), nil
 }
 
 // fetch finds the next batch of x's replica and where it begins; without one,
@@ -352,7 +371,7 @@ func (s *Snap) fetch(x *next, from uint64) (more bool, lo uint64, err error) {
 			return err
 		}
 		h, err := model.DecodeHeader(row.header)
-		x.hi, x.deps, x.header = binary.BigEndian.Uint64(k[9:]), h.Deps, row.header
+		x.hi, x.deps, x.row = binary.BigEndian.Uint64(k[9:]), h.Deps, row
 		more, lo = true, h.Lo
 		return cmp.Or(err, errStop)
 	})

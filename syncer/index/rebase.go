@@ -25,8 +25,9 @@ import (
 
 // returning is what is remembered of the time before.
 type returning struct {
-	old   model.VV                 // what was known, without the ends that others do not share
-	forks map[model.Replica]uint64 // replicas with such an end, and where it begins
+	follow bool                     // nothing the tree has is ours, but what its user did
+	old    model.VV                 // what was known, without the ends that others do not share
+	forks  map[model.Replica]uint64 // replicas with such an end, and where it begins
 }
 
 // clean tells whether a dot is one that a peer with knowledge k knew, too.
@@ -39,7 +40,10 @@ func (b *returning) clean(d model.Dot, k model.VV) bool {
 
 func (b *returning) encode() []byte {
 	v := b.old.Encode()
-	out := binary.AppendUvarint([]byte{rowVersion}, uint64(len(v)))
+	out := binary.AppendUvarint([]byte{rowVersion, 0}, uint64(len(v)))
+	if b.follow {
+		out[1] = 1
+	}
 	out = append(out, v...)
 	for r, to := range b.forks {
 		out = binary.BigEndian.AppendUint64(out, uint64(r))
@@ -58,7 +62,7 @@ func (ix *Index) openReturn() error {
 	if d.byte() != rowVersion {
 		d.fail()
 	}
-	b := &returning{forks: map[model.Replica]uint64{}}
+	b := &returning{follow: d.byte() != 0, forks: map[model.Replica]uint64{}}
 	old := d.s()
 	if d.err == nil && err == nil {
 		b.old, err = model.DecodeVV([]byte(old))
@@ -101,7 +105,7 @@ func (ix *Index) reload() error {
 	ix.dirty, ix.bytes = newDirty(), map[Ino]Bytes{}
 	ix.undone, ix.wanting, ix.ahead = map[model.ID]bool{}, 0, nil
 	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
-	for _, step := range []func() error{ix.openMeta, ix.openReplicas, ix.openHorizon, ix.openReturn, ix.openDrift} {
+	for _, step := range []func() error{ix.openMeta, ix.openReplicas, ix.openHorizon, ix.openReturn, ix.openNewcomer, ix.openDrift} {
 		if err := step(); err != nil {
 			return fmt.Errorf("reload: %w", err)
 		}
@@ -125,7 +129,7 @@ func (r *rebase) remember(forks map[model.Replica]Fork) {
 	if r.back = r.ix.back; r.back != nil {
 		return
 	}
-	r.back = &returning{old: r.ix.K(), forks: map[model.Replica]uint64{}}
+	r.back = &returning{follow: r.ix.newcomer != 0, old: r.ix.K(), forks: map[model.Replica]uint64{}}
 	for rep, f := range forks {
 		r.back.forks[rep] = f.Agreed
 		r.back.old = r.back.old.Without(model.Dot{Replica: rep, Seq: f.Agreed + 1})
@@ -314,7 +318,7 @@ func (r *rebase) forget(ino Ino) {
 
 // dropLog drops the log and what was known, and takes a new replica id.
 func (r *rebase) dropLog() (err error) {
-	for _, table := range []byte{tableCrowd, tableUndone, tableBatch, tableBody, tableMark} {
+	for _, table := range []byte{tableCrowd, tableUndone, tableBatch, tableBody, tableMark, tableTomb} {
 		err = errors.Join(err, r.clear(table))
 	}
 	reps := r.ix.dict.Load().reps
@@ -322,7 +326,7 @@ func (r *rebase) dropLog() (err error) {
 		err = errors.Join(err, r.set(r.ix.keys.replica(uint32(i)), Rep{ID: rep.ID}.encode()))
 	}
 	r.ix.replica = r.own
-	return errors.Join(err, r.set(r.ix.keys.meta("state"), r.ix.metaState()), r.b.Delete(r.ix.keys.meta("horizon"), nil),
+	return errors.Join(err, r.set(r.ix.keys.meta("state"), r.ix.metaState()), r.b.Delete(r.ix.keys.meta("horizon"), nil), r.b.Delete(r.ix.keys.meta("new"), nil),
 		r.set(r.ix.keys.meta("return"), r.back.encode()))
 }
 

@@ -17,7 +17,8 @@ import (
 // news. A version that was known before, its user has seen: what is ours
 // supersedes it. One that was not becomes a conflict copy.
 //
-// With follow, nothing is ours: a reader's tree follows.
+// With follow, nothing is ours but what the user did since: a reader's tree
+// follows, and a newcomer's.
 type settlement struct {
 	*Tx
 	back   *returning
@@ -35,7 +36,7 @@ func (t *Tx) Settle(k model.VV, follow bool) {
 		return
 	}
 	t.settle() // what is to come into the view
-	s := &settlement{Tx: t, back: t.ix.back, k: k, follow: follow, ours: map[nameKey]bool{},
+	s := &settlement{Tx: t, back: t.ix.back, k: k, follow: follow || t.ix.back.follow, ours: map[nameKey]bool{},
 		needed: map[Ino]bool{}, goes: map[Ino]bool{}, stays: map[Ino]bool{}}
 	held := make([]nameKey, 0, len(t.ix.names))
 	for n := range t.ix.names {

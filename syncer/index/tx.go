@@ -35,9 +35,10 @@ type Tx struct {
 	// suspects are inodes whose rows may not be what their nodes say; those
 	// whose node has changed are true.
 	suspects map[Ino]bool
-	together bool            // what is joined is shown in sets
-	gathered int             // of fresh, how many are in them or were left out
-	entries  map[Place]Entry // d rows read or written; zero: none
+	together bool             // what is joined is shown in sets
+	gathered int              // of fresh, how many are in them or were left out
+	entries  map[Place]Entry  // d rows read or written; zero: none
+	noted    map[pastOf]noted // versions that may be let go of
 	e        enc
 	d        dec
 }
@@ -53,7 +54,8 @@ type Flip struct {
 // Begin starts a transaction; the caller holds the apply lock to its end.
 func (ix *Index) Begin() *Tx {
 	t := &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{}, off: map[Ino]bool{},
-		inos: map[model.ID]Ino{}, view: newSettling(), suspects: map[Ino]bool{}, entries: map[Place]Entry{}}
+		inos: map[model.ID]Ino{}, view: newSettling(), suspects: map[Ino]bool{}, entries: map[Place]Entry{},
+		noted: map[pastOf]noted{}}
 	t.e = enc{ridx: t.number, ino: t.Number}
 	t.d = dec{rep: t.replica, id: t.idOf}
 	return t
@@ -66,6 +68,7 @@ func (t *Tx) Abort() { t.fail(t.b.Close()) }
 // Commit writes the rows, not yet durably: see blocks.Disk.Sync.
 func (t *Tx) Commit() error {
 	t.settle()
+	t.keepPast()
 	t.fail(t.b.Set(t.ix.keys.meta("state"), t.ix.metaState(), nil))
 	e := t.enc()
 	for ino := range t.dirty {
@@ -355,6 +358,7 @@ func (t *Tx) RemoveEntry(dir Ino, name string) (Ino, bool) {
 		}
 	} else if r.Nlink > 0 {
 		if r.Nlink == 1 {
+			t.note(e.Ino, r)
 			t.freeze(e.Ino, r)
 			t.lose(e.Ino)
 		}
@@ -408,7 +412,9 @@ func (t *Tx) DropOrphan(ino Ino) {
 		return
 	}
 	t.follow(ino, false) // it may come back, but not what was done to it here
-	r.Shown = nil
+	if v := t.Wanted(ino); r.Shown != nil && r.Shown.Orig != v.Orig {
+		r.Shown = nil // else it says that the bytes are here
+	}
 	t.Changed(ino)
 }
 

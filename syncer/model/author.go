@@ -16,6 +16,9 @@ type Author struct {
 	changes []*Change
 	index   map[ID]int
 	forks   map[forked]string // versions that this cut made conflict copies
+	upheld  map[ID]bool       // directories about to live again
+	woken   map[ID]bool       // files that live again with a version that was deleted
+	lent    map[ID]uint64     // the link of files that live again under the last name they had
 }
 
 // Changes returns what was said, by dot.
@@ -66,6 +69,7 @@ func (a *Author) say(id ID, kind Kind, part Change) {
 // put writes a version that supersedes all heads known here, so the versions of
 // a node by one replica are totally ordered. Without an Orig its content is new.
 func (a *Author) put(n *Node, v VersionChange) {
+	n = a.renew(n)
 	c := a.change(n.ID, n.Kind)
 	v.VV = n.allVV().Without(c.Dot)
 	if v.Orig == c.Dot {
@@ -90,12 +94,19 @@ func (a *Author) revive(n *Node) {
 		a.reassert(n, s[0])
 	} else if h, ok := n.Best(); ok {
 		a.reassert(n, h)
+		if a.woken == nil {
+			a.woken = map[ID]bool{}
+		}
+		a.woken[n.ID] = true
 	} else if n.Kind == Dir {
 		a.put(n, VersionChange{})
 	}
 }
 
 func (a *Author) place(n *Node, key uint64, parent ID, name string) {
+	if a.Alive(n.ID) {
+		a.uphold(parent)
+	}
 	a.say(n.ID, n.Kind, Change{Links: []LinkChange{{Key: key, Parent: parent, Name: name}}})
 }
 
@@ -153,7 +164,7 @@ func attrsOf(n *Node) map[string]string {
 
 // birth makes the node of a new name. Its id follows from the place, so that
 // two replicas that create the same name create one node; a dead node that is
-// still there is used again, without its other names. Attributes are set anew.
+// still there is used again, without anything it had.
 func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool, bind func(ID)) *Node {
 	for i := 0; ; i++ {
 		id := BirthID(dir, a.Fold(name), k, i)
@@ -161,16 +172,13 @@ func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool, bind fu
 			continue
 		}
 		n := a.Node(id)
-		known := n != nil && (len(n.Heads) > 0 || len(n.Links) > 0 || len(n.Gone) > 0 || len(n.Attrs) > 0)
-		if known {
+		if n != nil && n.known() {
 			if l := n.Link(PrimaryKey); a.Alive(id) || l != nil && !l.At(dir, name, a.Fold) {
 				continue
 			}
 		}
 		bind(id)
-		if !known {
-			a.say(id, k, Change{Born: true})
-		}
+		a.say(id, k, rebirth(n))
 		n = a.Node(id)
 		a.removeOthers(n)
 		a.place(a.Node(id), PrimaryKey, dir, name)

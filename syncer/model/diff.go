@@ -38,6 +38,7 @@ type Name struct {
 	// Spared: the node seen is nowhere in the tree, but the names that its user
 	// left it others have removed since. So nobody saw its last name go.
 	Spared bool
+	Still  bool // the node seen is in the tree where others have something else, which waits
 }
 
 // A Tree is told which number shows which node.
@@ -115,8 +116,9 @@ func (d *diff) find() {
 // pins writes down what the view decided about everything the cut is about.
 func (d *diff) pins() {
 	for _, n := range d.names {
-		if t := n.Tree; t != nil && t.Kind == Dir {
-			d.pinUndone() // a directory moves, is spelt anew, or a dead one is used again
+		t, x := n.Tree, d.Node(n.Seen)
+		if t != nil && t.Kind == Dir || x != nil && x.Kind == Dir {
+			d.pinUndone() // a directory moves, is spelt anew, goes, or a dead one is used again
 			break
 		}
 	}
@@ -333,7 +335,7 @@ func (d *diff) deletes() {
 		ns := d.lost[id]
 		k := min(gains[id], len(ns))
 		for _, n := range ns[k:] {
-			d.unlink(id, n, stays[id] || n.Spared)
+			d.unlink(id, n, stays[id] || n.Spared || n.Still)
 		}
 		d.lost[id] = ns[:k]
 	}
@@ -526,16 +528,18 @@ func (d *diff) edit(t *Thing) {
 			d.reassert(x, shown[0])
 		}
 		return
-	case shown[0].Orig != t.Base && !d.seen(t, shown[0].Orig):
+	case shown[0].Orig != t.Base && !d.seen(t, shown[0].Orig) && !d.woken[t.ID]:
 		d.forkUnseen(x, shown[0])
 	}
 	d.put(d.Node(t.ID), VersionChange{Content: t.Content, Mtime: t.Mtime})
 }
 
-// comeBack gives a file that lives on without names those it has here.
+// comeBack gives a file that lives on without names, or with the last it had
+// elsewhere, those it has here.
 func (d *diff) comeBack(t *Thing) {
 	es := d.Entries(t.ID)
-	if t.Names == 0 || len(es) == 0 || !es[0].Undue {
+	lent, ok := d.lent[t.ID]
+	if t.Names == 0 || len(es) == 0 || !es[0].Undue && !ok {
 		return
 	}
 	for _, n := range d.namesOf(t) {
@@ -543,13 +547,18 @@ func (d *diff) comeBack(t *Thing) {
 			continue
 		}
 		x := d.Node(t.ID)
-		key := d.linkKey(x, n.Dir.ID, n.Name)
+		key, there := d.linkKey(x, n.Dir.ID, n.Name), false
 		for i := range x.Links {
-			if l := &x.Links[i]; l.At(n.Dir.ID, n.Name, d.Fold) && l.Dead() {
-				key = l.Key
+			if l := &x.Links[i]; l.At(n.Dir.ID, n.Name, d.Fold) {
+				key, there = l.Key, there || !l.Dead()
 			}
 		}
-		d.place(x, key, n.Dir.ID, n.Name)
+		if !there {
+			d.place(x, key, n.Dir.ID, n.Name)
+		}
+	}
+	if ok && d.nameCount(t.ID) > 1 && !slices.ContainsFunc(d.namesOf(t), func(n *Name) bool { return d.Node(t.ID).Link(lent).At(n.Dir.ID, n.Name, d.Fold) }) {
+		d.removeName(d.Node(t.ID), lent)
 	}
 }
 

@@ -167,15 +167,28 @@ func (l *Link) Loc() Loc {
 
 // Dead tells whether somebody who knew the current place removed the name.
 func (l *Link) Dead() bool {
-	if len(l.Hist) == 0 {
-		return true
+	return len(l.Hist) == 0 || l.removed(l.Hist[0])
+}
+
+// Places are where a directory may be: at its current place or, should that make
+// a cycle, at an older one that nobody removed. Of what was removed nothing may
+// hang on whether it has been collected.
+func (l *Link) Places() []Loc {
+	if len(l.Hist) < 2 || len(l.Dels) == 0 {
+		return l.Hist
 	}
-	for _, d := range l.Dels {
-		if d.K.Has(l.Hist[0].Dot) {
-			return true
+	out := []Loc{l.Hist[0]}
+	for _, x := range l.Hist[1:] {
+		if !l.removed(x) {
+			out = append(out, x)
 		}
 	}
-	return false
+	return out
+}
+
+// removed tells whether somebody who knew a place of the link removed it.
+func (l *Link) removed(x Loc) bool {
+	return slices.ContainsFunc(l.Dels, func(d Del) bool { return d.K.Has(x.Dot) })
 }
 
 // At tells whether the link's place is that name of that directory.

@@ -118,8 +118,8 @@ func (a *Author) forkAs(of *Node, v Version, parent ID, name string) {
 	if n := a.Node(id); n != nil && n.Live() {
 		return
 	}
-	if a.Node(id) == nil || len(a.Node(id).Links) == 0 {
-		a.say(id, of.Kind, Change{Links: []LinkChange{{Key: PrimaryKey, Parent: parent, Name: name}}})
+	if n := a.Node(id); n == nil || len(n.Links) == 0 {
+		a.say(id, of.Kind, Change{Born: n == nil || !n.known(), Links: []LinkChange{{Key: PrimaryKey, Parent: parent, Name: name}}})
 	}
 	a.removeOthers(a.Node(id))
 	a.setAttrs(a.Node(id), attrsOf(of))
@@ -164,6 +164,11 @@ func (a *Author) pinUndone() {
 		for _, e := range a.Entries(id) {
 			at[id] = Loc{Parent: e.Parent, Name: e.Name}
 			rivals = append(rivals, a.rivals(e)...)
+		}
+	}
+	for _, id := range undone { // or a directory is dead until what it lives through has its place again
+		if a.Alive(id) {
+			a.pinDirs(at[id].Parent)
 		}
 	}
 	a.write(rivals)

@@ -123,7 +123,7 @@ func (m *Mem) hist(id ID) []Loc {
 	if n == nil || n.Kind != Dir || len(n.Links) == 0 {
 		return nil
 	}
-	return n.Links[0].Hist
+	return n.Links[0].Places()
 }
 
 // View computes the tree.

@@ -333,6 +333,7 @@ func (w *world) compare() {
 			w.explain(w.ms[0], m, first, l)
 			w.fail("I1", "1 %s and 2 %s show\n%s", w.ms[0].name, m.name, diff(first.lines, l.lines))
 		}
+		w.keeps(m, l)
 		if w.plan.calm && strings.Contains(l.String(), "(conflict") {
 			w.fail("I5", "%s shows a conflict where there was none:\n%s", m.name, l)
 		}

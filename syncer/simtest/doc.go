@@ -22,8 +22,10 @@
 // All faults are drawn from the seed before anything begins, as a plan that
 // prints as words: partitions, loss, a slow machine, broken connections, power
 // cuts at the n-th write with some of what was not synced, restarts, full and
-// failing disks, flipped bits, clocks that jump by years, disks that are set back
-// to a copy or run twice, and a member that keeps no rule. Users draw what they do from it too. But goroutines run, and
+// failing disks, flipped bits, clocks that jump by years, days that pass for all
+// (old history goes, blocks that nothing names too, and what was removed long
+// ago and is known to all is collected), disks that are set back to a copy or run
+// twice, and a member that keeps no rule. Users draw what they do from it too. But goroutines run, and
 // maps are walked, in any order, and keys are random: a seed run again is the
 // same plan and another story. -twice runs each seed twice and compares plan
 // and verdict; a violation that does not come again at once may need the seed to
@@ -52,6 +54,7 @@
 //
 //	I1   in the end all show the same: names, kinds, bytes, modes, times, attributes, links
 //	I3   what was acknowledged is there, or was done away with by a user who saw it
+//	     and what all had stays in each one's history, until days pass or the disk is short
 //	I4   the tree is sound, always
 //	I5   with one user at a time and all in sync in between there is no conflict copy
 //	I7   no call fails in a way that programs do not know

@@ -38,6 +38,8 @@ func (w *world) happen(f fault) {
 		time.Sleep(f.dur)
 	case inSync:
 		w.together()
+	case days:
+		w.pass(f.n)
 	case backedUp:
 		if b := w.backUp(m); b != nil {
 			m.backup = b

@@ -48,7 +48,8 @@ func (w *world) restore(m *machine, away bool, tries int) {
 		return
 	}
 	w.forget(m, b.visible)
-	m.d.crash() // nothing of it goes out while it ends
+	w.oracle.had = nil // its history goes with its disk
+	m.d.crash()        // nothing of it goes out while it ends
 	w.down(m, time.Now())
 	w.forked = true
 	m.announced.Store(nil)
@@ -77,6 +78,9 @@ func (w *world) wanting(m *machine) bool {
 			return true
 		}
 		if n, _ := o.f.Missing(); o != m && n > 0 {
+			return true
+		}
+		if w.plan.evil && !m.f.Joined().LE(o.f.Joined()) { // one has heard who gives no blocks
 			return true
 		}
 	}
@@ -142,6 +146,7 @@ func (w *world) single() {
 		off.off = false
 	}
 	w.say("%s is switched off for good", o.name)
+	w.oracle.had = nil
 	w.forget(o, nil)
 	if o.up {
 		w.down(o, o.back)

@@ -41,6 +41,7 @@ const (
 	hangUp   // of all connections of a machine
 	pause    // nothing happens for a while
 	inSync   // all faults end, all must be the same
+	days     // pass, and all give space back and collect what was removed
 	backedUp // a machine's disk is copied
 	restored // the machine goes on with that copy
 	twins    // a copy of a machine runs at the same time
@@ -82,6 +83,8 @@ func (f fault) String() string {
 		return fmt.Sprintf("nobody does anything for %v", f.dur)
 	case inSync:
 		return "all faults end, and all come together"
+	case days:
+		return fmt.Sprintf("%d days pass", f.n)
 	}
 	return f.identity()
 }
@@ -145,6 +148,11 @@ func newPlan(seed uint64) *plan {
 	if !p.calm && r.IntN(4) == 0 {
 		p.copies(r)
 	}
+	add(3, days, func(f *fault) {
+		if f.n = []int{1, 31, 100}[r.IntN(3)]; p.evil {
+			f.n = 1 // who says that it has what it has not lets the last copy of what was removed expire
+		}
+	})
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
 }

@@ -19,7 +19,7 @@ var (
 
 // TestSim runs whole engines in hostile worlds.
 func TestSim(t *testing.T) {
-	var next, done, ops atomic.Int64
+	var next, done, ops, collected atomic.Int64
 	t.Run("worlds", func(t *testing.T) {
 		for i := range runtime.GOMAXPROCS(0) {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
@@ -29,22 +29,24 @@ func TestSim(t *testing.T) {
 					if n >= int64(*sims) {
 						return
 					}
-					ops.Add(int64(one(t, *seed+uint64(n))))
+					k, c := one(t, *seed+uint64(n))
+					ops.Add(int64(k))
+					collected.Add(c)
 					done.Add(1)
 				}
 			})
 		}
 	})
-	t.Logf("%d operations, from seed %d", ops.Load(), *seed)
+	t.Logf("%d operations, %d things collected, from seed %d", ops.Load(), collected.Load(), *seed)
 	fmt.Printf("%d simulations\n", done.Load())
 }
 
-// one runs a seed, and returns the number of operations.
-func one(t *testing.T, s uint64) int {
+// one runs a seed, and returns the number of operations, and of what was collected.
+func one(t *testing.T, s uint64) (ops int, collected int64) {
 	p := newPlan(s)
 	w, verdict := simulate(t, p)
 	if w == nil {
-		return 0
+		return 0, 0
 	}
 	if verdict != "" || *story {
 		tell(t, w, verdict)
@@ -56,7 +58,7 @@ func one(t *testing.T, s uint64) int {
 			t.Errorf("seed %d run twice: %q and %q", s, verdict, again)
 		}
 	}
-	return w.ops
+	return w.ops, w.collected.Load()
 }
 
 // tell writes what happened, as short as it can be said and long enough to act on.

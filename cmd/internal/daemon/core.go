@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"os"
 	"os/user"
 
@@ -37,7 +38,16 @@ func (d *Daemon) openCore(f *folder) (*syncer.Folder, error) {
 		Device: d.id.Key(), Label: model.Label{Author: username(), Device: d.o.Config.Device},
 		Allowed: f.grant.Log.MayAuthor, Remote: d.node.Remote(f.grant.ID),
 		Names: f.grant.Log.Names(), UID: uid, GID: gid, ReadOnly: !f.grant.Log.CanWrite(pub), Place: where, Log: d.log,
+		Members: func() []string { return d.members(f) }, Joined: !bytes.Equal(f.grant.Log.Founder(), pub),
 	})
+}
+
+// members are the others of a folder.
+func (d *Daemon) members(f *folder) (out []string) {
+	for _, m := range d.others(d.view(f)) {
+		out = append(out, m.ID)
+	}
+	return out
 }
 
 // owner is who owns a mountpoint, and with it what others make in the folder.

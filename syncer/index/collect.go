@@ -1,0 +1,284 @@
+package index
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// Collection: what is removed stays in the rows until all members that count
+// know it (model, collect.go). A t row says since when a node may have something
+// to collect; it is not taken back when the node lives again, only looked at.
+
+const dayNS = int64(24 * time.Hour)
+
+func (k *keys) tomb(day uint32, id model.ID) []byte {
+	return append(binary.BigEndian.AppendUint32(k.table(tableTomb), day), id[:]...)
+}
+
+// entomb notes that a node may have something to collect one day.
+func (t *Tx) entomb(id model.ID) {
+	t.fail(t.b.Set(t.ix.keys.tomb(uint32(t.now()/dayNS), id), nil, nil))
+}
+
+// entombSpent notes the nodes of a settled view that are not shown, or have
+// parts that say nothing any more.
+func (t *Tx) entombSpent(id model.ID, was, now []*model.Entry) {
+	for _, e := range was { // the number under which a further version was shown
+		if e.Extra {
+			t.entomb(e.Node())
+		}
+	}
+	r := t.rowOf(id)
+	if r == nil || id == model.RootID || r.Node == nil {
+		return
+	}
+	if len(now) == 0 || r.Node.Spent() {
+		t.entomb(id)
+	}
+}
+
+// Horizon holds all that a member must know for what it says to be joined as it
+// is: who does not may hold what was collected here.
+func (ix *Index) Horizon() model.VV { return *ix.horizon.Load() }
+
+// SetHorizon moves the horizon, with what was dropped here or by the peer of whom
+// the log came.
+func (t *Tx) SetHorizon(v model.VV) {
+	h := t.ix.Horizon().Join(v)
+	t.fail(t.b.Set(t.ix.keys.meta("horizon"), h.Encode(), nil))
+	t.ix.horizon.Store(&h)
+}
+
+func (ix *Index) openHorizon() error {
+	v, err := ix.get(ix.keys.meta("horizon"))
+	if errors.Is(err, ErrNotFound) {
+		ix.horizon.Store(&model.VV{})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	h, err := model.DecodeVV(v)
+	ix.horizon.Store(&h)
+	return err
+}
+
+// A Tomb is a t row.
+type Tomb struct {
+	day uint32
+	ID  model.ID
+}
+
+// Tombs returns at most limit nodes that had something to collect before a
+// time, the oldest first, after one.
+func (ix *Index) Tombs(before time.Time, after *Tomb, limit int) (out []Tomb, err error) {
+	from := ix.keys.table(tableTomb)
+	if after != nil {
+		from = append(ix.keys.tomb(after.day, after.ID), 0)
+	}
+	to := ix.keys.tomb(uint32(max(before.UnixNano()/dayNS, 0)), model.ID{})
+	err = scan(ix.db, from, to, func(k, _ []byte) error {
+		if len(k) != 5+4+16 {
+			return errRow
+		}
+		if len(out) == limit {
+			return errStop
+		}
+		out = append(out, Tomb{binary.BigEndian.Uint32(k[5:]), model.ID(k[9:])})
+		return nil
+	})
+	return out, err
+}
+
+// Places finds which directories some node is or was in: of those watched, only
+// these stay watched. What is joined meanwhile counts too. It may run beside
+// transactions, but not beside another of itself.
+func (ix *Index) places() error {
+	s := ix.db.NewSnapshot()
+	d := ix.dec()
+	prefix := ix.keys.table(tableNode)
+	err := scan(s, prefix, after(prefix), func(_, v []byte) error {
+		d.id = func(ino Ino) model.ID { // of each place that is decoded
+			ix.unwatch(ino)
+			return model.ID{}
+		}
+		_, err := decodeRow(v, d, true)
+		return err
+	})
+	return errors.Join(err, s.Close())
+}
+
+func (ix *Index) unwatch(ino Ino) {
+	ix.watch.mu.Lock()
+	defer ix.watch.mu.Unlock()
+	delete(ix.watch.empty, ino)
+}
+
+// Unplaced begins to look which dead directories, of those given, no node is or
+// was in. The caller holds the apply lock; Places, without it, ends it.
+func (t *Tx) Unplaced(ids []Tomb) (dirs int) {
+	w := &t.ix.watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.empty = map[Ino]bool{}
+	for _, x := range ids {
+		if r := t.rowOf(x.ID); r != nil && r.Kind == model.Dir && !t.alive(x.ID) {
+			w.empty[t.Ino(x.ID)] = true
+		}
+	}
+	return len(w.empty)
+}
+
+// Places ends what Unplaced began.
+func (ix *Index) Places() error {
+	if err := ix.places(); err != nil {
+		return fmt.Errorf("look for places: %w", err)
+	}
+	return nil
+}
+
+// Collect drops nodes, and parts of nodes, that are removed and known to all,
+// stable being what they know. It returns how many it dropped.
+func (t *Tx) Collect(stable model.VV, tombs []Tomb) (n int) {
+	t.settle()
+	busy := map[model.ID]bool{} // something is to be done with them
+	for _, y := range t.ix.names {
+		busy[y.View], busy[y.Seen] = true, true
+	}
+	for _, x := range tombs {
+		done, dropped := t.collect(stable, x.ID, busy)
+		if dropped {
+			n++
+		}
+		if done {
+			t.fail(t.b.Delete(t.ix.keys.tomb(x.day, x.ID), nil))
+		}
+	}
+	if n > 0 && t.err == nil {
+		t.SetHorizon(stable)
+	}
+	return n
+}
+
+// collect drops what can be dropped of one node; done tells that nothing is left
+// to be.
+func (t *Tx) collect(stable model.VV, id model.ID, busy map[model.ID]bool) (done, dropped bool) {
+	ino := t.Ino(id)
+	r := t.rowOf(id)
+	if r == nil || id == model.RootID {
+		return true, false
+	}
+	if t.alive(id) {
+		if r.Node == nil {
+			return true, false
+		}
+		before := dotsOf(r.Node)
+		if r.Node.Prune(stable, t.change) {
+			dropped = true
+			t.bemoan(before, r.Node)
+			t.Changed(ino)
+		}
+		return !r.Node.Spent(), dropped
+	}
+	_, drift := t.Bytes(ino)
+	switch {
+	case busy[id] || drift || t.ix.orphans[ino] || r.Kind != model.Dir && r.Nlink > 0:
+		return false, false
+	case r.Node != nil && !r.Node.Collectable(stable):
+		return false, false
+	case r.Kind == model.Dir && (r.Parent != 0 || r.Kids > 0 || r.Crowd > 0 || r.Eff > 0 || t.ix.undone[id] || !t.unplaced(ino) || !t.Empty(ino)):
+		return false, false
+	}
+	if r.Node != nil {
+		t.bemoan(dotsOf(r.Node), &model.Node{})
+	}
+	if r.Xattrs {
+		t.dropXattrs(ino)
+	}
+	t.unbindID(id)
+	t.put(ino, nil)
+	return true, true
+}
+
+func (t *Tx) unplaced(ino Ino) bool {
+	w := &t.ix.watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.empty[ino]
+}
+
+func dotsOf(n *model.Node) (out []model.Dot) {
+	n.Dots(func(d model.Dot) { out = append(out, d) })
+	return out
+}
+
+// bemoan marks as dead the changes that the node does not cite any more.
+func (t *Tx) bemoan(before []model.Dot, n *model.Node) {
+	for _, d := range before {
+		if !cites(n, d) {
+			t.dead(d, false) // with a horizon nothing dead is sent to who may not know it
+		}
+	}
+}
+
+// change reads a change from the log.
+func (t *Tx) change(d model.Dot) (c model.Change, deps model.VV, ok bool) {
+	k, row, h, err := t.batchOf(d)
+	if err == nil && !row.isDead(d.Seq-h.Lo) {
+		body := append([]byte(nil), k...)
+		body[4] = tableBody
+		var v []byte
+		if v, err = get(t.b, body); err == nil {
+			var leaves []model.Leaf
+			if leaves, err = t.ix.seal.Leaves(v); err == nil && d.Seq-h.Lo < uint64(len(leaves)) {
+				if b := leaves[d.Seq-h.Lo].Bytes; b != nil {
+					c, err = model.DecodeChange(b, d)
+					return c, h.Deps, err == nil
+				}
+			}
+		}
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		t.fail(err)
+	}
+	return c, nil, false
+}
+
+// An Ack is a p row: what a member has said it has, when all of that was known
+// here too.
+type Ack struct {
+	K    model.VV
+	Seen time.Time
+}
+
+func (k *keys) ack(peer string) []byte { return append(k.table(tablePeer), peer...) }
+
+// Acks reads the p rows.
+func (ix *Index) Acks() (map[string]Ack, error) {
+	out := map[string]Ack{}
+	prefix := ix.keys.table(tablePeer)
+	err := ix.scan(prefix, func(k, v []byte) error {
+		if len(v) < 9 || v[0] != rowVersion {
+			return errRow
+		}
+		vv, err := model.DecodeVV(v[9:])
+		out[string(k[len(prefix):])] = Ack{vv, time.Unix(0, int64(binary.BigEndian.Uint64(v[1:])))}
+		return err
+	})
+	return out, err
+}
+
+// SetAck writes a p row, not yet durably: an older one is as good.
+func (ix *Index) SetAck(peer string, a Ack) error {
+	b := binary.BigEndian.AppendUint64([]byte{rowVersion}, uint64(a.Seen.UnixNano()))
+	if err := ix.db.Set(ix.keys.ack(peer), a.K.AppendTo(b), pebble.NoSync); err != nil {
+		return fmt.Errorf("store ack: %w", err)
+	}
+	return nil
+}

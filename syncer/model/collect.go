@@ -1,0 +1,291 @@
+package model
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Collection. What is removed must be remembered until nobody can say anything
+// any more that did not know it: until it is stable, known to all members that
+// count, and everything that they said before they knew it has come here. Then
+// each replica drops it when it likes. That one has and another has not must
+// make no difference to what comes later; so whoever makes a dead node live
+// again says all of it.
+
+// Collectable tells whether a node that the view does not have can be dropped,
+// stable being what all know. No place of another node may be in it.
+func (n *Node) Collectable(stable VV) bool {
+	all := true
+	n.Dots(func(d Dot) { all = all && stable.Has(d) })
+	return all
+}
+
+// An element is a part of a node that says nothing any more.
+type element struct {
+	dots []Dot
+	drop func(*Node)
+}
+
+// Prune drops from a node that the view has what says nothing any more, stable
+// being what all know: removed attributes, removed names beside others, deleted
+// versions, and removals and deletions of what is not there. What it leaves must
+// be what the changes that it still cites say alone: they may hold something
+// that only what is dropped has overcome. change finds these, with what their
+// authors knew. It tells whether something was dropped.
+func (n *Node) Prune(stable VV, change func(Dot) (Change, VV, bool)) (some bool) {
+	for again := true; again; {
+		again = false
+		for _, es := range n.clusters(stable) {
+			less := n.Clone()
+			for _, e := range es {
+				e.drop(less)
+			}
+			if less.saidBy(change) {
+				*n = *less
+				again, some = true, true
+				break // what is spent now is another
+			}
+		}
+	}
+	return some
+}
+
+// clusters returns the elements that can be dropped: all at once, as one may
+// have overcome another, and then those that share dots together.
+func (n *Node) clusters(stable VV) (out [][]element) {
+	elements := n.spent()
+	for again := true; again; {
+		rest := n.Clone()
+		for _, e := range elements {
+			e.drop(rest)
+		}
+		cited := map[Dot]bool{}
+		rest.Dots(func(d Dot) { cited[d] = true })
+		kept := slices.DeleteFunc(slices.Clone(elements), func(e element) bool {
+			return slices.ContainsFunc(e.dots, func(d Dot) bool { return cited[d] || !stable.Has(d) })
+		})
+		again = len(kept) < len(elements)
+		elements = kept
+	}
+	all := elements
+	for _, e := range elements {
+		with := []element{e}
+		out = slices.DeleteFunc(out, func(es []element) bool {
+			if !slices.ContainsFunc(es, func(o element) bool { return share(e.dots, o.dots) }) {
+				return false
+			}
+			with = append(with, es...)
+			return true
+		})
+		out = append(out, with)
+	}
+	if len(out) > 1 {
+		out = slices.Insert(out, 0, all)
+	}
+	return out
+}
+
+// Spent tells whether something may be pruned once it is stable.
+func (n *Node) Spent() bool { return len(n.spent()) > 0 }
+
+func share(a, b []Dot) bool {
+	return slices.ContainsFunc(a, func(d Dot) bool { return slices.Contains(b, d) })
+}
+
+// saidBy tells whether the changes that a node cites make it.
+func (n *Node) saidBy(change func(Dot) (Change, VV, bool)) bool {
+	seen := map[Dot]bool{}
+	type said struct {
+		c    Change
+		deps VV
+	}
+	var all []said
+	ok := true
+	n.Dots(func(d Dot) {
+		if seen[d] || !ok {
+			return
+		}
+		seen[d] = true
+		var s said
+		s.c, s.deps, ok = change(d)
+		all = append(all, s)
+	})
+	slices.SortFunc(all, func(a, b said) int { return cmp.Compare(a.c.Lamport, b.c.Lamport) })
+	again := &Node{ID: n.ID, Kind: n.Kind}
+	for _, s := range all {
+		again.Join(s.c, s.deps)
+	}
+	return ok && again.same(n)
+}
+
+// same tells whether two nodes say the same; what they have superseded aside.
+func (n *Node) same(o *Node) bool {
+	a, b := *n, *o
+	a.Covered, b.Covered = nil, nil
+	return a.Equal(&b)
+}
+
+// spent lists what says nothing any more.
+func (n *Node) spent() (out []element) {
+	for k, a := range n.Attrs {
+		if a.Val == "" {
+			out = append(out, element{[]Dot{a.Dot}, func(n *Node) { delete(n.Attrs, k) }})
+		}
+	}
+	del := n.Del()
+	for _, h := range n.Heads {
+		if del.Has(h.Dot) {
+			out = append(out, element{[]Dot{h.Dot}, func(n *Node) {
+				n.Heads = slices.DeleteFunc(n.Heads, func(x Version) bool { return x.Dot == h.Dot })
+			}})
+		}
+	}
+	for _, g := range n.Gone {
+		if !slices.ContainsFunc(n.Heads, func(h Version) bool { return g.VV.Has(h.Dot) }) {
+			out = append(out, element{[]Dot{g.Dot}, func(n *Node) {
+				n.Gone = slices.DeleteFunc(n.Gone, func(x Gone) bool { return x.Dot == g.Dot })
+			}})
+		}
+	}
+	return append(out, n.spentLinks()...)
+}
+
+func (n *Node) spentLinks() (out []element) {
+	lives := slices.ContainsFunc(n.Links, func(l Link) bool { return !l.Dead() })
+	for i := range n.Links {
+		l := &n.Links[i]
+		key := l.Key
+		switch {
+		case !l.Dead() || n.Kind == Dir && len(l.Hist) > 0:
+			for _, x := range l.Hist[1:] {
+				if l.removed(x) {
+					out = append(out, element{[]Dot{x.Dot}, func(n *Node) {
+						l := n.Link(key)
+						l.Hist = slices.DeleteFunc(l.Hist, func(y Loc) bool { return y.Dot == x.Dot })
+					}})
+				}
+			}
+			for _, d := range l.Dels {
+				if !d.K.Has(l.Hist[0].Dot) {
+					out = append(out, l.spentDel(d))
+				}
+			}
+		case lives:
+			e := element{drop: func(n *Node) {
+				n.Links = slices.DeleteFunc(n.Links, func(x Link) bool { return x.Key == key })
+			}}
+			for _, x := range l.Hist {
+				e.dots = append(e.dots, x.Dot)
+			}
+			for _, d := range l.Dels {
+				e.dots = append(e.dots, d.Dot)
+			}
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// spentDel is the removal of older places of a link, with these.
+func (l *Link) spentDel(d Del) element {
+	key, e := l.Key, element{dots: []Dot{d.Dot}}
+	for _, x := range l.Hist {
+		if d.K.Has(x.Dot) {
+			e.dots = append(e.dots, x.Dot)
+		}
+	}
+	e.drop = func(n *Node) {
+		l := n.Link(key)
+		l.Hist = slices.DeleteFunc(l.Hist, func(x Loc) bool { return d.K.Has(x.Dot) })
+		l.Dels = slices.DeleteFunc(l.Dels, func(x Del) bool { return x.Dot == d.Dot })
+	}
+	return e
+}
+
+// rebirth begins the change that makes a node: over nothing known, or over what
+// is dead, all of whose attributes go. Others may have collected it.
+func rebirth(n *Node) Change {
+	if n == nil || !n.known() {
+		return Change{Born: true}
+	}
+	var c Change
+	for _, name := range sortedKeys(n.Attrs) {
+		c.Attrs = append(c.Attrs, AttrChange{Name: name})
+	}
+	return c
+}
+
+// uphold makes a dead directory live again before something is placed in it:
+// others may have collected it.
+func (a *Author) uphold(dir ID) {
+	n := a.Node(dir)
+	if n == nil || n.Kind != Dir || dir == RootID || a.upheld[dir] || a.Alive(dir) || !n.known() {
+		return
+	}
+	if a.upheld == nil {
+		a.upheld = map[ID]bool{}
+	}
+	a.upheld[dir] = true // dead directories may be in each other
+	a.revive(n)
+	delete(a.upheld, dir)
+}
+
+// renew lets the change that makes a dead node live again say all of it: its
+// attributes and its names.
+func (a *Author) renew(n *Node) *Node {
+	if n.Live() || a.Alive(n.ID) || !n.known() {
+		return n
+	}
+	part := Change{Links: a.namesOf(n)}
+	for _, name := range sortedKeys(n.Attrs) {
+		if x := n.Attrs[name]; !a.Own(x.Dot) {
+			part.Attrs = append(part.Attrs, AttrChange{Name: name, Val: x.Val})
+		}
+	}
+	for _, l := range part.Links {
+		a.uphold(l.Parent)
+	}
+	for _, l := range a.Node(n.ID).Links {
+		if a.Own(l.Loc().Dot) {
+			a.uphold(l.Loc().Parent)
+		}
+	}
+	if len(part.Links)+len(part.Attrs) > 0 {
+		a.say(n.ID, n.Kind, part)
+	}
+	return a.Node(n.ID)
+}
+
+// namesOf are the names that a dead node has or would have, but for those that
+// this cut has placed.
+func (a *Author) namesOf(n *Node) (out []LinkChange) {
+	placed := false
+	for i := range n.Links {
+		l := &n.Links[i]
+		own := a.Own(l.Loc().Dot)
+		if placed = placed || own; !own && !l.Dead() && n.Kind != Dir {
+			out = append(out, LinkChange{Key: l.Key, Parent: l.Loc().Parent, Name: l.Loc().Name})
+		}
+	}
+	switch {
+	case placed || len(out) > 0 || len(n.Links) == 0:
+	case n.Kind == Dir:
+		x := a.Loc(n.ID)
+		out = append(out, LinkChange{Parent: x.Parent, Name: x.Name})
+	default:
+		if a.lent == nil {
+			a.lent = map[ID]uint64{}
+		}
+		for _, e := range n.Names(a.Fold) { // for want of another
+			a.lent[n.ID] = e.Key
+			out = append(out, LinkChange{Key: e.Key, Parent: e.Parent, Name: e.Base})
+		}
+	}
+	return out
+}
+
+// known tells whether anything is said of the node.
+func (n *Node) known() (yes bool) {
+	n.Dots(func(Dot) { yes = true })
+	return yes
+}

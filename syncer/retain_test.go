@@ -1,0 +1,174 @@
+package syncer_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/clachanfs/clachan/syncer/index"
+)
+
+// noise is bytes that do not compress.
+func noise(seed uint64, n int) string {
+	b := make([]byte, n)
+	c := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
+	_, _ = c.Read(b)
+	return string(b)
+}
+
+// sized tells a disk in memory how much room it has.
+func sized(fs *vfs.MemFS, total, free uint64) *vfs.MemFS {
+	fs.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: total, AvailBytes: free})
+	return fs
+}
+
+func (p *peer) onDisk(fs vfs.FS) {
+	p.w.talk.Lock()
+	defer p.w.talk.Unlock()
+	p.stop()
+	p.fs = fs
+	p.start()
+}
+
+func (p *peer) pasts() (out []string) {
+	p.t.Helper()
+	p.must(p.Pasts(func(x index.Past) bool { out = append(out, p.bytesOf(x)); return true }))
+	return out
+}
+
+func (p *peer) countPasts() (n int) {
+	p.t.Helper()
+	p.must(p.Pasts(func(index.Past) bool { n++; return true }))
+	return n
+}
+
+// History takes its share of the disk, counting what versions have in common
+// once; what goes beyond that goes, the oldest first, and its blocks with it.
+func TestHistoryKeepsToItsShare(t *testing.T) {
+	w := newWorld(t, 1)
+	a := w.peers[0]
+	a.opts.Members = func() []string { return nil }
+	a.onDisk(sized(vfs.NewMem(), 75<<20, 60<<20)) // a tenth is 7.5 MiB
+	const size = 2 << 20
+	common := noise(99, 2*size)
+	data := func(i int) string { return common + noise(uint64(i), size) }
+	const saves = 8
+	for i := range saves {
+		a.write("/f", data(i))
+		a.must(a.Cut(t.Context()))
+	}
+	_, _, before, err := a.disk.Usage()
+	a.must(err)
+	a.must(a.Expire(t.Context()))
+	got := a.pasts()
+	if len(got) != 3 {
+		t.Fatalf("%d versions are kept, of which each takes 2 MiB", len(got))
+	}
+	for i, s := range got {
+		if s != data(saves-2-i) {
+			t.Errorf("version %d is another", i)
+		}
+	}
+	a.want(t, "/f", data(saves-1))
+	if _, _, after, err := a.disk.Usage(); err != nil || before-after < 3*size {
+		t.Errorf("%d bytes before, %d after, %v", before, after, err)
+	}
+	if err := a.Check(t.Context(), func(err error) { t.Error(err) }); err != nil {
+		t.Error(err)
+	}
+}
+
+func (p *peer) want(t *testing.T, path, data string) {
+	t.Helper()
+	if got := p.read(p.stat(path).Ino); got != data {
+		t.Errorf("%s has %.20q, not %.20q", path, got, data)
+	}
+}
+
+// A short disk takes history before anything fails, but for what no other
+// member has.
+func TestAShortDiskTakesHistoryFirst(t *testing.T) {
+	for _, acked := range []bool{true, false} {
+		t.Run(fmt.Sprint("acked ", acked), func(t *testing.T) {
+			w := newWorld(t, 1)
+			a := w.peers[0]
+			a.opts.Members = func() []string { return []string{"b"} }
+			disk := sized(vfs.NewMem(), 1<<30, 900<<20)
+			a.onDisk(disk)
+			for i := range 4 {
+				a.write("/f", noise(uint64(i), 1<<20))
+				a.must(a.Cut(t.Context()))
+			}
+			if acked {
+				a.Acked("b", a.Knowledge(), 0)
+			}
+			reserve := uint64(a.disk.Reserve())
+			sized(disk, 1<<30, reserve+reserve/4) // with the ballast: above the mark where writes fail
+			a.must(a.Room())
+			a.write("/g", "small")
+			a.must(a.Cut(t.Context()))
+			want := 0
+			if !acked {
+				want = 3
+			}
+			if acked {
+				w.until("history is let go of", func() bool { return a.countPasts() == want })
+			} else {
+				a.must(a.Expire(t.Context()))
+			}
+			if got := a.pasts(); len(got) != want {
+				t.Errorf("%d versions are kept, not %d", len(got), want)
+			}
+			a.want(t, "/f", noise(3, 1<<20))
+		})
+	}
+}
+
+// An idle folder is looked at and not written to.
+func TestExpiringNothingWritesNothing(t *testing.T) {
+	w := newWorld(t, 1)
+	a := w.peers[0]
+	for i := range 3 {
+		a.write("/f", fmt.Sprint("version ", i, strings.Repeat(".", 5000)))
+		a.must(a.Cut(t.Context()))
+	}
+	a.must(a.Expire(t.Context()))
+	a.must(a.Sync())
+	before := a.disk.Meta().Metrics().WAL.BytesIn
+	for range 3 {
+		a.must(a.Expire(t.Context()))
+	}
+	if got := a.disk.Meta().Metrics().WAL.BytesIn; got != before {
+		t.Errorf("%d bytes were written", got-before)
+	}
+	if n := len(a.pasts()); n != 2 {
+		t.Errorf("%d versions", n)
+	}
+}
+
+// Old history goes with its days.
+func TestOldHistoryGoes(t *testing.T) {
+	w := newWorld(t, 1)
+	a := w.peers[0]
+	a.opts.Members = func() []string { return nil }
+	a.opts.KeepDays = -1 // till tomorrow
+	a.again(a.opts.Remote)
+	long := noise(1, 1<<20)
+	a.write("/f", long)
+	a.must(a.Cut(t.Context()))
+	c, err := a.Content(a.stat("/f").Ino)
+	a.must(err)
+	a.write("/f", "short")
+	a.must(a.Cut(t.Context()))
+	a.must(a.Expire(t.Context()))
+	if n := len(a.pasts()); n != 0 {
+		t.Errorf("%d versions", n)
+	}
+	if a.Store().Has(c.Content.Root) {
+		t.Error("its blocks are there")
+	}
+	a.want(t, "/f", "short")
+}
