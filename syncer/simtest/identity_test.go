@@ -51,7 +51,7 @@ func (w *world) restore(m *machine, away bool, tries int) {
 	w.oracle.had = nil // its history goes with its disk
 	m.d.crash()        // nothing of it goes out while it ends
 	w.down(m, time.Now())
-	w.forked = true
+	w.forked, w.copied = true, true
 	m.announced.Store(nil)
 	m.mem, m.away = b.mem.CrashClone(vfs.CrashCloneCfg{}), away
 	m.lacks = maps.Clone(w.oracle.all())
@@ -118,7 +118,7 @@ func (w *world) double(m *machine) {
 	o := &machine{w: w, i: len(w.ms), name: m.name + "'", id: m.id, pid: m.pid, mem: b.mem}
 	o.skew.Store(m.skew.Load())
 	o.addr = addrOf(200)
-	w.forked = true
+	w.forked, w.copied = true, true
 	w.ms = append(w.ms, o)
 	m.double, o.double = o, m
 	w.boot(o)

@@ -35,6 +35,7 @@ type world struct {
 	settings trust.Settings
 	members  [][]byte
 	evil     *villain
+	copied   bool       // some disk was, ever
 	forked   bool       // somebody's disk was copied: who knows the same number of changes may not know the same
 	r        *rand.Rand // the driver's; users have their own
 
