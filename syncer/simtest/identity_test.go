@@ -43,6 +43,9 @@ func (w *world) restore(m *machine, away bool, tries int) {
 	}
 	if w.wanting(m) { // the bytes would be nowhere
 		if tries > 0 {
+			for _, o := range w.ms {
+				w.cut(o)
+			}
 			w.later = append(w.later, timed{time.Now().Add(time.Second), func() { w.restore(m, away, tries-1) }})
 		}
 		return
@@ -77,7 +80,7 @@ func (w *world) wanting(m *machine) bool {
 		if !o.up || o.crashed() {
 			return true
 		}
-		if n, _ := o.f.Missing(); o != m && n > 0 {
+		if _, whole := o.whole(); o != m && !whole { // what others changed beside a change of ours is fetched when that is cut
 			return true
 		}
 		if w.plan.evil && !m.f.Joined().LE(o.f.Joined()) { // one has heard who gives no blocks
