@@ -52,6 +52,7 @@ type link struct {
 	sent      uint64        // batches sent
 	acked     uint64        // batches the peer has taken in
 	reset     bool          // the peer opened the folder anew: the queue is void
+	missed    bool          // batches came before it was decided that the link carries any
 
 	meeting meeting
 
@@ -288,7 +289,8 @@ func (s *session) sendAck(l *link) error {
 }
 
 // ready tells whether batches may go to the peer, and what it has: both sides
-// must know each other's members first, or honest changes would be refused.
+// must know each other's members first, or honest changes would be refused, and
+// how each has the folder, or they are dropped.
 func (s *session) ready(l *link) (sentK model.VV, ok bool) {
 	log := l.r.log()
 	s.mu.Lock()
@@ -296,7 +298,7 @@ func (s *session) ready(l *link) (sentK model.VV, ok bool) {
 	if l.reset {
 		l.reset, l.queue, l.queueK, l.caughts = false, nil, nil, false
 	}
-	if !l.told || !l.theirs.here || !log.Knows(l.theirs.heads) || l.opsLen != log.Len() || log.Role(s.pub) < trust.Reader {
+	if !l.told || l.tell || !l.theirs.here || !log.Knows(l.theirs.heads) || l.opsLen != log.Len() || log.Role(s.pub) < trust.Reader {
 		return nil, false
 	}
 	size := 0

@@ -83,7 +83,7 @@ func (s *session) receiveState(m *wire.FolderState) error {
 	unknown := !l.r.log().Knows(heads)
 	s.mu.Lock()
 	if l.theirs.epoch != m.Epoch { // an opening anew: what was sent to the one before is lost
-		l.sentK, l.flight, l.sent, l.acked, l.received, l.reset = nil, nil, 0, 0, 0, true
+		l.sentK, l.flight, l.sent, l.acked, l.received, l.reset, l.missed = nil, nil, 0, 0, 0, true, false
 	}
 	l.heard++
 	l.theirs = theirs{here: true, epoch: m.Epoch, opening: opening, heads: heads, k: k, missing: m.Missing, mode: Mode(m.Mode)}
@@ -131,6 +131,9 @@ func (s *session) receiveBatch(m *wire.Batch) error {
 		return fmt.Errorf("%w: changes of one who may not write", errRefused)
 	}
 	if ok, err := s.meet(l); !ok || err != nil {
+		s.mu.Lock()
+		l.missed = true
+		s.mu.Unlock()
 		return err
 	}
 	at, ctx, release := l.r.acquire(s.ctx)
@@ -176,8 +179,15 @@ func (s *session) receiveCatchUp(m *wire.CatchUp) error {
 		return err
 	}
 	s.mu.Lock()
-	l.sentK = l.sentK.Join(k) // it has what it says it sent
+	missed := l.missed
+	if !missed {
+		l.sentK = l.sentK.Join(k) // it has what it says it sent
+	}
 	s.mu.Unlock()
+	if missed {
+		l.r.renew(l.at)
+		return nil
+	}
 	at, ctx, release := l.r.acquire(s.ctx)
 	if at == nil {
 		return nil

@@ -87,6 +87,7 @@ type kept struct {
 	time int64 // when it went there
 	cost int64 // bytes that go with it once all older ones have gone
 	hold bool  // made here, and no other member has it yet
+	news bool  // that it is gone some member has not told to know: it may still build on it
 }
 
 // A rule says how much history may be kept.
@@ -97,7 +98,8 @@ type rule struct {
 }
 
 // evict says which versions go, of all there are, the newest first: those too
-// old, and the oldest of those that are too much. What nobody else has stays.
+// old, if all know that they are gone, and the oldest of those that are too much.
+// What nobody else has stays.
 func evict(rows []kept, r rule) []bool {
 	var total int64
 	for _, k := range rows {
@@ -111,7 +113,7 @@ func evict(rows []kept, r rule) []bool {
 	full, used := false, int64(0)
 	for i, k := range rows {
 		full = full || used+k.cost > budget
-		if out[i] = !k.hold && (full || k.time < r.since); !out[i] {
+		if out[i] = !k.hold && (full || k.time < r.since && !k.news); !out[i] {
 			used += k.cost
 		}
 	}
@@ -144,10 +146,12 @@ func (f *Folder) forget(ctx context.Context) (n int, err error) {
 	var rows []kept
 	var total int64
 	alone, acks := f.othersHave()
+	all, told := f.stable()
 	err = f.ix.Pasts(func(x index.Expiry) bool {
 		own := x.Orig.Replica == f.ix.Replica()
 		keys = append(keys, x.PastKey)
-		rows = append(rows, kept{time: x.Time, cost: x.Size, hold: own && !alone && !hasAny(acks, x.Orig)})
+		rows = append(rows, kept{time: x.Time, cost: x.Size, hold: own && !alone && !hasAny(acks, x.Orig),
+			news: !alone && !(told && all.Has(x.End))})
 		total += x.Size
 		return ctx.Err() == nil
 	})

@@ -19,6 +19,10 @@ func TestEvict(t *testing.T) {
 		}
 		return rows
 	}
+	news := func(rows []kept, i int) []kept {
+		rows[i].news = true
+		return rows
+	}
 	for _, tt := range []struct {
 		name string
 		rows []kept
@@ -36,6 +40,8 @@ func TestEvict(t *testing.T) {
 		{"a short disk takes what it needs, the oldest first", old(4, 4, 4, 4), rule{budget: 100, short: 5}, []int{0, 1}},
 		{"or all there is", old(4, 4), rule{budget: 100, short: 50}, nil},
 		{"but not what nobody else has", held(old(4, 4), 1), rule{budget: 100, short: 50}, []int{1}},
+		{"what is not known to be gone everywhere does not grow too old", news(old(1, 1, 1), 1), rule{since: 100, budget: 10}, []int{0, 1}},
+		{"but may be too much", news(old(4, 4, 4), 2), rule{budget: 8}, []int{0, 1}},
 		{"what costs nothing goes with its like", old(4, 0, 4, 0), rule{budget: 4}, []int{0, 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -280,3 +280,27 @@ func TestTooManyReplicasOfOneDeviceAreRefused(t *testing.T) {
 		t.Errorf("%d refused of 70", refused)
 	}
 }
+
+// A copy made before a conflict was known knows one side of it: coming back from
+// it removes neither.
+func TestRestoredCopyKeepsAConflictThatIsNewToIt(t *testing.T) {
+	w := newCrashable(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "base")
+	w.same()
+	w.part(true)
+	a.write("/f", "a's side")
+	old := a.copyOfDisk()
+	b.write("/f", "b's side")
+	b.cutNow()
+	w.part(false)
+	w.same()
+	a.write("/later", "kept by b")
+	w.same()
+	w.part(true)
+	a.restore(old)
+	a.write("/other", "on the old disk")
+	a.cutNow()
+	w.part(false)
+	holds(t, w.same(), "a's side", "b's side", "kept by b", "on the old disk")
+}

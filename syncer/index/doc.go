@@ -15,7 +15,7 @@
 //	x ino8 name           extended attribute, as shown here
 //	o ino8                orphan: unlinked, perhaps still open; deleted at the next start
 //	h id16 ~time8         version that the tree let go of, the newest first: see history.go
-//	H time8 id16          the same by age: its size and which version; eviction reads it from the end
+//	H time8 id16          the same by age: its size, which version, what ended it; eviction reads it from the end
 //	r ridx4               replica: its id, how much of its log is known, hash of its last header
 //	b ridx4 hi8           batch: live count, dead changes, header as signed
 //	c ridx4 hi8           body of the batch, dead changes perhaps as hashes

@@ -157,9 +157,10 @@ func (t *Tx) note(ino Ino, r *Row) {
 }
 
 // here tells whether the bytes of a version that an inode shows, or is to show,
-// are here. Of one that is unlinked, or has others, only Shown says so.
+// are here. Of one that is unlinked, or has others, only Shown says so; but what
+// this replica says with bytes of its own is here until it is forgotten.
 func (t *Tx) here(ino Ino, r *Row, v model.Version) bool {
-	if r.Kind == model.Symlink {
+	if own := t.ix.replica; r.Kind == model.Symlink || v.Orig.Replica == own && v.Dot.Replica == own {
 		return true
 	}
 	if r.Shown != nil {
@@ -207,6 +208,7 @@ func (t *Tx) keepPast() {
 		e.b = e.b[:0]
 		e.u(uint64(p.Size()))
 		e.dot(p.Orig)
+		e.dot(d)
 		t.fail(t.b.Set(t.ix.keys.expiry(key), e.b, nil))
 	}
 }
@@ -375,6 +377,7 @@ type Expiry struct {
 	PastKey
 	Size int64
 	Orig model.Dot
+	End  model.Dot // the change that did away with it
 }
 
 // Pasts yields all versions that were let go, the newest first.
@@ -397,7 +400,7 @@ func (ix *Index) Pasts(yield func(Expiry) bool) (err error) {
 		}
 		x := Expiry{PastKey: PastKey{int64(binary.BigEndian.Uint64(k[len(prefix):])), model.ID(k[len(prefix)+8:])}}
 		d.b, d.err = v, nil
-		x.Size, x.Orig = int64(d.u()), d.dot()
+		x.Size, x.Orig, x.End = int64(d.u()), d.dot(), d.dot()
 		if d.err != nil {
 			return d.err
 		}

@@ -27,6 +27,7 @@ type Index struct {
 	fold    model.Fold
 	dict    atomic.Pointer[dict]     // replaced, never changed
 	horizon atomic.Pointer[model.VV] // replaced, never changed
+	own     atomic.Uint64            // replica, for those without the lock
 	watch   watched
 
 	// Of the holder of the apply lock:
@@ -105,11 +106,18 @@ func (ix *Index) openMeta() error {
 	if len(v) != 41 || v[0] != rowVersion {
 		return errRow
 	}
-	copy(ix.keys.hash[:], v[1:17])
-	ix.replica = model.Replica(binary.BigEndian.Uint64(v[17:]))
+	if ix.keys.hash != [16]byte(v[1:17]) { // never again: readers have no lock
+		copy(ix.keys.hash[:], v[1:17])
+	}
+	ix.setReplica(model.Replica(binary.BigEndian.Uint64(v[17:])))
 	ix.nextIno = Ino(binary.BigEndian.Uint64(v[25:]))
 	ix.lamport = binary.BigEndian.Uint64(v[33:])
 	return nil
+}
+
+func (ix *Index) setReplica(r model.Replica) {
+	ix.replica = r
+	ix.own.Store(uint64(r))
 }
 
 // openPolicy finds out how names are compared. That stands in the keys and in
@@ -272,7 +280,7 @@ func (ix *Index) dropOrphans() error {
 func (ix *Index) SetClock(now func() time.Time) { ix.clock = now }
 
 // Replica is this database's own.
-func (ix *Index) Replica() model.Replica { return ix.replica }
+func (ix *Index) Replica() model.Replica { return model.Replica(ix.own.Load()) }
 
 // Lamport is the largest Lamport time seen.
 func (ix *Index) Lamport() uint64 { return ix.lamport }

@@ -325,7 +325,7 @@ func (r *rebase) dropLog() (err error) {
 	for i, rep := range append(reps[:len(reps):len(reps)], Rep{ID: r.own}) {
 		err = errors.Join(err, r.set(r.ix.keys.replica(uint32(i)), Rep{ID: rep.ID}.encode()))
 	}
-	r.ix.replica = r.own
+	r.ix.setReplica(r.own)
 	return errors.Join(err, r.set(r.ix.keys.meta("state"), r.ix.metaState()), r.b.Delete(r.ix.keys.meta("horizon"), nil), r.b.Delete(r.ix.keys.meta("new"), nil),
 		r.set(r.ix.keys.meta("return"), r.back.encode()))
 }

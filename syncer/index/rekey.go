@@ -11,7 +11,7 @@ import (
 // Rekey goes on as a new replica; what was written as the one before stays, as
 // another's.
 func (t *Tx) Rekey(own model.Replica) {
-	t.ix.replica = own
+	t.ix.setReplica(own)
 	t.number(own)
 }
 

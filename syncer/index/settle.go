@@ -189,10 +189,19 @@ func (s *settlement) name(n nameKey, ns names) {
 }
 
 // known tells whether what the view has under a name was there for the user to
-// see before.
+// see before: a conflict copy, if all that is in conflict was known.
 func (s *settlement) known(n nameKey) bool {
 	y := s.ix.names[n]
 	dir := s.Row(n.dir)
+	if r := s.rowOf(y.View); r != nil && (r.Node == nil || !r.Node.Live()) {
+		if v, of := s.further(r); v.Dot != (model.Dot{}) {
+			for _, h := range of.Shown() {
+				if !s.back.old.Has(h.Dot) {
+					return false
+				}
+			}
+		}
+	}
 	return !y.View.IsZero() && dir != nil && s.back.old.Has(s.placed(s.Ino(y.View), dir.ID, n.name))
 }
 

@@ -568,32 +568,6 @@ func (d *diff) seen(t *Thing, orig Dot) bool {
 	return d.Own(orig) || !t.stranger && orig.Replica == d.Replica && d.Origin(orig).K.Has(t.Base)
 }
 
-// forkUnseen keeps a version that the writer never saw as a conflict copy.
-func (d *diff) forkUnseen(x *Node, v Version) {
-	es := d.Entries(x.ID)
-	if len(es) == 0 {
-		return
-	}
-	by := v.By
-	if v.Orig == v.Dot {
-		by = d.Origin(v.Dot).By
-	}
-	for i := 0; ; i++ {
-		name := d.forkName(es[0], v, by, i)
-		if d.At(es[0].Parent, name) == nil && !d.named(es[0].Parent, name) {
-			d.noteFork(es[0], v, name)
-			d.forkAs(x, v, es[0].Parent, name)
-			return
-		}
-	}
-}
-
-func (d *diff) named(dir ID, name string) bool {
-	return slices.ContainsFunc(d.names, func(n *Name) bool {
-		return n.Tree != nil && n.Dir.ID == dir && d.Fold(n.Name) == d.Fold(name)
-	})
-}
-
 func sortedIDs[V any](m map[ID]V) []ID {
 	ids := make([]ID, 0, len(m))
 	for id := range m {

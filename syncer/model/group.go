@@ -1,6 +1,9 @@
 package model
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // A database and the journals beside it are one thing in several files: only
 // together are they what a program left. X, X-wal and X-journal are cut and
@@ -111,4 +114,30 @@ func (d *diff) editOrder() (out []*Thing) {
 		out = append(out, t)
 	}
 	return append(out, journals...)
+}
+
+// forkUnseen keeps a version that the writer never saw as a conflict copy.
+func (d *diff) forkUnseen(x *Node, v Version) {
+	es := d.Entries(x.ID)
+	if len(es) == 0 {
+		return
+	}
+	by := v.By
+	if v.Orig == v.Dot {
+		by = d.Origin(v.Dot).By
+	}
+	for i := 0; ; i++ {
+		name := d.forkName(es[0], v, by, i)
+		if d.At(es[0].Parent, name) == nil && !d.named(es[0].Parent, name) {
+			d.noteFork(es[0], v, name)
+			d.forkAs(x, v, es[0].Parent, name)
+			return
+		}
+	}
+}
+
+func (d *diff) named(dir ID, name string) bool {
+	return slices.ContainsFunc(d.names, func(n *Name) bool {
+		return n.Tree != nil && n.Dir.ID == dir && d.Fold(n.Name) == d.Fold(name)
+	})
 }

@@ -145,7 +145,7 @@ func newPlan(seed uint64) *plan {
 		m := r.IntN(p.peers) // one machine: another has what it loses
 		add(2, bitFlip, func(f *fault) { f.m, f.dur = m, 61*time.Minute })
 	}
-	if !p.calm && r.IntN(4) == 0 {
+	if *identity && !p.calm && r.IntN(4) == 0 {
 		p.copies(r)
 	}
 	add(3, days, func(f *fault) {

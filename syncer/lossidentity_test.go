@@ -8,7 +8,7 @@ import (
 
 // An index that was reset knows nothing, and its files are no newer than the
 // others': theirs stay, and what was equal is not copied.
-func TestLossCase03IndexReset(t *testing.T) {
+func TestLossIndexReset(t *testing.T) {
 	w := newCrashable(t, 2)
 	a, b := w.peers[0], w.peers[1]
 	a.write("/f", "old")
@@ -32,7 +32,7 @@ func TestLossCase03IndexReset(t *testing.T) {
 
 // A device removed and built again finds everything as it is now: no deleted
 // file comes back, and there are no conflict copies.
-func TestLossCase04DeviceRebuilt(t *testing.T) {
+func TestLossDeviceRebuilt(t *testing.T) {
 	w := newCrashable(t, 3)
 	a, b := w.peers[0], w.peers[1]
 	for i := range 20 {
@@ -51,7 +51,7 @@ func TestLossCase04DeviceRebuilt(t *testing.T) {
 
 // A server rolled back to an old copy deletes nothing and brings nothing old
 // back at the others.
-func TestLossCase06ServerRolledBack(t *testing.T) {
+func TestLossServerRolledBack(t *testing.T) {
 	w := newCrashable(t, 3)
 	server := w.peers[0]
 	server.write("/old", "1")
@@ -68,7 +68,7 @@ func TestLossCase06ServerRolledBack(t *testing.T) {
 }
 
 // The same for a client, which goes on working before it connects.
-func TestLossCase07ClientRestoredFromBackup(t *testing.T) {
+func TestLossClientRestoredFromBackup(t *testing.T) {
 	w := newCrashable(t, 2)
 	client, b := w.peers[0], w.peers[1]
 	client.write("/doc", "1")
@@ -88,14 +88,14 @@ func TestLossCase07ClientRestoredFromBackup(t *testing.T) {
 
 // A laptop that was away while the others deleted files, and forgot that they
 // had, does not add them again.
-func TestLossCase21LongOfflineLaptop(t *testing.T) {
+func TestLossLongOfflineLaptop(t *testing.T) {
 	w := longAway(t, func(c *peer) { c.write("/keep", "edited away") })
 	w.part(false)
 	w.want("/edit 644 b's", "/keep 644 edited away")
 }
 
 // A virtual machine copied with its key and run twice: what either did is there.
-func TestLossCase22ClonedMachine(t *testing.T) {
+func TestLossClonedMachine(t *testing.T) {
 	w := newCrashable(t, 2)
 	a := w.peers[0]
 	a.write("/f", "F")
