@@ -62,7 +62,7 @@ func (w *world) restore(m *machine, away bool, tries int) {
 		delete(m.lacks, t)
 		if w.oracle.base != nil && !w.oracle.base[t] {
 			w.oracle.base[t] = true
-			if away && b.fresh && !m.w.plan.evil {
+			if away && b.fresh {
 				w.oracle.stale[t] = m
 			}
 		}
