@@ -203,6 +203,8 @@ func (m *machine) over(d1 syncer.Ino, n1 string, d2 syncer.Ino, n2 string, flags
 		b, berr := m.f.Lookup(d2, n2)
 		t, err = nil, nil
 		switch {
+		case aerr != nil && !errors.Is(aerr, syncer.ErrNotExist): // nobody knows whether it is another
+			err = aerr
 		case aerr == nil && berr == nil && a.Ino != b.Ino:
 			t, err = m.last(d2, n2)
 		case berr != nil && !errors.Is(berr, syncer.ErrNotExist): // nobody knows what is there
