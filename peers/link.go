@@ -55,7 +55,6 @@ type link struct {
 	missed    bool          // batches came before it was decided that the link carries any
 
 	meeting meeting
-	proved  bool // meeting.mu: the peer was told what it needs to see that histories part
 
 	// writer
 	told    bool // our state was sent

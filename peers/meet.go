@@ -32,16 +32,17 @@ func openingOf(m *wire.FolderState, k model.VV) (o model.Opening, err error) {
 		return model.Opening{K: k}, nil
 	}
 	o.Own, o.Returning = model.Replica(x.Own), x.Returning
-	var errs [3]error
+	var errs [4]error
 	o.K, errs[0] = model.DecodeVV(x.Knowledge)
 	o.Horizon, errs[1] = model.DecodeVV(x.Horizon)
 	o.Marks, errs[2] = model.DecodeMarks(x.Marks)
+	o.Proofs, errs[3] = model.DecodeProofs(x.Proofs)
 	return o, errors.Join(errs[:]...)
 }
 
 func openingMessage(o model.Opening) *wire.Opening {
 	return &wire.Opening{Own: uint64(o.Own), Knowledge: o.K.Encode(), Horizon: o.Horizon.Encode(),
-		Marks: model.EncodeMarks(o.Marks), Returning: o.Returning}
+		Marks: model.EncodeMarks(o.Marks), Returning: o.Returning, Proofs: model.EncodeProofs(o.Proofs)}
 }
 
 // meet tells whether a link carries changes, and decides it if that is due.
@@ -58,6 +59,9 @@ func (s *session) meet(l *link) (bool, error) {
 	again := m.done && m.told == told && m.of == of
 	if again && (m.ok || time.Now().Before(m.due)) {
 		return m.ok, nil
+	}
+	if theirs.Own != 0 && !theirs.Own.Of(s.pub) {
+		return false, fmt.Errorf("%w: %s writes as a replica of another device", errNotTaken, s.p)
 	}
 	at, ctx, release := l.r.acquire(s.ctx)
 	if at == nil || at != l.at {
@@ -76,10 +80,11 @@ func (s *session) meet(l *link) (bool, error) {
 		return false, fmt.Errorf("%w: meet: %w", errNotTaken, err)
 	}
 	m.done, m.told, m.of, m.ok, m.due = true, told, of, err == nil, time.Now().Add(waits)
-	if len(tell) > 0 && !l.proved && len(ours.Marks)+len(tell) <= model.MaxMarks {
+	if ours.Show(tell...) {
 		s.mu.Lock()
-		l.proved, l.tell = true, true
-		l.opening.Marks = append(ours.Marks[:len(ours.Marks):len(ours.Marks)], tell...)
+		if l.openings == told { // else the peer has a newer one
+			l.tell, l.opening = true, ours
+		}
 		s.mu.Unlock()
 		s.wake()
 	}

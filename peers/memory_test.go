@@ -199,10 +199,10 @@ func (f *memFolder) CaughtUp(_ context.Context, from string, k model.VV) error {
 }
 
 func (f *memFolder) Opening() (model.Opening, error) {
-	return model.Opening{Own: f.replica, K: f.Knowledge()}, nil
+	return model.Opening{K: f.Knowledge()}, nil
 }
 
-func (f *memFolder) Meet(context.Context, string, model.Opening, model.Opening) ([]model.Mark, error) {
+func (f *memFolder) Meet(context.Context, string, model.Opening, model.Opening) ([][]byte, error) {
 	return nil, nil
 }
 

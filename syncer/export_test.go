@@ -118,6 +118,15 @@ func (f *Folder) dropBatches(headers [][]byte) error {
 		for _, h := range headers {
 			if bytes.HasSuffix(it.Value(), h) {
 				body := append(f.key('c'), it.Key()[5:]...)
+				mark := append(f.key('k'), it.Key()[5:]...)
+				v, closer, err := f.disk.Meta().Get(mark)
+				if err != nil {
+					return err
+				}
+				v = append(bytes.Clone(v), h...) // what proves it stays
+				if err := errors.Join(closer.Close(), f.disk.Meta().Set(mark, v, nil)); err != nil {
+					return err
+				}
 				if err := errors.Join(f.disk.Meta().Delete(it.Key(), nil), f.disk.Meta().Delete(body, nil)); err != nil {
 					return err
 				}

@@ -62,10 +62,10 @@ type Folder struct {
 	// changes rows. It is held for rows and memory only.
 	apply    sync.Mutex
 	ix       *index.Index
-	watching bool                     // a look at the flip sets is due; guarded by apply
-	met      map[string]model.Opening // how the peers met have the folder; guarded by apply
-	anchor   string                   // who makes this member complete, while it is not; guarded by apply
-	fed      time.Time                // when the anchor last gave something; guarded by apply
+	watching bool               // a look at the flip sets is due; guarded by apply
+	met      map[string]meeting // how the peers met have the folder; guarded by apply
+	anchor   string             // who makes this member complete, while it is not; guarded by apply
+	fed      time.Time          // when the anchor last gave something; guarded by apply
 
 	surf Surface // set before Run
 
@@ -124,7 +124,7 @@ func Open(o Options) (*Folder, error) {
 	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
 		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, untold: map[string]bool{},
-		met:   map[string]model.Opening{},
+		met:   map[string]meeting{},
 		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
 	if f.told, err = ix.Acks(); err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)

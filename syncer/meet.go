@@ -39,35 +39,65 @@ func (f *Folder) opening() (o model.Opening, err error) {
 	f.apply.Lock()
 	defer f.apply.Unlock()
 	o = model.Opening{Own: f.ix.Replica(), K: f.ix.K(), Horizon: f.ix.Horizon(), Returning: f.ix.Incomplete()}
-	if !o.Returning {
-		o.Marks, err = f.ix.Marks()
+	if o.Returning {
+		return o, nil
 	}
+	if o.Marks, err = f.ix.Marks(); err != nil {
+		return o, err
+	}
+	tips, err := f.ix.Tips(o.Marks)
+	o.Show(tips...)
 	return o, err
+}
+
+// A meeting is what a peer has told, and what of it is proven.
+type meeting struct {
+	model.Opening
+	proofs []model.Proof
+}
+
+// reaches tells whether a dot of a replica is proven that is not before d.
+func (m meeting) reaches(d model.Dot) bool {
+	return slices.ContainsFunc(m.proofs, func(p model.Proof) bool { return p.Dot.Replica == d.Replica && p.Dot.Seq >= d.Seq })
+}
+
+// proven are the marks of which the peer has shown the headers.
+func (m meeting) proven() []model.Mark {
+	out := make([]model.Mark, len(m.proofs))
+	for i, p := range m.proofs {
+		out[i] = p.Mark
+	}
+	return out
 }
 
 // Meet decides whether changes may be exchanged with a peer, before any are.
 // ours is the Opening the peer was told, theirs what it told: both sides decide
 // from the same two. nil: go on. ErrAnew: this member has begun anew, all its
 // links are to be opened again. ErrWait: nothing goes to or comes from this peer
-// until one of the two opens anew; the marks, if any, are what the peer should
-// be told to see it.
+// until one of the two opens anew, or has shown more. The headers, if any, are
+// what the peer should be shown: it does nothing on what is only said.
 //
 // Whoever is shown changes of its own replica that it does not have, or has
 // otherwise, was restored or copied: it goes on as a new replica, durably before
-// anything else happens.
+// anything else happens. Only it could have signed them.
 //
 // Histories that part cannot be joined: one side begins anew from the other. If
-// one is the owner of the replica, it; else the one with the shorter end. With
-// several such replicas the smallest counts. This ends: an owner has another
-// replica afterwards, so the ends of a replica stop growing, and each time
-// somebody begins anew without being the owner, its tip of that replica grows.
+// one is the owner of the replica, it; else one that cannot show its end; else the
+// one with the shorter end. With several such replicas the smallest counts. This
+// ends: an owner has another replica afterwards, so the ends of a replica stop
+// growing, and each time somebody begins anew without being the owner, its tip of
+// that replica grows, or becomes one that is proven.
 //
 // Where deletions have been forgotten that the other side may not know of, it
 // begins anew; if that goes both ways, the one that has forgotten less.
-func (f *Folder) Meet(ctx context.Context, peer string, ours, theirs model.Opening) ([]model.Mark, error) {
+func (f *Folder) Meet(ctx context.Context, peer string, ours, theirs model.Opening) ([][]byte, error) {
+	proofs, err := f.seal.Prove(theirs.Proofs, f.o.Allowed)
+	if err != nil {
+		return nil, fmt.Errorf("meet %s: %w", peer, err)
+	}
 	f.apply.Lock()
 	was := f.ix.Replica()
-	tell, err := f.meet(peer, ours, theirs)
+	tell, err := f.meet(peer, ours, meeting{theirs, proofs})
 	is := f.ix.Replica()
 	f.apply.Unlock()
 	if was != is {
@@ -78,17 +108,17 @@ func (f *Folder) Meet(ctx context.Context, peer string, ours, theirs model.Openi
 	return tell, err
 }
 
-func (f *Folder) meet(peer string, ours, theirs model.Opening) (tell []model.Mark, err error) {
+func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell [][]byte, err error) {
 	if err := f.broken(); err != nil {
 		return nil, err
 	}
-	forks, err := f.ix.Compare(theirs.Marks)
+	own := f.ix.Replica()
+	said, forks, err := f.parted(theirs)
 	if err != nil {
 		return nil, fmt.Errorf("meet %s: %w", peer, err)
 	}
-	own := f.ix.Replica()
 	_, forked := forks[own]
-	if twin := theirs.Own == own; twin || forked || theirs.K.Get(own) > f.ix.K().Get(own) {
+	if theirs.Own == own || forked || theirs.reaches(model.Dot{Replica: own, Seq: f.ix.K().Get(own) + 1}) {
 		t := f.ix.Begin()
 		f.restored(t, peer)
 		if _, err := f.commit(t); err != nil {
@@ -97,19 +127,32 @@ func (f *Folder) meet(peer string, ours, theirs model.Opening) (tell []model.Mar
 	}
 	f.met[peer] = theirs
 	if f.ix.Incomplete() {
-		return nil, f.meetIncomplete(peer, theirs, len(forks) > 0)
+		return nil, f.meetIncomplete(peer, theirs.Opening, len(said) > 0)
 	}
-	for r, x := range forks {
-		f.alarm("somebody's database was restored or copied: %s has other changes of it from %v on", peer, model.Dot{Replica: r, Seq: x.Agreed + 1})
-		tell = append(tell, x.Ours)
+	shown := map[model.Replica]bool{}       // whose end we can show
+	plain := map[model.Replica]index.Fork{} // whose end one of the two can show
+	for r, x := range said {
+		if _, is := forks[r]; is {
+			plain[r] = x
+			f.alarm("somebody's database was restored or copied: %s has other changes of it from %v on", peer, model.Dot{Replica: r, Seq: x.Agreed + 1})
+		}
+		header, err := f.ix.Proof(x.Ours)
+		if err != nil {
+			return nil, fmt.Errorf("meet %s: %w", peer, err)
+		}
+		if shown[r] = len(header) > 0; shown[r] {
+			plain[r], tell = x, append(tell, header)
+		}
 	}
+	first := index.FirstOf(plain)
+	_, proven := forks[first]
 	switch {
-	case len(forks) > 0:
-		if !losesFork(index.FirstOf(forks), ours, theirs) || theirs.Returning {
+	case len(said) > 0:
+		if !proven || shown[first] && !losesFork(first, ours, theirs.Opening) || theirs.Returning {
 			return tell, ErrWait
 		}
 	case away(theirs.Horizon, ours.K):
-		if away(ours.Horizon, theirs.K) && !lessForgotten(ours.Horizon, theirs.Horizon) || theirs.Returning {
+		if away(ours.Horizon, theirs.K) && !lessForgotten(ours.Horizon, theirs.Horizon) || theirs.Returning || !theirs.knew(ours.K) {
 			return nil, ErrWait
 		}
 		f.alarm("this member was away for long, and begins anew from %s", peer)
@@ -118,7 +161,33 @@ func (f *Folder) meet(peer string, ours, theirs model.Opening) (tell []model.Mar
 	default:
 		return nil, nil
 	}
-	return nil, f.beginAnew(peer, forks, theirs)
+	return nil, f.beginAnew(peer, forks, theirs.Opening)
+}
+
+// parted finds the replicas of which a peer has another history: those it says,
+// and of these those that are proven.
+func (f *Folder) parted(theirs meeting) (said, forks map[model.Replica]index.Fork, err error) {
+	proven := theirs.proven()
+	said, err = f.ix.Compare(append(slices.Clone(theirs.Marks), proven...))
+	if err != nil {
+		return nil, nil, err
+	}
+	forks, err = f.ix.Compare(proven)
+	for r := range forks {
+		forks[r] = said[r] // where they part is more exact with what is said
+	}
+	return said, forks, err
+}
+
+// knew tells whether the peer can show changes as late as all that it says to have
+// forgotten and k lacks: nobody has to begin anew for numbers that are made up.
+func (m meeting) knew(k model.VV) bool {
+	for _, d := range m.Horizon {
+		if !k.Has(d) && !m.reaches(d) {
+			return false
+		}
+	}
+	return true
 }
 
 // patience is for how long a member that is not complete waits for a silent

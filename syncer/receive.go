@@ -165,16 +165,16 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 		if back && from != f.anchor {
 			return nil
 		}
-		if own := f.ix.Replica(); k.Get(own) > f.ix.K().Get(own) {
-			f.restored(t, from)
-		}
 		met := f.met[from]
+		if own := f.ix.Replica(); k.Get(own) > f.ix.K().Get(own) { // it never came: nobody but us could say so
+			return fmt.Errorf("catch-up of %s: %w: it knows what this replica has not done", from, model.ErrBatch)
+		}
 		if !met.Horizon.LE(f.ix.K()) { // what it has collected did not come, so it is collected here
 			t.SetHorizon(met.Horizon)
 		}
 		if !k.LE(f.ix.K()) {
 			t.Know(k)
-			t.Adopt(met.Marks, k)
+			t.Adopt(met.Marks, met.proofs, k)
 		}
 		if back && met.K.LE(k) {
 			t.Settle(k, f.o.ReadOnly)

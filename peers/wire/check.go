@@ -21,6 +21,7 @@ const (
 	maxOpBytes  = 64 << 10
 	maxVV       = model.MaxReplicas * 18
 	maxMarks    = model.MaxMarks * model.MarkBytes
+	maxProofs   = model.MaxProofBytes + 4*model.MaxProofs
 )
 
 // maxSize bounds a frame by its type, before anything is allocated for it.
@@ -31,7 +32,7 @@ func maxSize(t Type) int {
 	case TypeMemberOps, TypeKnock:
 		return MaxFrame
 	case TypeFolderState:
-		return MaxHeads*34 + 3*maxVV + maxMarks + 1<<10
+		return MaxHeads*34 + 3*maxVV + maxMarks + maxProofs + 1<<10
 	case TypeCatchUp, TypeAck, TypeMemberWant, TypePresence, TypeAnswer:
 		return 512 << 10
 	}
@@ -142,7 +143,8 @@ func (m *FolderState) check() error {
 	o := m.GetOpening()
 	return firstError(size("folder", len(m.GetFolder()), 32), hashes("heads", m.GetHeads(), MaxHeads),
 		atMost("knowledge", len(m.GetKnowledge()), maxVV), atMost("opening", len(o.GetKnowledge()), maxVV),
-		atMost("horizon", len(o.GetHorizon()), maxVV), atMost("marks", len(o.GetMarks()), maxMarks))
+		atMost("horizon", len(o.GetHorizon()), maxVV), atMost("marks", len(o.GetMarks()), maxMarks),
+		atMost("proofs", len(o.GetProofs()), maxProofs))
 }
 
 func (m *Batch) check() error {

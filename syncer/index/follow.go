@@ -78,7 +78,7 @@ func (t *Tx) follow(ino Ino, changed bool) {
 		}
 	case r.Kind == model.Symlink:
 		if !w.Ours {
-			t.setBytes(ino, nil)
+			t.hasBytes(ino, r)
 			t.describe(ino, r, v.Content, v.Mtime)
 			t.saw(r, v.Orig)
 		}
@@ -99,12 +99,20 @@ func (t *Tx) follow(ino Ino, changed bool) {
 			r.Shown = &Shown{v.Orig, v.Content, v.Mtime} // the bytes are here
 			t.Changed(ino)
 		}
-		t.setBytes(ino, nil)
+		t.hasBytes(ino, r)
 		t.describe(ino, r, v.Content, v.Mtime)
 		if changed {
 			t.saw(r, v.Orig)
 		}
 	}
+}
+
+// hasBytes notes that what a file is to show is here, for the names that wait for it.
+func (t *Tx) hasBytes(ino Ino, r *Row) {
+	if _, drift := t.Bytes(ino); drift && r.Nlink == 0 {
+		t.freed = append(t.freed, t.waiting(r.ID)...)
+	}
+	t.setBytes(ino, nil)
 }
 
 // want asks for the bytes of the version that a file is to show.

@@ -108,7 +108,7 @@ func (t *Tx) log(h model.Header, b model.Batch, changes []model.Change) {
 	row := batchRow{n: uint64(len(changes)), stubbed: stubbed(changes), dead: make([]byte, (len(changes)+7)/8), header: b.Header}
 	t.fail(t.b.Set(t.ix.keys.log(tableBatch, ridx, h.Hi), row.encode(), nil))
 	t.fail(t.b.Set(t.ix.keys.log(tableBody, ridx, h.Hi), b.Body, nil))
-	t.mark(ridx, model.MarkOf(h, b))
+	t.mark(ridx, model.MarkOf(h, b), nil)
 	if h.Lo/keptMarks != (h.Hi+1)/keptMarks {
 		t.thin(ridx, h.Hi)
 	}
@@ -116,6 +116,7 @@ func (t *Tx) log(h model.Header, b model.Batch, changes []model.Change) {
 		r.Hi, r.Last = h.Hi, model.HeaderHash(b.Header)
 		t.setRep(r)
 	}
+	t.age(ridx, h)
 }
 
 // bury marks the changes that nothing cites: superseded before they came.
@@ -144,6 +145,7 @@ func (t *Tx) dead(d model.Dot, forgotten bool) {
 	body[4] = tableBody
 	live := row.live()
 	if live == 0 {
+		t.keepHeader(t.number(h.Replica), h, row.header)
 		t.fail(t.b.Delete(k, nil))
 		t.fail(t.b.Delete(body, nil))
 		return

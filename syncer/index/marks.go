@@ -3,6 +3,7 @@ package index
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"math/bits"
 	"slices"
 
@@ -13,41 +14,125 @@ import (
 // as marks: of each replica all among the newest keptMarks numbers, further back
 // ever fewer, by their level, so that two members keep the same ones. Marks come
 // with batches, whose signatures make them true; and with the end of a catch-up,
-// of batches that were dead already: those are only said.
+// of batches that were dead already: those are only said, but for those whose
+// header is shown.
+//
+// A mark that is only said makes nobody do anything. So the header of a batch that
+// goes stays with its mark for as long as it may be asked for.
+//
+// Row: hash 16, changes less one, then the header or nothing.
 
 const (
 	keptMarks   = 4096
+	rareMark    = 6  // level from which on headers of old batches are kept
 	newestMarks = 64 // of one replica, in an opening; fewer if there are many replicas
 	levelMarks  = 2  // and of each level
 )
 
-func (t *Tx) mark(ridx uint32, m model.Mark) {
+func (t *Tx) mark(ridx uint32, m model.Mark, header []byte) {
 	v := binary.AppendUvarint(append([]byte{}, m.Hash[:]...), m.Dot.Seq-m.Lo)
-	t.fail(t.b.Set(t.ix.keys.log(tableMark, ridx, m.Dot.Seq), v, nil))
+	t.fail(t.b.Set(t.ix.keys.log(tableMark, ridx, m.Dot.Seq), append(v, header...), nil))
 }
 
-func decodeMark(k, v []byte, r model.Replica) (model.Mark, error) {
+// provable tells whether the header of a dead batch is kept.
+func provable(m model.Mark, tip uint64) bool {
+	age := max(tip, m.Dot.Seq) - m.Dot.Seq
+	return age < newestMarks || m.Level() >= max(rareMark, bits.Len64(age/newestMarks))
+}
+
+// keepHeader keeps what proves the mark of a batch that goes.
+func (t *Tx) keepHeader(ridx uint32, h model.Header, header []byte) {
+	if m := model.MarkOf(h, model.Batch{Header: header}); provable(m, t.rep(h.Replica).Hi) {
+		t.mark(ridx, m, header)
+	}
+}
+
+// age drops the headers of dead batches that are too far back now that a batch
+// has come.
+func (t *Tx) age(ridx uint32, h model.Header) {
+	tip := t.rep(h.Replica).Hi
+	if tip <= newestMarks {
+		return
+	}
+	to := tip - newestMarks
+	from := to - min(to, h.Hi-h.Lo+1)
+	t.fail(scan(t.b, t.ix.keys.log(tableMark, ridx, from), t.ix.keys.log(tableMark, ridx, to+1), func(k, v []byte) error {
+		m, header, err := decodeMark(k, v, h.Replica)
+		if err == nil && len(header) > 0 && !provable(m, tip) {
+			t.mark(ridx, m, nil)
+		}
+		return err
+	}))
+}
+
+// Proof is the header that proves a mark, if it is here.
+func (ix *Index) Proof(m model.Mark) ([]byte, error) {
+	i, known := ix.dict.Load().index[m.Dot.Replica]
+	if !known {
+		return nil, nil
+	}
+	if v, err := ix.get(ix.keys.log(tableBatch, i, m.Dot.Seq)); err == nil {
+		row, err := decodeBatchRow(v)
+		return row.header, err
+	} else if !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	k := ix.keys.log(tableMark, i, m.Dot.Seq)
+	v, err := ix.get(k)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, header, err := decodeMark(k, v, m.Dot.Replica)
+	return append([]byte(nil), header...), err
+}
+
+// Tips are the newest headers of all replicas that are here, of marks as Marks
+// tells them.
+func (ix *Index) Tips(marks []model.Mark) (out [][]byte, err error) {
+	done := map[model.Replica]bool{}
+	for _, m := range marks {
+		if done[m.Dot.Replica] {
+			continue
+		}
+		h, err := ix.Proof(m)
+		if err != nil {
+			return nil, err
+		}
+		if len(h) > 0 {
+			done[m.Dot.Replica] = true
+			out = append(out, h)
+		}
+	}
+	return out, nil
+}
+
+func decodeMark(k, v []byte, r model.Replica) (m model.Mark, header []byte, err error) {
 	if len(v) < 17 || len(k) != 17 {
-		return model.Mark{}, errRow
+		return m, nil, errRow
 	}
 	hi := binary.BigEndian.Uint64(k[9:])
 	n, size := binary.Uvarint(v[16:])
-	if size != len(v)-16 || n >= hi {
-		return model.Mark{}, errRow
+	if size <= 0 || n >= hi {
+		return m, nil, errRow
 	}
-	return model.Mark{Dot: model.Dot{Replica: r, Seq: hi}, Lo: hi - n, Hash: [16]byte(v)}, nil
+	return model.Mark{Dot: model.Dot{Replica: r, Seq: hi}, Lo: hi - n, Hash: [16]byte(v)}, v[16+size:], nil
 }
 
 // thin drops the marks that are too far back for their level.
 func (t *Tx) thin(ridx uint32, tip uint64) {
 	prefix := t.ix.keys.replicaOf(tableMark, ridx)
 	t.fail(scan(t.b, prefix, after(prefix), func(k, v []byte) error {
-		m, err := decodeMark(k, v, 0)
-		if err != nil {
+		m, header, err := decodeMark(k, v, 0)
+		switch {
+		case err != nil:
 			return err
-		}
-		if m.Dot.Seq < tip && m.Level() < bits.Len64((tip-m.Dot.Seq)/keptMarks) {
+		case m.Dot.Seq < tip && m.Level() < bits.Len64((tip-m.Dot.Seq)/keptMarks):
 			return t.b.Delete(append([]byte(nil), k...), nil)
+		case len(header) > 0 && !provable(m, tip):
+			t.mark(ridx, m, nil)
 		}
 		return nil
 	}))
@@ -61,7 +146,7 @@ func (ix *Index) Marked(d model.Dot, lo uint64) (m model.Mark, ok bool, err erro
 		return m, false, nil
 	}
 	err = scan(ix.db, ix.keys.log(tableMark, i, lo), after(ix.keys.replicaOf(tableMark, i)), func(k, v []byte) error {
-		m, err = decodeMark(k, v, d.Replica)
+		m, _, err = decodeMark(k, v, d.Replica)
 		return cmp.Or(err, errStop)
 	})
 	return m, err == nil && m.Lo > 0 && m.Lo <= d.Seq, err
@@ -76,7 +161,7 @@ func (ix *Index) Marks() ([]model.Mark, error) {
 	for i, r := range reps {
 		var all []model.Mark
 		err := ix.scan(ix.keys.replicaOf(tableMark, uint32(i)), func(k, v []byte) error {
-			m, err := decodeMark(k, v, r.ID)
+			m, _, err := decodeMark(k, v, r.ID)
 			all = append(all, m)
 			return err
 		})
@@ -144,18 +229,26 @@ func FirstOf(forks map[model.Replica]Fork) model.Replica {
 	return first
 }
 
-// Adopt takes over the marks of a peer whose catch-up is in, up to k.
-func (t *Tx) Adopt(ms []model.Mark, k model.VV) {
-	for _, m := range ms {
+// Adopt takes over the marks of a peer whose catch-up is in, up to k, and what
+// proves them.
+func (t *Tx) Adopt(ms []model.Mark, proofs []model.Proof, k model.VV) {
+	adopt := func(m model.Mark, header []byte) {
 		i, ok := t.ix.dict.Load().index[m.Dot.Replica]
 		if !ok || !k.Has(m.Dot) {
-			continue
+			return
 		}
-		if _, have, err := t.ix.Marked(m.Dot, m.Lo); err != nil || have {
-			t.fail(err)
-			continue
+		was, have, err := t.ix.Marked(m.Dot, m.Lo)
+		if t.fail(err); err == nil && (!have || was == m && len(header) > 0) {
+			t.mark(i, m, header)
 		}
-		t.mark(i, m)
+	}
+	for _, p := range proofs {
+		adopt(p.Mark, p.Header)
+	}
+	for _, m := range ms {
+		if !slices.ContainsFunc(proofs, func(p model.Proof) bool { return p.Mark == m }) {
+			adopt(m, nil)
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ func (ix *Index) history(t *testing.T, thin bool, lists ...[]model.Mark) {
 	for _, list := range lists {
 		for _, m := range list {
 			i := tx.number(m.Dot.Replica)
-			tx.mark(i, m)
+			tx.mark(i, m, nil)
 			tx.setRep(Rep{ID: m.Dot.Replica, Hi: m.Dot.Seq, Known: m.Dot.Seq})
 		}
 	}
@@ -143,5 +143,43 @@ func TestMarksFarBackAreThinnedAlike(t *testing.T) {
 	}
 	if forks, err := b.Compare(told); err != nil || len(forks) > 0 {
 		t.Errorf("forks %v, %v", forks, err)
+	}
+}
+
+// Headers of dead batches are kept where they may be asked for, and a bounded
+// number of them.
+func TestHeadersOfDeadBatchesAreKeptForTheNewestMarks(t *testing.T) {
+	ix := testIndex(t)
+	r := rand.New(rand.NewPCG(1, 2))
+	tx := ix.Begin()
+	ridx := tx.number(7)
+	const n = 20_000
+	header := func(seq uint64) []byte { return []byte{1, 2, 3, byte(seq)} }
+	marks := chain(r, 7, 1, n)
+	for _, m := range marks {
+		tx.setRep(Rep{ID: 7, Hi: m.Dot.Seq, Known: m.Dot.Seq})
+		tx.mark(ridx, m, header(m.Dot.Seq))
+		tx.age(ridx, model.Header{Replica: 7, Lo: m.Lo, Hi: m.Dot.Seq})
+	}
+	tx.thin(ridx, n)
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	kept := 0
+	for _, m := range marks {
+		h, err := ix.Proof(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(h) > 0 {
+			kept++
+		}
+		if new := n-m.Dot.Seq < newestMarks; new && string(h) != string(header(m.Dot.Seq)) {
+			t.Errorf("mark %v has lost its header: %v", m.Dot, h)
+		}
+	}
+	t.Logf("%d headers of %d batches", kept, len(marks))
+	if kept > 3*newestMarks {
+		t.Errorf("%d headers are kept", kept)
 	}
 }

@@ -208,19 +208,26 @@ func Stub(leaves []Leaf) []byte {
 // root, signature, and that allowed accepts the signer. A dropped change has
 // the zero ID.
 func (s Seal) Verify(b Batch, allowed func(ed25519.PublicKey) error) (Header, []Change, error) {
-	h, signed, err := decodeHeader(b.Header)
+	h, err := s.verifyHeader(b.Header, allowed)
 	if err != nil {
 		return h, nil, err
 	}
-	if err := allowed(h.Signer); err != nil {
-		return h, nil, err
-	}
-	sig := signature(b.Header[signed:])
-	if !ed25519.Verify(h.Signer, s.signed(b.Header[:signed]), sig) {
-		return h, nil, fmt.Errorf("%w: signature", ErrBatch)
-	}
 	changes, err := s.changes(h, b.Body)
 	return h, changes, err
+}
+
+func (s Seal) verifyHeader(b []byte, allowed func(ed25519.PublicKey) error) (Header, error) {
+	h, signed, err := decodeHeader(b)
+	if err != nil {
+		return h, err
+	}
+	if err := allowed(h.Signer); err != nil {
+		return h, err
+	}
+	if !ed25519.Verify(h.Signer, s.signed(b[:signed]), signature(b[signed:])) {
+		return h, fmt.Errorf("%w: signature", ErrBatch)
+	}
+	return h, nil
 }
 
 // Decode reads a batch that was verified when it came.

@@ -1,8 +1,12 @@
 package model
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"math/bits"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -23,6 +27,28 @@ func MarkOf(h Header, b Batch) Mark {
 	return Mark{Dot{h.Replica, h.Hi}, h.Lo, [16]byte(hash[:16])}
 }
 
+// A Proof is a header that its author has signed, and the mark it makes true.
+type Proof struct {
+	Mark
+	Header []byte
+}
+
+// Prove verifies headers that a peer shows.
+func (s Seal) Prove(headers [][]byte, allowed func(ed25519.PublicKey) error) ([]Proof, error) {
+	out := make([]Proof, 0, len(headers))
+	for _, b := range headers {
+		h, err := s.verifyHeader(b, allowed)
+		if err != nil {
+			return nil, err
+		}
+		if !h.Replica.Of(h.Signer) {
+			return nil, fmt.Errorf("%w: replica %v is not of who signed it", ErrBatch, h.Replica)
+		}
+		out = append(out, Proof{MarkOf(h, Batch{Header: b}), b})
+	}
+	return out, nil
+}
+
 // Level is how rare a mark is: one in 2^Level is kept that far, everywhere the
 // same ones.
 func (m Mark) Level() int {
@@ -38,6 +64,12 @@ const MaxMarks = 6 << 10
 
 // MarkBytes bounds the bytes of one mark.
 const MarkBytes = 8 + 10 + 2 + 16
+
+// MaxProofs and MaxProofBytes bound the headers that come with an opening.
+const (
+	MaxProofs     = 512
+	MaxProofBytes = 256 << 10
+)
 
 var errMarks = errors.New("malformed marks")
 
@@ -80,14 +112,58 @@ func DecodeMarks(b []byte) ([]Mark, error) {
 	return ms, nil
 }
 
+// EncodeProofs returns the bytes of headers.
+func EncodeProofs(headers [][]byte) []byte {
+	var b []byte
+	for _, h := range headers {
+		b = protowire.AppendBytes(b, h)
+	}
+	return b
+}
+
+// DecodeProofs reads what EncodeProofs wrote. It verifies nothing.
+func DecodeProofs(b []byte) (out [][]byte, err error) {
+	if len(b) > MaxProofBytes+4*MaxProofs {
+		return nil, errMarks
+	}
+	for len(b) > 0 {
+		h, n := protowire.ConsumeBytes(b)
+		if n < 0 || len(out) == MaxProofs {
+			return nil, errMarks
+		}
+		out, b = append(out, h), b[n:]
+	}
+	return out, nil
+}
+
 // An Opening is how a member has a folder when it begins to exchange changes
 // with another: what tells whether the two may.
 type Opening struct {
 	Own       Replica // that it writes as
 	K         VV
-	Horizon   VV // who holds some of it, but does not know all of it, may hold what was collected
-	Marks     []Mark
-	Returning bool // it has begun anew and is not complete
+	Horizon   VV       // who holds some of it, but does not know all of it, may hold what was collected
+	Marks     []Mark   // what it says
+	Proofs    [][]byte // signed headers: of the newest marks, and of those that the peer has others for
+	Returning bool     // it has begun anew and is not complete
+}
+
+// Show adds headers to what is shown, as many as there is room for, and tells
+// whether there was for any.
+func (o *Opening) Show(headers ...[]byte) (grown bool) {
+	o.Proofs = slices.Clip(o.Proofs)
+	size := 0
+	for _, h := range o.Proofs {
+		size += len(h)
+	}
+	for _, h := range headers {
+		if size += len(h); len(h) == 0 || size > MaxProofBytes || len(o.Proofs) == MaxProofs {
+			break
+		}
+		if !slices.ContainsFunc(o.Proofs, func(x []byte) bool { return bytes.Equal(x, h) }) {
+			o.Proofs, grown = append(o.Proofs, h), true
+		}
+	}
+	return grown
 }
 
 // Tip is the newest mark of a replica.

@@ -327,6 +327,9 @@ func (w *world) compare() {
 			w.fail("I9", "%s cannot read: %v", m.name, l.err)
 		}
 		m.check()
+		if as := m.f.Alarms(); len(as) > 0 && !w.copied && w.evil != nil {
+			w.fail("I12", "%s was made to believe: %s", m.name, as[0].Text)
+		}
 		if i == 0 {
 			first = l
 		} else if l.String() != first.String() {

@@ -63,8 +63,8 @@ func (v *villain) start(w *world) {
 	v.host.SetStreamHandler(wire.Blk, func(st libp2p.Stream) { v.tasks.Go(func() { garbage(st) }) })
 	for _, m := range w.ms {
 		v.tasks.Go(func() {
-			for ctx.Err() == nil {
-				v.listen(ctx, m)
+			for n := 0; ctx.Err() == nil; n++ {
+				v.listen(ctx, m, n%2 == 0)
 				select {
 				case <-ctx.Done():
 				case <-time.After(2 * time.Second):
@@ -83,8 +83,22 @@ func (v *villain) stop() {
 	v.tasks.Wait()
 }
 
-// listen talks to a machine as a member does, so that it listens.
-func (v *villain) listen(ctx context.Context, m *machine) {
+// lie is an opening that says what nobody could show: that the histories of all
+// replicas part, that there is more of each, and that all has been forgotten.
+func (v *villain) lie(o *wire.Opening) *wire.Opening {
+	k, _ := model.DecodeVV(o.GetKnowledge())
+	var marks []model.Mark
+	for i, d := range k {
+		marks = append(marks, model.Mark{Dot: d, Lo: d.Seq, Hash: [16]byte{byte(i)}})
+		k = k.With(model.Dot{Replica: d.Replica, Seq: d.Seq + 100})
+	}
+	return &wire.Opening{Own: uint64(v.replica), Knowledge: k.Encode(), Horizon: k.Encode(), Marks: model.EncodeMarks(marks),
+		Proofs: o.GetProofs()}
+}
+
+// listen talks to a machine as a member does, so that it listens; or lies to it
+// for a while.
+func (v *villain) listen(ctx context.Context, m *machine, lying bool) {
 	if v.host.Connect(ctx, peer.AddrInfo{ID: m.pid, Addrs: []ma.Multiaddr{m.addr}}) != nil {
 		return
 	}
@@ -114,6 +128,10 @@ func (v *villain) listen(ctx context.Context, m *machine) {
 			v.victims[m.pid] = &victim{st, x.Epoch, k}
 			v.mu.Unlock()
 			state := &wire.FolderState{Folder: v.w.folder[:], Heads: x.Heads, Knowledge: x.Knowledge, Epoch: 1}
+			if lying {
+				state.Opening = v.lie(x.Opening)
+				defer time.AfterFunc(3*time.Second, func() { _ = st.Reset() }).Stop()
+			}
 			if wire.Write(st, state) != nil || wire.Write(st, &wire.Presence{}) != nil {
 				return
 			}

@@ -43,6 +43,9 @@ func (w *world) restore(m *machine, away bool, tries int) {
 	}
 	if w.wanting(m) { // the bytes would be nowhere
 		if tries > 0 {
+			for _, o := range w.ms {
+				w.cut(o)
+			}
 			w.later = append(w.later, timed{time.Now().Add(time.Second), func() { w.restore(m, away, tries-1) }})
 		}
 		return
@@ -51,7 +54,7 @@ func (w *world) restore(m *machine, away bool, tries int) {
 	w.oracle.had = nil // its history goes with its disk
 	m.d.crash()        // nothing of it goes out while it ends
 	w.down(m, time.Now())
-	w.forked = true
+	w.forked, w.copied = true, true
 	m.announced.Store(nil)
 	m.mem, m.away = b.mem.CrashClone(vfs.CrashCloneCfg{}), away
 	m.lacks = maps.Clone(w.oracle.all())
@@ -59,7 +62,7 @@ func (w *world) restore(m *machine, away bool, tries int) {
 		delete(m.lacks, t)
 		if w.oracle.base != nil && !w.oracle.base[t] {
 			w.oracle.base[t] = true
-			if away && b.fresh && !m.w.plan.evil {
+			if away && b.fresh {
 				w.oracle.stale[t] = m
 			}
 		}
@@ -77,7 +80,7 @@ func (w *world) wanting(m *machine) bool {
 		if !o.up || o.crashed() {
 			return true
 		}
-		if n, _ := o.f.Missing(); o != m && n > 0 {
+		if _, whole := o.whole(); o != m && !whole { // what others changed beside a change of ours is fetched when that is cut
 			return true
 		}
 		if w.plan.evil && !m.f.Joined().LE(o.f.Joined()) { // one has heard who gives no blocks
@@ -118,7 +121,7 @@ func (w *world) double(m *machine) {
 	o := &machine{w: w, i: len(w.ms), name: m.name + "'", id: m.id, pid: m.pid, mem: b.mem}
 	o.skew.Store(m.skew.Load())
 	o.addr = addrOf(200)
-	w.forked = true
+	w.forked, w.copied = true, true
 	w.ms = append(w.ms, o)
 	m.double, o.double = o, m
 	w.boot(o)

@@ -36,6 +36,7 @@ type world struct {
 	members  [][]byte
 	evil     *villain
 	late     *machine   // joins on the way
+	copied   bool       // some disk was, ever
 	forked   bool       // somebody's disk was copied: who knows the same number of changes may not know the same
 	r        *rand.Rand // the driver's; users have their own
 
