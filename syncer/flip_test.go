@@ -96,6 +96,8 @@ func TestIncompleteGroupsSplit(t *testing.T) {
 		w.settle()
 		r := behind(b, 50_000)
 		w.part(true)
+		a.write("/first", "f") // is cut at once; what follows, together
+		synctest.Wait()
 		a.rm("/gone")
 		a.write("/small", strings.Repeat("s", 5_000))
 		a.write("/big", strings.Repeat("b", 60_000))
@@ -131,6 +133,8 @@ func TestAGroupDoesNotWaitForWhatIsGone(t *testing.T) {
 		w := newWorld(t, 2)
 		a, b := w.peers[0], w.peers[1]
 		behind(b, 50_000)
+		a.write("/first", "f") // is cut at once; what follows, together
+		synctest.Wait()
 		a.write("/small", strings.Repeat("s", 5_000))
 		a.write("/big", strings.Repeat("b", 60_000))
 		a.must(a.Cut(t.Context()))
