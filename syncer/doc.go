@@ -60,8 +60,11 @@
 // nothing blocks all of this: what it says may come by others who have dropped
 // nothing. A newcomer takes from one member at a time and cuts nothing before
 // that one has made it complete (meet.go, index/newcomer.go). So the author of
-// whatever honest members send knew the horizon; what somebody made who did not
-// is refused (ErrBehind), the session ends, and status tells of it.
+// whatever honest members send knew the horizon. What somebody made who did not,
+// on an old copy of a disk, is refused (ErrBehind), the session ends, and status
+// tells of it. Who has forgotten nothing has a use for it and takes it in: when it
+// meets one who must refuse, whichever of the two has forgotten less begins anew
+// from the other (Meet).
 //
 // History grows old by the days that somebody has seen (index/gaps.go): a clock
 // that jumps ahead, or a machine that is off, counts as one day.

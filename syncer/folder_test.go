@@ -180,8 +180,8 @@ func (w *world) send(ctx context.Context, p, q *peer) {
 		if err == nil {
 			err = q.Receive(ctx, p.name, b)
 		}
-		if errors.Is(err, ErrAnew) {
-			w.anew(q, err)
+		if errors.Is(err, ErrAnew) || errors.Is(err, ErrBehind) {
+			w.anew(q, ErrAnew) // the session ends
 			return
 		}
 		if err != nil {

@@ -89,7 +89,10 @@ func (m meeting) proven() []model.Mark {
 // that replica grows, or becomes one that is proven.
 //
 // Where deletions have been forgotten that the other side may not know of, it
-// begins anew; if that goes both ways, the one that has forgotten less.
+// begins anew; if that goes both ways, the one that has forgotten less. So it is
+// where one has taken changes that the other must refuse (ErrBehind): whoever has
+// forgotten less has what the other has, afterwards, and what only it had it says
+// anew, knowing all.
 func (f *Folder) Meet(ctx context.Context, peer string, ours, theirs model.Opening) ([][]byte, error) {
 	proofs, err := f.seal.Prove(theirs.Proofs, f.o.Allowed)
 	if err != nil {
@@ -159,9 +162,43 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell [][
 	case away(ours.Horizon, theirs.K):
 		return nil, ErrWait
 	default:
-		return nil, nil
+		late, refused, err := f.behind(theirs)
+		less := lessForgotten(ours.Horizon, theirs.Horizon) || ours.Horizon.Equal(theirs.Horizon) && ours.Own < theirs.Own
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("meet %s: %w", peer, err)
+		case len(late) == 0 && (!refused || !less):
+			return nil, nil
+		case !less:
+			return [][]byte{late}, ErrWait
+		}
+		f.alarm("changes by one who was behind are taken in here and not at %s: this member begins anew from there", peer)
 	}
 	return nil, f.beginAnew(peer, forks, theirs.Opening)
+}
+
+// behind looks for changes by one who did not know all that is forgotten where
+// they are to go: late is the header of some that are here and that the peer must
+// refuse, refused tells whether it has shown some that we must.
+func (f *Folder) behind(theirs meeting) (late []byte, refused bool, err error) {
+	if theirs.Returning || !theirs.knew(f.ix.K()) {
+		return nil, false, nil
+	}
+	if late, err = f.ix.Late(theirs.K, theirs.Horizon); err != nil {
+		return nil, false, err
+	}
+	for _, p := range theirs.proofs {
+		h, err := model.DecodeHeader(p.Header)
+		if err != nil {
+			return nil, false, err
+		}
+		_, here, err := f.ix.Marked(p.Dot, p.Lo)
+		if err != nil {
+			return nil, false, err
+		}
+		refused = refused || !here && !f.ix.K().Has(p.Dot) && !h.Knew(f.ix.Horizon())
+	}
+	return late, refused, nil
 }
 
 // parted finds the replicas of which a peer has another history: those it says,

@@ -69,6 +69,29 @@ func (ix *Index) openHorizon() error {
 	return err
 }
 
+// Late returns the header of a batch that k lacks and whose author did not know
+// all of a horizon, nil if there is none.
+func (ix *Index) Late(k, horizon model.VV) (header []byte, err error) {
+	for i, r := range ix.dict.Load().reps {
+		from := ix.keys.log(tableBatch, uint32(i), k.Get(r.ID)+1)
+		err := scan(ix.db, from, after(ix.keys.replicaOf(tableBatch, uint32(i))), func(_, v []byte) error {
+			row, err := decodeBatchRow(v)
+			if err != nil {
+				return err
+			}
+			h, err := model.DecodeHeader(row.header)
+			if err == nil && !h.Knew(horizon) {
+				header, err = row.header, errStop
+			}
+			return err
+		})
+		if err != nil || header != nil {
+			return header, err
+		}
+	}
+	return nil, nil
+}
+
 // A Tomb is a t row.
 type Tomb struct {
 	day uint32
