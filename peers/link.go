@@ -46,6 +46,7 @@ type link struct {
 	tell      bool          // the peer asks for our state
 	push      bool          // send membership ops though the peer has not told its own
 	resend    bool          // known is new: compare again
+	count     bool          // the folder has not been told yet what the peer has
 	sentK     model.VV      // what the peer has or was sent
 	received  uint64        // batches taken in
 	flight    []int         // sizes of batches sent and not acked
@@ -263,8 +264,25 @@ func opsFrames(ops [][]byte) func(yield func([][]byte) bool) {
 	}
 }
 
+// countAck tells the folder what the peer has: once all membership that the peer
+// named is here, since it may have taken in others by then whom that binds.
+func (s *session) countAck(l *link) {
+	s.mu.Lock()
+	due := l.count && l.theirs.here && l.r.log().Knows(l.theirs.heads)
+	k, missing := l.theirs.k, l.theirs.missing
+	l.count = l.count && !due
+	s.mu.Unlock()
+	if !due {
+		return
+	}
+	if at, _, release := l.r.acquire(s.ctx); at != nil {
+		at.Folder.Acked(s.p.String(), k, missing)
+		release()
+	}
+}
+
 // sendAck tells the peer what was taken in and what is durable, if that is
-// news.
+// news: after the membership that is known here, by which it counts.
 func (s *session) sendAck(l *link) error {
 	at, _, release := l.r.acquire(s.ctx)
 	if at == nil {
@@ -277,7 +295,7 @@ func (s *session) sendAck(l *link) error {
 	received, of := l.received, l.theirs.epoch
 	s.mu.Unlock()
 	counted := missing != l.ack.missing && (missing == 0 || l.ack.missing == 0 || time.Since(l.ack.at) >= ackPause)
-	if !l.told || received == l.ack.received && k.Equal(l.ack.k) && has.Equal(l.ack.has) && !counted {
+	if !l.told || l.opsLen != l.r.log().Len() || received == l.ack.received && k.Equal(l.ack.k) && has.Equal(l.ack.has) && !counted {
 		return nil
 	}
 	l.ack = ackState{k, has, missing, received, time.Now()}

@@ -88,10 +88,9 @@ func (s *session) receiveState(m *wire.FolderState) error {
 	l.heard++
 	l.theirs = theirs{here: true, epoch: m.Epoch, opening: opening, heads: heads, k: k, missing: m.Missing, mode: Mode(m.Mode)}
 	l.sentK = l.sentK.Join(k)
-	l.known, l.want, l.tell, l.resend = heads, unknown, l.tell || m.Ask, true
+	l.known, l.want, l.tell, l.resend, l.count = heads, unknown, l.tell || m.Ask, true, true
 	s.mu.Unlock()
 	s.wake()
-	s.acked(l, k, m.Missing)
 	return nil
 }
 
@@ -107,13 +106,6 @@ func (s *session) linkOf(id trust.FolderID) *link {
 		s.shut(was)
 	}
 	return l
-}
-
-func (s *session) acked(l *link, k model.VV, missing uint64) {
-	if at, _, release := l.r.acquire(s.ctx); at != nil {
-		at.Folder.Acked(s.p.String(), k, missing)
-		release()
-	}
 }
 
 func (s *session) receiveBatch(m *wire.Batch) error {
@@ -236,11 +228,10 @@ func (s *session) receiveAck(m *wire.Ack) error {
 		l.flight = l.flight[m.Received-l.acked:]
 		l.acked = m.Received
 	}
-	l.theirs.k, l.theirs.missing = k, m.Missing
+	l.theirs.k, l.theirs.missing, l.count = k, m.Missing, true
 	l.sentK = l.sentK.Join(k).Join(has)
 	s.mu.Unlock()
 	s.wake()
-	s.acked(l, k, m.Missing)
 	return nil
 }
 

@@ -271,6 +271,7 @@ func (s *session) step() (more bool, err error) {
 
 // sendNews sends what one folder has for the peer, some batches at a time.
 func (s *session) sendNews(l *link) (more bool, err error) {
+	s.countAck(l)
 	if err := s.sendOps(l); err != nil {
 		return false, err
 	}

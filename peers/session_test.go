@@ -315,3 +315,44 @@ func TestRefusedOpsAreNotRemembered(t *testing.T) {
 		t.Errorf("%d hashes are kept", len(l.known))
 	}
 }
+
+// Who tells what it has may have taken in a member by then that is not known here:
+// it counts when that one is.
+func TestAcksCountOnceTheMembershipTheyNameIsHere(t *testing.T) {
+	g, ds, fs := mesh(t, "ana", "ben")
+	fs[0].write(t, "x")
+	fs[1].awaitK(t, fs[0].Knowledge())
+	log, err := trust.Adopt(newKV(), g.ID, g.Settings, ds[0].node.Remote(g.ID).log().Since(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cleo, err := trust.NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Add(ds[0].id, cleo.Public(), trust.Writer, "cleo", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	s := ds[1].node.keeper(ds[0].node.id).session.Load()
+	l := s.linkOf(g.ID)
+	s.mu.Lock()
+	epoch := l.theirs.epoch
+	s.mu.Unlock()
+	k := fs[0].Knowledge().With(model.Dot{Replica: 77, Seq: 9})
+	counted := func() bool {
+		fs[1].mu.Lock()
+		defer fs[1].mu.Unlock()
+		return k.LE(fs[1].acks[ds[0].node.ID()])
+	}
+	if err := s.receive(&wire.FolderState{Folder: g.ID[:], Heads: hashBytes(log.Heads()), Knowledge: k.Encode(), Epoch: epoch}); err != nil {
+		t.Fatal(err)
+	}
+	s.settled(t.Context()) // the writer has looked at it
+	if counted() {
+		t.Error("it counts before cleo does")
+	}
+	if err := s.receive(&wire.MemberOps{Folder: g.ID[:], Ops: log.Since(nil)}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, counted, "it counts beside cleo")
+}
