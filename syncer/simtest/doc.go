@@ -37,9 +37,10 @@
 // machine runs it, with the same key, until all come together: then one of the
 // two is switched off, and the other, so that the rest hear of both, and the
 // further one goes for good. What only that had, or only what a copy replaced,
-// may be gone. What was gone from everywhere and is on the copy may be shown, but
-// not when all has come together again, unless somebody has done something with
-// it or the copy had something of its own.
+// may be gone. What was gone from everywhere and is on the copy, or comes by while
+// it catches up, may be shown, but not when all has come together again, unless
+// somebody there has seen it and may have done something with it, or the copy had
+// something of its own.
 //
 // # Stories
 //

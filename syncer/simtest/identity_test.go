@@ -111,7 +111,7 @@ func (w *world) forget(m *machine, keeps map[*text]bool) {
 
 // double runs a copy of a machine's disk as another machine, with its key.
 func (w *world) double(m *machine) {
-	if len(w.ms) > w.plan.peers {
+	if w.late != nil || len(w.ms) > w.plan.peers {
 		return
 	}
 	b := w.backUp(m)

@@ -249,7 +249,7 @@ func (l logTo) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
 	r.Attrs(func(a slog.Attr) bool {
 		fmt.Fprintf(&b, " %s=%v", a.Key, a.Value)
-		if err, ok := a.Value.Any().(error); ok && errors.Is(err, syncer.ErrBehind) && !l.w.plan.evil && !*identity {
+		if err, ok := a.Value.Any().(error); ok && errors.Is(err, syncer.ErrBehind) && !l.w.plan.evil && !l.w.plan.copied {
 			l.w.note("I11", "%s: %v", l.name, err)
 		}
 		return true

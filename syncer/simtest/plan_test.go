@@ -26,6 +26,7 @@ type plan struct {
 	evil   bool    // a member is malicious
 	names  string  // the folder's name policy
 	late   bool    // the last machine joins on the way
+	copied bool    // disks are, and run
 	faults []fault
 }
 
@@ -149,7 +150,7 @@ func newPlan(seed uint64) *plan {
 		m := r.IntN(p.peers) // one machine: another has what it loses
 		add(2, bitFlip, func(f *fault) { f.m, f.dur = m, 61*time.Minute })
 	}
-	if *identity && !p.calm && r.IntN(4) == 0 {
+	if !p.calm && r.IntN(4) == 0 {
 		p.copies(r)
 	}
 	add(3, days, func(f *fault) {
@@ -157,7 +158,7 @@ func newPlan(seed uint64) *plan {
 			f.n = 1 // who says that it has what it has not lets the last copy of what was removed expire
 		}
 	})
-	if p.peers > 2 && !p.calm && !*identity && r.IntN(2) == 0 {
+	if p.peers > 2 && !p.calm && r.IntN(2) == 0 {
 		p.late = true
 		p.faults = append(p.faults, fault{kind: joins, m: p.peers - 1, step: p.steps/3 + r.IntN(p.steps/2)})
 	}
@@ -168,6 +169,7 @@ func newPlan(seed uint64) *plan {
 // copies adds that disks are copied, and copies run instead of the disk, or
 // beside it.
 func (p *plan) copies(r *rand.Rand) {
+	p.copied = true
 	m, from := r.IntN(p.peers), r.IntN(p.steps)
 	for range r.IntN(3) {
 		at := from + r.IntN(p.steps-from)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -314,6 +315,9 @@ func (w *world) act(turn int) {
 		}
 	}
 	u := m.users[w.r.IntN(len(m.users))]
+	if m.lacks != nil && w.oracle.base != nil { // it catches up: what its users see, they may take with them
+		maps.Copy(w.oracle.base, m.tree().texts)
+	}
 	u.step()
 	if w.failed() != "" {
 		panic(violated{})
