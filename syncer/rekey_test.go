@@ -304,3 +304,52 @@ func TestRestoredCopyKeepsAConflictThatIsNewToIt(t *testing.T) {
 	w.part(false)
 	holds(t, w.same(), "a's side", "b's side", "kept by b", "on the old disk")
 }
+
+// Who begins anew may have a conflict that the one it takes from has only one side
+// of: that side was never superseded, and stays.
+func TestWhoBeginsAnewKeepsBothSidesOfAConflict(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		a, b    func(p *peer)
+		holding []string
+	}{
+		{"two edits", func(p *peer) { p.write("/f.txt", "a's side") }, func(p *peer) { p.write("/f.txt", "b's side") }, []string{"a's side", "b's side"}},
+		{"two moves", func(p *peer) { p.mv("/g", "/x"); p.write("/x", "a's side") }, func(p *peer) { p.mv("/h", "/x") }, []string{"a's side", "h"}},
+		{"other kinds", func(p *peer) { p.mkdir("/y"); p.write("/y/z", "a's side") }, func(p *peer) { p.write("/y", "b's side") }, []string{"a's side", "b's side"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newCrashable(t, 3)
+			a, b, c := w.peers[0], w.peers[1], w.peers[2]
+			a.write("/f.txt", "base")
+			a.write("/g", "g")
+			a.write("/h", "h")
+			w.same()
+			w.part(true)
+			d := c.clone(c.copyOfDisk())
+			tt.a(a)
+			a.cutNow()
+			tt.b(b)
+			b.cutNow()
+			w.talk.Lock()
+			if w.meet(t.Context(), a, b) {
+				w.send(t.Context(), a, b) // and nothing back
+			}
+			w.talk.Unlock()
+			holds(t, b.tree(), tt.holding...)
+			for i := range 3 {
+				c.write(fmt.Sprint("/c", i), "c")
+				c.cutNow()
+			}
+			w.talk2(a, c)
+			d.write("/d", "d")
+			d.cutNow()
+			w.talk2(b, d)
+			was := b.Replica()
+			w.part(false)
+			holds(t, w.same(), tt.holding...)
+			if b.Replica() == was {
+				t.Error("b has not begun anew")
+			}
+		})
+	}
+}

@@ -28,6 +28,22 @@ type returning struct {
 	follow bool                     // nothing the tree has is ours, but what its user did
 	old    model.VV                 // what was known, without the ends that others do not share
 	forks  map[model.Replica]uint64 // replicas with such an end, and where it begins
+	rivals map[model.Dot]bool       // versions, by orig, that stood beside what a file shows: it does not supersede them
+}
+
+// flags of a returning row
+const (
+	returnFollow = 1 << iota
+	returnRivals // how many, and these, before the forks
+)
+
+// superseded is the version that what a file showed has superseded, of those
+// that others have: none if it was not known, or stood beside it.
+func (b *returning) superseded(v model.Version) model.Dot {
+	if b.old.Has(v.Orig) && !b.rivals[v.Orig] {
+		return v.Orig
+	}
+	return model.Dot{}
 }
 
 // clean tells whether a dot is one that a peer with knowledge k knew, too.
@@ -40,11 +56,16 @@ func (b *returning) clean(d model.Dot, k model.VV) bool {
 
 func (b *returning) encode() []byte {
 	v := b.old.Encode()
-	out := binary.AppendUvarint([]byte{rowVersion, 0}, uint64(len(v)))
+	out := binary.AppendUvarint([]byte{rowVersion, returnRivals}, uint64(len(v)))
 	if b.follow {
-		out[1] = 1
+		out[1] |= returnFollow
 	}
 	out = append(out, v...)
+	out = binary.AppendUvarint(out, uint64(len(b.rivals)))
+	for d := range b.rivals {
+		out = binary.BigEndian.AppendUint64(out, uint64(d.Replica))
+		out = binary.BigEndian.AppendUint64(out, d.Seq)
+	}
 	for r, to := range b.forks {
 		out = binary.BigEndian.AppendUint64(out, uint64(r))
 		out = binary.BigEndian.AppendUint64(out, to)
@@ -62,8 +83,20 @@ func (ix *Index) openReturn() error {
 	if d.byte() != rowVersion {
 		d.fail()
 	}
-	b := &returning{follow: d.byte() != 0, forks: map[model.Replica]uint64{}}
-	old := d.s()
+	flags := d.byte()
+	b := &returning{follow: flags&returnFollow != 0, forks: map[model.Replica]uint64{}, rivals: map[model.Dot]bool{}}
+	old, n := d.s(), uint64(0)
+	if flags&returnRivals != 0 {
+		n = d.u()
+	}
+	if n > uint64(len(d.b)/16) {
+		d.fail()
+		n = 0
+	}
+	for ; n > 0; n-- {
+		b.rivals[model.Dot{Replica: model.Replica(binary.BigEndian.Uint64(d.b)), Seq: binary.BigEndian.Uint64(d.b[8:])}] = true
+		d.b = d.b[16:]
+	}
 	if d.err == nil && err == nil {
 		b.old, err = model.DecodeVV([]byte(old))
 	}
@@ -129,7 +162,7 @@ func (r *rebase) remember(forks map[model.Replica]Fork) {
 	if r.back = r.ix.back; r.back != nil {
 		return
 	}
-	r.back = &returning{follow: r.ix.newcomer != 0, old: r.ix.K(), forks: map[model.Replica]uint64{}}
+	r.back = &returning{follow: r.ix.newcomer != 0, old: r.ix.K(), forks: map[model.Replica]uint64{}, rivals: map[model.Dot]bool{}}
 	for rep, f := range forks {
 		r.back.forks[rep] = f.Agreed
 		r.back.old = r.back.old.Without(model.Dot{Replica: rep, Seq: f.Agreed + 1})
@@ -269,6 +302,15 @@ func decodeCopy(r *rebase, ino Ino) (*Row, error) {
 func (r *rebase) strip(ino Ino, row *Row, w *Bytes) {
 	t := r.t
 	v := t.Wanted(ino)
+	if n := row.Node; n != nil && r.ix.back == nil {
+		if all := n.Shown(); len(all) > 1 {
+			for _, h := range all {
+				if h.Orig != t.ShownOrig(ino) {
+					r.back.rivals[h.Orig] = true
+				}
+			}
+		}
+	}
 	if row.Shown == nil && row.Kind == model.File && !t.ix.Wants(ino) {
 		if probe := t.Row(ino); probe != nil {
 			t.freeze(ino, probe)

@@ -137,9 +137,7 @@ func (s *settlement) contents(held []nameKey) {
 			w = Bytes{Ours: true, Base: s.ShownOrig(ino)}
 		}
 		if !s.back.clean(w.Base, s.k) { // nobody knows it, or knows another under that dot
-			if w.Base = (model.Dot{}); s.back.old.Has(v.Orig) {
-				w.Base = v.Orig
-			}
+			w.Base = s.back.superseded(v)
 		}
 		if r.Shown != nil && !s.back.clean(r.Shown.Orig, s.k) {
 			w.Kept, r.Shown.Orig = true, w.Base
@@ -159,9 +157,7 @@ func (s *settlement) name(n nameKey, ns names) {
 		if y.Seen.IsZero() || s.Node(y.Seen) == nil {
 			s.seen(n, &y)
 		} else if !s.back.clean(y.SeenOrig, s.k) {
-			if y.SeenOrig = (model.Dot{}); s.back.old.Has(s.Wanted(s.Ino(y.Seen)).Orig) {
-				y.SeenOrig = s.Wanted(s.Ino(y.Seen)).Orig
-			}
+			y.SeenOrig = s.back.superseded(s.Wanted(s.Ino(y.Seen)))
 		}
 		s.SetDrift(n.dir, n.name, &y)
 		s.owed = append(s.owed, n.dir)
@@ -205,10 +201,11 @@ func (s *settlement) known(n nameKey) bool {
 	return !y.View.IsZero() && dir != nil && s.back.old.Has(s.placed(s.Ino(y.View), dir.ID, n.name))
 }
 
-// seen says what the user saw under a name that has something else now.
+// seen says what the user saw under a name that has something else now. What the
+// tree has elsewhere, where the view put it, was not there.
 func (s *settlement) seen(n nameKey, y *Drift) {
 	y.Seen, y.SeenOrig, y.SeenDir = model.ID{}, model.Dot{}, false
-	if s.known(n) {
+	if s.known(n) && !s.goes[s.Ino(s.ix.names[n].View)] {
 		s.saw(y)
 	}
 }
@@ -216,9 +213,7 @@ func (s *settlement) seen(n nameKey, y *Drift) {
 func (s *settlement) saw(y *Drift) {
 	ino := s.Ino(y.View)
 	y.Seen, y.SeenDir = y.View, s.Row(ino).Kind == model.Dir
-	if v := s.Wanted(ino); s.back.old.Has(v.Orig) {
-		y.SeenOrig = v.Orig
-	}
+	y.SeenOrig = s.back.superseded(s.Wanted(ino))
 }
 
 // removed tells whether the user took away what the view has under a name: it
