@@ -35,7 +35,7 @@ func (f *Folder) Check(ctx context.Context, report func(error)) error {
 			report(fmt.Errorf("inode %d: %w", ino, err))
 			return nil
 		}
-		complete, err := content.Missing(ctx, f.store, v.Content, func(blocks.ID, int64) bool { return false })
+		complete, err := content.Missing(ctx, tried{ctx, f.store}, v.Content, func(blocks.ID, int64) bool { return false })
 		switch {
 		case err != nil:
 			report(fmt.Errorf("inode %d: %w", ino, err))
@@ -44,6 +44,21 @@ func (f *Folder) Check(ctx context.Context, report func(error)) error {
 		}
 		return ctx.Err()
 	})
+}
+
+// tried is a store that is asked again for what the disk could not read once.
+type tried struct {
+	ctx context.Context
+	*blocks.Store
+}
+
+// Has implements content.Holder.
+func (s tried) Has(id blocks.ID) bool {
+	if s.Store.Has(id) {
+		return true
+	}
+	_, err := s.Get(s.ctx, id, nil)
+	return err == nil
 }
 
 // checkPasts looks whether the blocks of the history are here.
@@ -56,7 +71,7 @@ func (f *Folder) checkPasts(ctx context.Context, report func(error)) error {
 		c, err := content.Decode(p.Content)
 		complete := false
 		if err == nil {
-			complete, err = content.Missing(ctx, f.store, c, func(blocks.ID, int64) bool { return false })
+			complete, err = content.Missing(ctx, tried{ctx, f.store}, c, func(blocks.ID, int64) bool { return false })
 		}
 		if failed = ctx.Err(); failed != nil {
 			return false

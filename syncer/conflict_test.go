@@ -145,22 +145,40 @@ func TestConflictCopiesHaveOneNameAndStay(t *testing.T) {
 // Of a file with two names one user removes one, and another the other: nobody has
 // removed the file, whenever each hears of it.
 func TestWhoRemovesOneNameOfTwoKeepsTheFile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 2)
-		a, b := w.peers[0], w.peers[1]
-		a.write("/f", "linked")
-		_, err := a.Link(a.ino("/f"), RootIno, "g")
-		a.must(err)
-		w.same()
-		w.part(true)
-		a.write("/n", "other")
-		a.mv("/n", "/g")
-		a.cutNow()
-		b.write("/z", "so that the next is not cut at once")
-		time.Sleep(10 * time.Millisecond)
-		b.rm("/f")
-		w.talk2(a, b)
-		w.part(false)
-		holds(t, w.same(), "linked", "other")
-	})
+	over := func(p *peer, name string) {
+		p.write("/tmp"+p.name, "over"+p.name)
+		p.mv("/tmp"+p.name, name)
+	}
+	ways := map[string]func(p *peer, name string){
+		"rename over": over,
+		"backup": func(p *peer, name string) {
+			p.mv(name, name+"~")
+			p.write(name, "new"+p.name)
+			p.rm(name + "~")
+		},
+		"unlink": func(p *peer, name string) { p.rm(name) },
+	}
+	for one, there := range ways {
+		for two, here := range ways {
+			t.Run(one+" meets "+two, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, 2)
+					a, b := w.peers[0], w.peers[1]
+					a.write("/f", "linked")
+					_, err := a.Link(a.ino("/f"), RootIno, "g")
+					a.must(err)
+					w.same()
+					w.part(true)
+					there(a, "/g")
+					a.cutNow()
+					b.write("/z", "so that the next is not cut at once")
+					time.Sleep(10 * time.Millisecond)
+					here(b, "/f")
+					w.talk2(a, b)
+					w.part(false)
+					holds(t, w.same(), "linked")
+				})
+			})
+		}
+	}
 }

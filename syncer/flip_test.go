@@ -185,6 +185,40 @@ func TestRestartKeepsADatabaseTogether(t *testing.T) {
 	})
 }
 
+// Of files that have each moved to where the next was, none is gone while the
+// last waits.
+func TestFilesThatMoveOnStayUntilTheLastIsShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		a, b := w.peers[0], w.peers[1]
+		r := behind(b, 50_000)
+		for _, d := range []string{"/c", "/d", "/e"} {
+			a.mkdir(d)
+		}
+		a.write("/c/p", "P")
+		a.write("/d/q", "Q")
+		w.settle()
+		w.part(true)
+		a.mv("/d/q", "/e/r")
+		a.mv("/c/p", "/d/q")
+		a.write("/e/big", strings.Repeat("b", 60_000))
+		a.cutNow()
+		w.part(false)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if p, q := b.shows("/c/p"), b.shows("/d/q"); p != "P" || q != "Q" || b.has("/e/r") {
+			t.Errorf("while the last waits: %q, %q", p, q)
+		}
+		close(r.gate)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if q, r := b.shows("/d/q"), b.shows("/e/r"); q != "P" || r != "Q" || b.has("/c/p") {
+			t.Errorf("in the end: %q, %q", q, r)
+		}
+		w.same()
+	})
+}
+
 // Directories that have changed places, and were held up by what came with them,
 // are not for ever in each other's way.
 func TestDirectoriesThatWaitChangePlaces(t *testing.T) {

@@ -22,8 +22,31 @@ import (
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
-// The tests here are ways in which users of other programs lost data, and what
-// becomes of them here.
+// The tests named Loss are ways in which users of other programs lost data, and
+// what becomes of them here:
+//
+//	a drive that is gone, an endpoint made anew           EmptyDiskDeletesNothing
+//	an index that is reset, a device built again          IndexReset, DeviceRebuilt
+//	a backup without the files                            BackupWithoutTheFiles
+//	a server or a client restored from an old copy        ServerRolledBack, ClientRestoredFromBackup
+//	power loss, a full receiver                           PowerCutLeavesNoShortFile, FullReceiverKeepsTheOldVersion
+//	names that differ in case or form only                TwinsBothSurvive, RemovingATwinSparesTheOther
+//	conflict copies that are dropped                      ConflictCopiesStay
+//	a stale program saves over what it never saw          TestStaleSavesKeepWhatTheyNeverSaw
+//	open files renamed or removed elsewhere               OpenFileStaysWhenOthersRenameIt, OpenFileOutlivesItsRemoval
+//	a false conflict at each save                         TestEditorSaves
+//	a file missing while an editor replaces it            ReplacedFileIsNeverMissing
+//	a removal stopped by files of one machine             LocalOnlyFilesDoNotBlockARemoval
+//	a directory renamed while it syncs                    DirectoryRenamedWhileItSyncs
+//	a directory where a file was                          FileBecomesDirectory
+//	a long-offline laptop, a cloned machine               LongOfflineLaptop, ClonedMachine
+//	an original deleted in favour of a copy               RemovedFilesStayInTheHistory
+//	what a machine does not want, or leaves               LeavingDeletesNothing
+//	files that rot                                        RottenBytesAreHealed
+//	a resolver that is stuck                              WhatAPeerLacksIsKnown
+//	a library that is erased                              ErasedLibraryCanBeWrittenBack
+//	a symlink that leads outside                          SymlinksAreText
+//	a disk that fails to read                             UnreadableNamesAreNoDeletions
 
 // A disk that is gone, or an endpoint made anew, is a member that knows nothing:
 // nothing of the others' goes, and it gets everything back.

@@ -2,6 +2,7 @@ package syncer_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 )
@@ -84,6 +85,29 @@ func TestLossClientRestoredFromBackup(t *testing.T) {
 	client.cutNow()
 	w.part(false)
 	w.want("/doc 644 2", "/more 644 M", "/since 644 S", "/theirs 644 T")
+}
+
+// A backup that has the rows and not the bytes deletes nothing: the bytes are
+// fetched again.
+func TestLossBackupWithoutTheFiles(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	p := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{}).Read(p)
+	a.mkdir("/photos")
+	a.write("/photos/p", string(p))
+	want := w.same()
+	w.talk.Lock()
+	b.stop()
+	b.must(b.fs.RemoveAll("data/blocks"))
+	b.start()
+	w.talk.Unlock()
+	if got := b.shows("/photos/p"); got != string(p) {
+		t.Errorf("%d bytes of %d", len(got), len(p))
+	}
+	if got := w.same(); got != want {
+		t.Errorf("had\n%s\nhas\n%s", want, got)
+	}
 }
 
 // A laptop that was away while the others deleted files, and forgot that they

@@ -227,17 +227,30 @@ func (t *Tx) elsewhere(dir Ino) bool {
 	return r != nil && r.Kind == model.Dir && r.Parent != 0
 }
 
+// maxChain is how many files a file may wait for, each in the place of the one before.
+const maxChain = 64
+
 // leaves tells whether an entry is the only one of a file, and a name that it
-// has in the view is not shown yet: it is held back, or its user has something
-// else there that is not cut.
-func (t *Tx) leaves(e Entry) bool {
+// has in the view is not shown yet: it is held back, its user has something else
+// there that is not cut, or a file that is itself to leave it first.
+func (t *Tx) leaves(e Entry) bool { return t.leavesLast(e, map[Ino]bool{}) }
+
+// leavesLast does not wait for those before, which wait for it.
+func (t *Tx) leavesLast(e Entry, before map[Ino]bool) bool {
 	r := t.Row(e.Ino)
-	if e.Kind == model.Dir || r == nil || r.Nlink > 1 {
+	if e.Kind == model.Dir || r == nil || r.Nlink > 1 || before[e.Ino] || len(before) == maxChain {
 		return false
 	}
+	before[e.Ino] = true
 	return slices.ContainsFunc(t.namesOf(r), func(k nameKey) bool {
 		x, ok := t.Entry(k.dir, k.name)
-		return (!ok || x.Ino != e.Ino) && (t.ix.names[k].Ours || t.holds(k.dir, k.name))
+		switch {
+		case ok && x.Ino == e.Ino:
+			return false
+		case t.ix.names[k].Ours || t.holds(k.dir, k.name):
+			return true
+		}
+		return ok && t.leavesLast(x, before)
 	})
 }
 

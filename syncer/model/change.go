@@ -10,7 +10,8 @@ import (
 // A Change is everything one cut says of one node, under one dot.
 //
 // Wire form (protobuf): 1 id, 2 kind, 3 lamport, 4 born, 5 link, 6 version,
-// 7 attr, 8 gone (a vector), 9 reserved.
+// 7 attr, 8 gone (a vector), 9 reserved. Without an id it is a birth, of the node
+// that is the first with its name as spelt.
 // link: 1 key fixed64, 2 parent, 3 name, 4 removed (1, or 2 if undone too).
 // version: 1 vv without its own dot, 2 orig (replica fixed64, seq varint) and
 // 3 author, 4 device if it repeats a content, 5 content, 6 mtime zigzag.
@@ -58,12 +59,16 @@ const (
 
 // Encode returns the wire form.
 func (c Change) Encode() []byte {
-	b := appendBytes(nil, 1, c.ID[:])
+	var b []byte
+	named := c.Born && c.ID == c.birthID()
+	if !named {
+		b = appendBytes(b, 1, c.ID[:])
+	}
 	if c.Kind != File {
 		b = appendUint(b, 2, uint64(c.Kind))
 	}
 	b = appendUint(b, 3, c.Lamport)
-	if c.Born {
+	if c.Born && !named {
 		b = appendUint(b, 4, 1)
 	}
 	for _, l := range c.Links {
@@ -146,6 +151,9 @@ func DecodeChange(b []byte, d Dot) (Change, error) {
 		}
 		return err
 	})
+	if err == nil && c.ID.IsZero() {
+		c.Born, c.ID = true, c.birthID()
+	}
 	if err == nil {
 		err = c.valid()
 	}
@@ -153,6 +161,17 @@ func DecodeChange(b []byte, d Dot) (Change, error) {
 		return c, fmt.Errorf("change %v: %w", d, err)
 	}
 	return c, nil
+}
+
+// birthID is the id of the first node with the name that a change gives its node;
+// zero: it gives none.
+func (c Change) birthID() ID {
+	for _, l := range c.Links {
+		if l.Key == PrimaryKey && l.Name != "" {
+			return BirthID(l.Parent, l.Name, c.Kind, 0)
+		}
+	}
+	return ID{}
 }
 
 // valid refuses what no honest member writes.

@@ -153,7 +153,8 @@ func (d *diff) pins() {
 // identify gives files the node of the path they are at. Where the node seen
 // there is still in the tree under another name, it stays at its path, and its
 // thing is new at the other: an editor moved it aside for a backup. Conflict
-// copies that are gone before anybody pinned them are new again.
+// copies that are gone before anybody pinned them are new again. A node that has
+// a further name as its user knows stays with that (Spared, Still).
 func (d *diff) identify() {
 	shows := map[ID]*Thing{}
 	for _, t := range d.things {
@@ -166,7 +167,7 @@ func (d *diff) identify() {
 	}
 	for _, n := range d.names {
 		t := n.Tree
-		if t == nil || t.Names != 1 || n.Spared || t.Kind != File && t.Kind != Symlink {
+		if t == nil || t.Names != 1 || n.Spared || n.Still || t.Kind != File && t.Kind != Symlink {
 			continue
 		}
 		id := d.idOfPath(n)
