@@ -336,20 +336,56 @@ func TestWhoBeginsAnewKeepsBothSidesOfAConflict(t *testing.T) {
 			}
 			w.talk.Unlock()
 			holds(t, b.tree(), tt.holding...)
-			for i := range 3 {
-				c.write(fmt.Sprint("/c", i), "c")
-				c.cutNow()
-			}
-			w.talk2(a, c)
-			d.write("/d", "d")
-			d.cutNow()
-			w.talk2(b, d)
-			was := b.Replica()
-			w.part(false)
-			holds(t, w.same(), tt.holding...)
-			if b.Replica() == was {
-				t.Error("b has not begun anew")
-			}
+			holds(t, w.anewAfter(d), tt.holding...)
 		})
+	}
+}
+
+// anewAfter lets the second peer begin anew from the first: these have heard of
+// two ends of the history of the third, of which d is a copy. It returns what all
+// show then.
+func (w *world) anewAfter(d *peer) string {
+	w.t.Helper()
+	a, b, c := w.peers[0], w.peers[1], w.peers[2]
+	for i := range 3 {
+		c.write(fmt.Sprint("/c", i), "c")
+		c.cutNow()
+	}
+	w.talk2(a, c)
+	d.write("/d", "d")
+	d.cutNow()
+	w.talk2(b, d)
+	was := b.Replica()
+	w.part(false)
+	tree := w.same()
+	if b.Replica() == was {
+		w.t.Error("b has not begun anew")
+	}
+	return tree
+}
+
+// Nobody has seen a version of which the bytes never came: who writes over what
+// it followed, and begins anew then, supersedes it no more than before.
+func TestWhoBeginsAnewHasNotSeenWhatNeverCame(t *testing.T) {
+	w := newCrashable(t, 3)
+	a, b, c := w.peers[0], w.peers[1], w.peers[2]
+	a.write("/f.txt", "base")
+	w.same()
+	w.part(true)
+	d := c.clone(c.copyOfDisk())
+	a.write("/f.txt", strings.Repeat("a's side", 1000))
+	a.cutNow()
+	w.talk.Lock()
+	if w.meet(t.Context(), a, b) {
+		w.send(t.Context(), a, b)
+	}
+	w.talk.Unlock()
+	holds(t, b.tree(), "base")
+	b.write("/f.txt", "b's side")
+	b.cutNow()
+	tree := w.anewAfter(d)
+	holds(t, tree, "b's side")
+	if !strings.Contains(tree, " a's side… 8000 ") {
+		t.Errorf("what a has written is gone:\n%s", tree)
 	}
 }

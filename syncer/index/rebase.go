@@ -28,7 +28,7 @@ type returning struct {
 	follow bool                     // nothing the tree has is ours, but what its user did
 	old    model.VV                 // what was known, without the ends that others do not share
 	forks  map[model.Replica]uint64 // replicas with such an end, and where it begins
-	rivals map[model.Dot]bool       // versions, by orig, that stood beside what a file shows: it does not supersede them
+	rivals map[model.Dot]bool       // versions, by orig, that what files show has not superseded
 }
 
 // flags of a returning row
@@ -259,6 +259,9 @@ func (r *rebase) rows() error {
 		if err != nil {
 			return err
 		}
+		if r.ix.back == nil {
+			r.rival(ino, row)
+		}
 		if row.Kind != model.Dir && row.Nlink == 0 && !r.ix.orphans[ino] {
 			delete(bytes, ino)
 			x := r.ix.keys.dir(tableXattr, ino)
@@ -288,6 +291,25 @@ func (r *rebase) rows() error {
 	return err
 }
 
+// rival notes versions that are here and that nothing has superseded: those beside
+// the one that a file shows, and those of which the bytes never came.
+func (r *rebase) rival(ino Ino, row *Row) {
+	if v := r.t.Wanted(ino); r.ix.Wants(ino) && v.Dot != (model.Dot{}) {
+		r.back.rivals[v.Orig] = true
+	}
+	if row.Node == nil {
+		return
+	}
+	shown := r.t.ShownOrig(ino)
+	if all := row.Node.Shown(); len(all) > 1 {
+		for _, h := range all {
+			if h.Orig != shown {
+				r.back.rivals[h.Orig] = true
+			}
+		}
+	}
+}
+
 // decodeCopy reads a row that nobody else has.
 func decodeCopy(r *rebase, ino Ino) (*Row, error) {
 	v, err := r.ix.get(r.ix.keys.node(ino))
@@ -302,15 +324,6 @@ func decodeCopy(r *rebase, ino Ino) (*Row, error) {
 func (r *rebase) strip(ino Ino, row *Row, w *Bytes) {
 	t := r.t
 	v := t.Wanted(ino)
-	if n := row.Node; n != nil && r.ix.back == nil {
-		if all := n.Shown(); len(all) > 1 {
-			for _, h := range all {
-				if h.Orig != t.ShownOrig(ino) {
-					r.back.rivals[h.Orig] = true
-				}
-			}
-		}
-	}
 	if row.Shown == nil && row.Kind == model.File && !t.ix.Wants(ino) {
 		if probe := t.Row(ino); probe != nil {
 			t.freeze(ino, probe)
