@@ -77,6 +77,7 @@ func (a *Author) Diff(tree Tree, names []*Name, things []*Thing) {
 	for _, t := range d.editOrder() {
 		d.edit(t)
 		d.comeBack(t)
+		d.giveWay(t)
 	}
 }
 
@@ -560,6 +561,24 @@ func (d *diff) comeBack(t *Thing) {
 	}
 	if ok && d.nameCount(t.ID) > 1 && !slices.ContainsFunc(d.namesOf(t), func(n *Name) bool { return d.Node(t.ID).Link(lent).At(n.Dir.ID, n.Name, d.Fold) }) {
 		d.removeName(d.Node(t.ID), lent)
+	}
+}
+
+// giveWay takes from a file that this cut has brought back the names under which
+// its user has something else, if it has others.
+func (d *diff) giveWay(t *Thing) {
+	if !d.woken[t.ID] || t.Names == 0 {
+		return
+	}
+	for _, n := range d.names {
+		if n.Tree == nil || n.Tree == t {
+			continue
+		}
+		for _, e := range slices.Clone(d.Entries(t.ID)) {
+			if !e.Extra && e.Parent == n.Dir.ID && d.Fold(e.Base) == d.Fold(n.Name) && d.nameCount(t.ID) > 1 {
+				d.removeName(d.Node(t.ID), e.Key)
+			}
+		}
 	}
 }
 
