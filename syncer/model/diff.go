@@ -12,8 +12,7 @@ type Thing struct {
 	Was   ID // the node it showed, if that is not known any more
 	Kind  Kind
 	Names int // in the tree; 0: it is there no more
-	// Edited: the bytes are not those of Base, the content its user had seen.
-	// A thing that is not born, or whose node is not known, has its Content too.
+	// Edited: the bytes, Content, are not those of Base, which its user had seen.
 	Edited  bool
 	Content string
 	Base    Dot
@@ -238,18 +237,11 @@ func (d *diff) take(n *Name, t *Thing, id ID, old *Thing) {
 	t.ID, t.Edited, t.Reset, t.Base, t.stranger = id, true, true, n.SeenOrig, n.Seen.IsZero()
 }
 
-// own makes a thing carry the bytes of the node it shows.
+// own makes a thing carry the bytes that the tree has: newer ones that its node
+// shows elsewhere may never have come here.
 func (d *diff) own(t *Thing) {
-	x := d.Node(t.ID)
-	v, ok := x.Best()
-	if s := x.Shown(); len(s) > 0 {
-		v = s[0]
-	}
-	if ok && !t.Edited {
-		t.Edited, t.Content = true, v.Content
-		if !t.Touched {
-			t.Mtime = v.Mtime
-		}
+	if _, ok := d.Node(t.ID).Best(); ok {
+		t.Edited = true
 	}
 }
 
