@@ -3,6 +3,7 @@ package simtest
 import (
 	"fmt"
 	"maps"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -41,6 +42,7 @@ func (w *world) restore(m *machine, away bool, tries int) {
 	if b == nil {
 		return
 	}
+	synctest.Wait()
 	if w.wanting(m) { // the bytes would be nowhere
 		if tries > 0 {
 			for _, o := range w.ms {
@@ -50,9 +52,9 @@ func (w *world) restore(m *machine, away bool, tries int) {
 		}
 		return
 	}
+	m.d.crash() // nothing of it goes out any more
 	w.forget(m, b.visible)
 	w.oracle.had = nil // its history goes with its disk
-	m.d.crash()        // nothing of it goes out while it ends
 	w.down(m, time.Now())
 	w.forked, w.copied = true, true
 	m.announced.Store(nil)
