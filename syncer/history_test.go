@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	mrand "math/rand"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/blocks/content"
@@ -327,5 +330,55 @@ func TestPastsComeNewestFirst(t *testing.T) {
 	a.must(a.Pasts(func(x index.Past) bool { times = append(times, x.Time); return true }))
 	if len(times) != 8 || !slices.IsSortedFunc(times, func(a, b int64) int { return int(b - a) }) {
 		t.Errorf("times %v", times)
+	}
+}
+
+// What a conflict copy had before its user did something else there is in the
+// history of all, also if others' changes come before that is cut.
+func TestReplacedConflictCopiesAreInTheHistory(t *testing.T) {
+	ways := map[string]func(p *peer, name string){
+		"rename over": func(p *peer, name string) {
+			p.write("/tmp", "over")
+			p.mv("/tmp", name)
+		},
+		"write": func(p *peer, name string) { p.write(name, "over") },
+		"backup": func(p *peer, name string) {
+			p.mv(name, name+"~")
+			p.write(name, "over")
+			p.rm(name + "~")
+		},
+		"remove": func(p *peer, name string) { p.rm(name) },
+	}
+	for how, replace := range ways {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 2)
+				a, b := w.peers[0], w.peers[1]
+				w.part(true)
+				a.write("/doc", "a's")
+				b.write("/doc", "b's")
+				w.part(false)
+				name := regexp.MustCompile(`/doc \(conflict, [^)]*\)`).FindString(w.same())
+				had := b.shows(name)
+				w.part(true)
+				for range 2 { // directories that come beside it
+					a.mkdir("/" + time.Now().Format("150405"))
+					a.cutNow()
+					time.Sleep(time.Second)
+				}
+				b.write("/z", "so that the next is not cut at once")
+				time.Sleep(10 * time.Millisecond)
+				replace(b, name)
+				b.forget()
+				w.talk2(a, b)
+				w.part(false)
+				w.same()
+				for _, p := range w.peers {
+					if !slices.Contains(p.pasts(), had) {
+						t.Errorf("%s: %q is not in the history: %q", p.name, had, p.pasts())
+					}
+				}
+			})
+		})
 	}
 }

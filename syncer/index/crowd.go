@@ -83,7 +83,7 @@ func (t *Tx) alias(e *model.Entry) {
 		return
 	}
 	r.Of, r.OfOrig = e.ID, e.Orig
-	if r.Nlink == 0 && !t.ix.orphans[ino] {
+	if unlinked := r.Shown != nil && r.Shown.Orig == e.Orig; r.Nlink == 0 && !unlinked && !t.ix.orphans[ino] {
 		now := t.now()
 		r.UID, r.GID = of.UID, of.GID
 		r.Ctime, r.Btime, r.Shown = now, now, nil
