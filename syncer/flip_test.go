@@ -199,6 +199,10 @@ func TestFilesThatMoveOnStayUntilTheLastIsShown(t *testing.T) {
 		a.write("/d/q", "Q")
 		w.settle()
 		w.part(true)
+		for _, d := range []string{"/c", "/d", "/e"} {
+			a.write(d+"/first", "f") // is cut at once; what follows, together
+		}
+		synctest.Wait()
 		a.mv("/d/q", "/e/r")
 		a.mv("/c/p", "/d/q")
 		a.write("/e/big", strings.Repeat("b", 60_000))

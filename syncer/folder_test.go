@@ -429,7 +429,7 @@ func (w *world) settle() {
 	for _, p := range w.peers {
 		p.must(p.Cut(context.Background()))
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(40 * time.Second) // longer than anything waits for others
 	for {
 		if w.together() {
 			break

@@ -244,7 +244,8 @@ func (t *Tx) has(key []byte) bool {
 }
 
 // visible tells whether a content is still to be seen: as a version of the node,
-// as the conflict copy made of it, or because what is to come is not here yet.
+// as the conflict copy made of it, if that is shown here, or because what is to
+// come is not here yet.
 func (t *Tx) visible(k pastOf, c string) bool {
 	shows := func(id model.ID) bool {
 		r := t.rowOf(id)
@@ -253,7 +254,7 @@ func (t *Tx) visible(k pastOf, c string) bool {
 		}
 		if r.Node != nil {
 			for _, h := range r.Node.Shown() {
-				if h.Orig == k.orig || h.Content == c {
+				if (h.Orig == k.orig || h.Content == c) && (id == k.id || t.here(t.Ino(id), r, h)) {
 					return true
 				}
 			}
