@@ -53,9 +53,10 @@ func (a *Author) movedAway(l Link) bool {
 				break
 			}
 			h := n.Links[0].Hist
-			if len(h) > 1 && !d.K.Has(h[0].Dot) && !a.Origin(h[0].Dot).K.Has(d.Dot) {
-				moved = true
+			if len(h) > 0 && a.Origin(h[0].Dot).K.Has(d.Dot) {
+				break // it was put there without what was removed
 			}
+			moved = moved || len(h) > 1 && !d.K.Has(h[0].Dot)
 		}
 		if !moved {
 			return false
