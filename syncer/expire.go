@@ -153,7 +153,7 @@ func (f *Folder) forget(ctx context.Context) (n int, err error) {
 	alone, acks := f.othersHave()
 	all, told := f.stable()
 	err = f.ix.Pasts(func(x index.Expiry) bool {
-		own := x.Orig.Replica == f.ix.Replica()
+		own := x.Orig.Replica.Of(f.device()) // whatever this member was called then
 		keys = append(keys, x.PastKey)
 		rows = append(rows, kept{time: gaps.Since(x.Time), cost: x.Size, hold: own && !alone && !hasAny(acks, x.Orig),
 			news: !alone && !(told && all.Has(x.End))})

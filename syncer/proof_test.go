@@ -6,6 +6,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/clachanfs/clachan/blocks/content"
 	. "github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/model"
 )
@@ -48,6 +49,37 @@ func TestWhatNoHeaderProvesChangesNothing(t *testing.T) {
 		t.Errorf("a catch-up beyond what is done here: %v", err)
 	}
 	w.want("/f 644 one", "/g 644 two")
+}
+
+// Numbers that nobody has reached are not taken over: neither as forgotten, nor
+// as known to an author.
+func TestNumbersThatNobodyReachedAreRefused(t *testing.T) {
+	w := newWorld(t, 2)
+	a := w.peers[0]
+	a.write("/f", "F")
+	w.same()
+	w.part(true)
+	ours := must(t, a.Opening)
+	for what, horizon := range map[string]model.VV{
+		"of nobody": {{Replica: 77, Seq: 1e9}},
+		"of ours":   {{Replica: a.Replica(), Seq: 1e9}},
+	} {
+		_, _ = a.Meet(t.Context(), "liar", ours, model.Opening{Own: 5, K: ours.K, Horizon: horizon})
+		if err := a.CaughtUp(t.Context(), "liar", ours.K); !errors.Is(err, model.ErrBatch) || len(a.Horizon()) > 0 {
+			t.Errorf("forgotten %s: %v, %v is", what, err, a.Horizon())
+		}
+	}
+	_, key, err := ed25519.GenerateKey(nil)
+	a.must(err)
+	seal := model.Seal{Folder: a.opts.ID, Key: [32]byte(a.opts.Key)}
+	future := model.VV{{Replica: a.Replica(), Seq: 1<<64 - 1}}
+	c := model.Change{ID: a.node("/f"), Lamport: 1, Version: &model.VersionChange{VV: future, Content: content.Content{}.Encode()}}
+	h := model.Header{Replica: model.NewReplica(key.Public().(ed25519.PublicKey)), Lo: 1, Hi: 1, Deps: future, Author: "eve", Device: "box"}
+	if err := a.Receive(t.Context(), "liar", seal.Sign(h, [][]byte{c.Encode()}, key)); !errors.Is(err, model.ErrBatch) {
+		t.Errorf("a batch by who knows the future: %v", err)
+	}
+	a.write("/f", "goes on")
+	a.cutNow()
 }
 
 // forged is a header of a replica that is not of who signed it.

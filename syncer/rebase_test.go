@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	mrand "math/rand"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -53,8 +54,14 @@ func TestLongAwayWithoutChangesFollows(t *testing.T) {
 	w := longAway(t, func(*peer) {})
 	w.part(false)
 	w.want("/edit 644 b's", "/keep 644 old /keep")
-	if as := w.peers[2].Alarms(); len(as) != 1 || !strings.Contains(as[0].Text, "was away") {
+	c := w.peers[2]
+	if as := c.Alarms(); len(as) != 1 || !strings.Contains(as[0].Text, "was away") {
 		t.Errorf("told %v", as)
+	}
+	for _, f := range []string{"/d/x", "/d/sub/y", "/edit", "/gone"} { // nobody may have them any more
+		if !slices.Contains(c.pasts(), "old "+f) {
+			t.Errorf("%q is not in the history: %q", "old "+f, c.pasts())
+		}
 	}
 }
 

@@ -82,6 +82,9 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 				return fmt.Errorf("batch from %s: %w: clock of change %v", from, model.ErrBatch, c.Dot)
 			}
 		}
+		if own := f.ix.Replica(); h.Deps.Get(own) > f.ix.K().Get(own) && h.Replica != own && !f.met[from].reaches(model.Dot{Replica: own, Seq: h.Deps.Get(own)}) {
+			return fmt.Errorf("batch from %s: %w: it knows what this replica has not done", from, model.ErrBatch)
+		}
 		if !h.Knew(f.ix.Horizon()) { // before anything is changed
 			f.alarm("%s has changes of replica %v whose author did not know of all that has been forgotten here: they are not taken in", from, h.Replica)
 			return fmt.Errorf("batch from %s: %w: changes of replica %v from %d on", from, ErrBehind, h.Replica, h.Lo)
@@ -170,6 +173,9 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 			return fmt.Errorf("catch-up of %s: %w: it knows what this replica has not done", from, model.ErrBatch)
 		}
 		if !met.Horizon.LE(f.ix.K()) { // what it has collected did not come, so it is collected here
+			if !met.knew(f.ix.K()) || !met.Horizon.LE(k) {
+				return fmt.Errorf("catch-up of %s: %w: it has forgotten what nobody has done", from, model.ErrBatch)
+			}
 			t.SetHorizon(met.Horizon)
 		}
 		if !k.LE(f.ix.K()) {

@@ -3,6 +3,7 @@ package syncer_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -208,5 +209,27 @@ func TestAClockThatJumpsMakesNothingOld(t *testing.T) {
 	}
 	if n := a.countPasts(); n != 0 {
 		t.Errorf("%d versions after 32 days", n)
+	}
+}
+
+// What was written here and nobody else has is kept, also by who has become
+// another replica since.
+func TestWhatNobodyElseHasOutlivesANewReplica(t *testing.T) {
+	w := newWorld(t, 2)
+	w.members()
+	a := w.peers[0]
+	a.write("/f", "known to all")
+	w.same()
+	w.part(true)
+	a.opts.KeepShare = 1e-18
+	a.again(a.opts.Remote)
+	for _, data := range []string{"seen by nobody else", "second"} {
+		a.write("/f", data)
+		a.cutNow()
+	}
+	a.must(a.Rekey())
+	a.must(a.Expire(t.Context()))
+	if got := a.pasts(); !slices.Contains(got, "seen by nobody else") {
+		t.Errorf("kept %q", got)
 	}
 }

@@ -136,6 +136,9 @@ func (t *Tx) note(ino Ino, r *Row) {
 		return
 	}
 	id := r.owner()
+	if id.IsZero() && r.Shown != nil { // its node is not known any more
+		id = r.ID
+	}
 	if id.IsZero() {
 		return
 	}
@@ -145,7 +148,7 @@ func (t *Tx) note(ino Ino, r *Row) {
 	if v := t.Wanted(ino); v.Dot != (model.Dot{}) && t.here(ino, r, v) {
 		t.keepVersion(id, r, v)
 	}
-	if id != r.ID || len(r.Node.Heads) < 2 {
+	if id != r.ID || r.Node == nil || len(r.Node.Heads) < 2 {
 		return
 	}
 	for _, h := range r.Node.Shown() {
