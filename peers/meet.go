@@ -51,9 +51,9 @@ func (s *session) meet(l *link) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s.mu.Lock()
-	ours, theirs, told, of, here := l.opening, l.theirs.opening, l.openings, l.heard, l.theirs.here
+	ours, theirs, told, of, here, heads := l.opening, l.theirs.opening, l.openings, l.heard, l.theirs.here, l.theirs.heads
 	s.mu.Unlock()
-	if told == 0 || !here {
+	if told == 0 || !here || !l.r.log().Knows(heads) { // what it shows may be signed by a member not known yet
 		return false, nil
 	}
 	again := m.done && m.told == told && m.of == of

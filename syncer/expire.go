@@ -191,12 +191,15 @@ func (f *Folder) forget(ctx context.Context) (n int, err error) {
 // written down: after a restart it was a gap.
 func (f *Folder) look(now time.Time, r rule) (index.Gaps, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if jumped := f.gaps.Look(now.UnixNano(), now.UnixNano()-r.since); !jumped && f.gapsAt == f.commits+1 {
-		return f.gaps.Clone(), nil
-	}
+	jumped := f.gaps.Look(now.UnixNano(), now.UnixNano()-r.since)
+	known := !jumped && f.gapsAt == f.commits+1
 	f.gapsAt = f.commits + 1
-	return f.gaps.Clone(), f.ix.SetGaps(f.gaps)
+	gaps := f.gaps.Clone()
+	f.mu.Unlock()
+	if known {
+		return gaps, nil
+	}
+	return gaps, f.ix.SetGaps(gaps)
 }
 
 func hasAny(acks []model.VV, d model.Dot) bool {

@@ -114,7 +114,7 @@ type FolderState struct {
 	Gone          bool                   `protobuf:"varint,7,opt,name=gone,proto3" json:"gone,omitempty"`       // left or paused: nothing of it is served
 	Ask           bool                   `protobuf:"varint,8,opt,name=ask,proto3" json:"ask,omitempty"`         // the sender lacks this of the receiver
 	Epoch         uint64                 `protobuf:"varint,9,opt,name=epoch,proto3" json:"epoch,omitempty"`     // names this opening of the folder on this stream
-	Opening       *Opening               `protobuf:"bytes,10,opt,name=opening,proto3" json:"opening,omitempty"` // the same for as long as the epoch is
+	Opening       *Opening               `protobuf:"bytes,10,opt,name=opening,proto3" json:"opening,omitempty"` // a newer one may show more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -220,7 +220,7 @@ func (x *FolderState) GetOpening() *Opening {
 }
 
 // How the sender has a folder when it opens it: both sides decide from the two
-// whether their histories can be joined. More marks may be told later.
+// whether their histories can be joined. More headers may be shown later.
 type Opening struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Own           uint64                 `protobuf:"fixed64,1,opt,name=own,proto3" json:"own,omitempty"`            // replica that the sender writes as

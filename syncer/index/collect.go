@@ -72,6 +72,9 @@ func (ix *Index) openHorizon() error {
 // Late returns the header of a batch that k lacks and whose author did not know
 // all of a horizon, nil if there is none.
 func (ix *Index) Late(k, horizon model.VV) (header []byte, err error) {
+	if len(horizon) == 0 {
+		return nil, nil
+	}
 	for i, r := range ix.dict.Load().reps {
 		from := ix.keys.log(tableBatch, uint32(i), k.Get(r.ID)+1)
 		err := scan(ix.db, from, after(ix.keys.replicaOf(tableBatch, uint32(i))), func(_, v []byte) error {
