@@ -3,6 +3,7 @@ package index
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -246,25 +247,32 @@ func (t *Tx) has(key []byte) bool {
 	return true
 }
 
-// visible tells whether a content is still to be seen: as a version of the node,
-// as the conflict copy made of it, if that is shown here, or because what is to
-// come is not here yet.
+// visible tells whether a content is still to be seen: as the version of the
+// node, because what is to come is not here yet, or as a conflict copy that is
+// here: one that is not may be gone before it is shown.
 func (t *Tx) visible(k pastOf, c string) bool {
-	shows := func(id model.ID) bool {
+	is := func(v model.Version) bool { return v.Dot != (model.Dot{}) && (v.Orig == k.orig || v.Content == c) }
+	ids := []model.ID{k.id, model.ForkID(k.id, k.orig)}
+	if n := t.Node(k.id); n != nil {
+		for i, h := range n.Shown() {
+			switch {
+			case !is(h):
+			case i == 0:
+				return true
+			default:
+				ids = append(ids, model.ForkID(k.id, h.Orig))
+			}
+		}
+	}
+	return slices.ContainsFunc(ids, func(id model.ID) bool {
 		r := t.rowOf(id)
 		if r == nil {
 			return false
 		}
-		if r.Node != nil {
-			for _, h := range r.Node.Shown() {
-				if (h.Orig == k.orig || h.Content == c) && (id == k.id || t.here(t.Ino(id), r, h)) {
-					return true
-				}
-			}
-		}
-		return r.Nlink > 0 && r.Shown != nil && r.Shown.Orig == k.orig
-	}
-	return shows(k.id) || shows(model.ForkID(k.id, k.orig))
+		ino := t.Ino(id)
+		v := t.Wanted(ino)
+		return r.Nlink > 0 && r.Shown != nil && r.Shown.Orig == k.orig || is(v) && t.here(ino, r, v)
+	})
 }
 
 // ender is the change that did away with a version of a node, and says in p how.

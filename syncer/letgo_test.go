@@ -1,0 +1,103 @@
+package syncer_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	. "github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// copyOf finds the conflict copy in the root.
+func (p *peer) copyOf(stem string) string {
+	p.t.Helper()
+	var found string
+	p.must(p.List(RootIno, 0, func(e Entry) bool {
+		if strings.HasPrefix(e.Name, stem+" (conflict") && e.Attr.Kind == model.File {
+			found = "/" + e.Name
+		}
+		return true
+	}))
+	if found == "" {
+		p.t.Fatalf("%s has no conflict copy of %s:\n%s", p.name, stem, p.tree())
+	}
+	return found
+}
+
+// What a user saw and wrote over is in the history, though others had made a
+// conflict copy of it: that was removed before it was shown here.
+func TestWhatWasOnScreenIsKeptWhenItsCopyGoesUnseen(t *testing.T) {
+	for _, mine := range []string{"mine", strings.Repeat("mine", 3_000)} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 2)
+			a, b := program{w.peers[0], 7}, w.peers[1]
+			a.write("/f", "old")
+			w.settle()
+			a.load("/f")
+			b.write("/f", mine)
+			w.same()
+			r := behind(b, 50_000)
+			a.write("/first", "1") // is cut at once; what follows, together
+			synctest.Wait()
+			a.put("/f", strings.Repeat("stale", 12_000))
+			a.write("/big", strings.Repeat("b", 60_000))
+			a.cutNow()
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if got := b.shows("/f"); got != mine || strings.Contains(b.tree(), "(conflict") {
+				t.Fatalf("b shows %.10q before the last byte is here:\n%s", got, b.tree())
+			}
+			b.write("/f", "next")
+			b.cutNow()
+			a.rm(a.copyOf("f"))
+			a.cutNow()
+			time.Sleep(time.Second)
+			synctest.Wait()
+			close(r.gate)
+			w.same()
+			for _, p := range w.peers {
+				if !slices.Contains(p.pasts(), mine) {
+					t.Errorf("not in the history of %s: %.10q", p.name, mine)
+				}
+			}
+		})
+	}
+}
+
+// The same where the copy cannot be shown, for there is something else of this
+// machine only under its name.
+func TestWhatWasOnScreenIsKeptWhenItsCopyFindsNoRoom(t *testing.T) {
+	w := newWorld(t, 3)
+	a, b, c := w.peers[0], w.peers[1], w.peers[2]
+	w.part(true)
+	a.write("/f", "lost the race")
+	a.cutNow()
+	w.talk.Lock()
+	if w.meet(t.Context(), a, b) {
+		w.send(t.Context(), a, b)
+	}
+	w.talk.Unlock()
+	if got := b.shows("/f"); got != "lost the race" {
+		t.Fatalf("b shows %q", got)
+	}
+	x := b.stat("/f")
+	at := time.Unix(0, x.Mtime).UTC().Format("2006-01-02 15.04.05")
+	_, err := b.Create(RootIno, "f (conflict, ua, da, "+at+")", New{Kind: model.Fifo, Mode: 0o644})
+	b.must(err)
+	c.write("/f", "won it")
+	c.cutNow()
+	w.part(false)
+	w.until("b shows what has won", func() bool { return b.shows("/f") == "won it" })
+	w.until("c has the copy", func() bool { return strings.Contains(c.tree(), "(conflict, ua") })
+	c.rm(c.copyOf("f"))
+	c.cutNow()
+	w.until("nobody has the copy", func() bool { return c.Knowledge().LE(a.Knowledge()) && c.Knowledge().LE(b.Knowledge()) })
+	for _, p := range w.peers {
+		if !slices.Contains(p.pasts(), "lost the race") {
+			t.Errorf("not in the history of %s:\n%s", p.name, p.tree())
+		}
+	}
+}
