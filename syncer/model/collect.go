@@ -233,7 +233,7 @@ func (a *Author) renew(n *Node) *Node {
 		a.uphold(l.Parent)
 	}
 	for _, l := range a.Node(n.ID).Links {
-		if a.Own(l.Loc().Dot) {
+		if a.Own(l.Loc().Dot) && !l.Dead() {
 			a.uphold(l.Loc().Parent)
 		}
 	}
