@@ -341,6 +341,11 @@ func (w *world) compare() {
 			w.fail("I5", "%s shows a conflict where there was none:\n%s", m.name, l)
 		}
 	}
+	for _, m := range w.ms { // what is shown is shown after a power cut too
+		if err := m.f.Sync(); err != nil {
+			w.fail("I8", "%s: sync: %v", m.name, err)
+		}
+	}
 	w.oracle.inSync(first.texts)
 }
 
