@@ -219,12 +219,13 @@ func (f *Folder) parted(theirs meeting) (said, forks map[model.Replica]index.For
 // knew tells whether the peer can show changes as late as all that it says to have
 // forgotten and k lacks: nobody has to begin anew for numbers that are made up.
 func (m meeting) knew(k model.VV) bool {
-	for _, d := range m.Horizon {
-		if !k.Has(d) && !m.reaches(d) {
-			return false
-		}
-	}
-	return true
+	return len(m.forgotten(k)) == len(m.Horizon)
+}
+
+// forgotten is what the peer says to have forgotten, but for numbers that neither
+// k has nor a header proves.
+func (m meeting) forgotten(k model.VV) model.VV {
+	return slices.DeleteFunc(slices.Clone(m.Horizon), func(d model.Dot) bool { return !k.Has(d) && !m.reaches(d) })
 }
 
 // patience is for how long a member that is not complete waits for a silent

@@ -172,11 +172,8 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 		if own := f.ix.Replica(); k.Get(own) > f.ix.K().Get(own) { // it never came: nobody but us could say so
 			return fmt.Errorf("catch-up of %s: %w: it knows what this replica has not done", from, model.ErrBatch)
 		}
-		if !met.Horizon.LE(f.ix.K()) { // what it has collected did not come, so it is collected here
-			if !met.knew(f.ix.K()) || !met.Horizon.LE(k) {
-				return fmt.Errorf("catch-up of %s: %w: it has forgotten what nobody has done", from, model.ErrBatch)
-			}
-			t.SetHorizon(met.Horizon)
+		if h := met.forgotten(f.ix.K()); !h.LE(f.ix.K()) { // what it has collected did not come, so it is collected here
+			t.SetHorizon(h)
 		}
 		if !k.LE(f.ix.K()) {
 			t.Know(k)
