@@ -145,12 +145,11 @@ func TestConflictCopiesHaveOneNameAndStay(t *testing.T) {
 // Of a file with two names one user removes one, and another the other: nobody has
 // removed the file, whenever each hears of it.
 func TestWhoRemovesOneNameOfTwoKeepsTheFile(t *testing.T) {
-	over := func(p *peer, name string) {
-		p.write("/tmp"+p.name, "over"+p.name)
-		p.mv("/tmp"+p.name, name)
-	}
 	ways := map[string]func(p *peer, name string){
-		"rename over": over,
+		"rename over": func(p *peer, name string) {
+			p.write("/tmp"+p.name, "over"+p.name)
+			p.mv("/tmp"+p.name, name)
+		},
 		"backup": func(p *peer, name string) {
 			p.mv(name, name+"~")
 			p.write(name, "new"+p.name)
@@ -165,8 +164,7 @@ func TestWhoRemovesOneNameOfTwoKeepsTheFile(t *testing.T) {
 					w := newWorld(t, 2)
 					a, b := w.peers[0], w.peers[1]
 					a.write("/f", "linked")
-					_, err := a.Link(a.ino("/f"), RootIno, "g")
-					a.must(err)
+					a.link("/f", "/g")
 					w.same()
 					w.part(true)
 					there(a, "/g")

@@ -11,12 +11,11 @@ import (
 // Who replaces one name of a file that has another does not do away with what it
 // holds, even if somebody else does the same with the other.
 func TestWhatHasTwoNamesStaysWhenEachIsReplacedSomewhere(t *testing.T) {
-	over := func(p *peer, name, text string) {
-		p.write("/tmp"+p.name, text)
-		p.mv("/tmp"+p.name, name)
-	}
 	ways := map[string]func(p *peer, name, text string){
-		"rename over": over,
+		"rename over": func(p *peer, name, text string) {
+			p.write("/tmp"+p.name, text)
+			p.mv("/tmp"+p.name, name)
+		},
 		"unlink and rename": func(p *peer, name, text string) {
 			p.write("/tmp"+p.name, text)
 			p.rm(name)
@@ -58,8 +57,6 @@ func TestWhatHasTwoNamesStaysWhenEachIsReplacedSomewhere(t *testing.T) {
 
 func (p *peer) link(from, to string) {
 	p.t.Helper()
-	a, err := p.Lookup(RootIno, from[1:])
-	p.must(err)
-	_, err = p.Link(a.Ino, RootIno, to[1:])
+	_, err := p.Link(p.ino(from), RootIno, to[1:])
 	p.must(err)
 }

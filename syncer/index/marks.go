@@ -17,8 +17,9 @@ import (
 // of batches that were dead already: those are only said, but for those whose
 // header is shown.
 //
-// A mark that is only said makes nobody do anything. So the header of a batch that
-// goes stays with its mark for as long as it may be asked for.
+// Nobody begins anew on a mark that is only said, though two may wait for each
+// other on it. So the header of a batch that goes stays with its mark for as long
+// as it may be asked for.
 //
 // Row: hash 16, changes less one, then the header or nothing.
 
