@@ -80,7 +80,7 @@ func (s *session) meet(l *link) (bool, error) {
 		return false, fmt.Errorf("%w: meet: %w", errNotTaken, err)
 	}
 	m.done, m.told, m.of, m.ok, m.due = true, told, of, err == nil, time.Now().Add(waits)
-	if ours.Show(tell...) {
+	if ours.Show(tell) {
 		s.mu.Lock()
 		if l.openings == told { // else the peer has a newer one
 			l.tell, l.opening = true, ours

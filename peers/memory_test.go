@@ -202,8 +202,8 @@ func (f *memFolder) Opening() (model.Opening, error) {
 	return model.Opening{K: f.Knowledge()}, nil
 }
 
-func (f *memFolder) Meet(context.Context, string, model.Opening, model.Opening) ([][]byte, error) {
-	return nil, nil
+func (f *memFolder) Meet(context.Context, string, model.Opening, model.Opening) (model.Tell, error) {
+	return model.Tell{}, nil
 }
 
 func (f *memFolder) Left(string) bool { return false }

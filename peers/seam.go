@@ -26,7 +26,7 @@ type Folder interface {
 	Opening() (model.Opening, error)
 	// Meet decides from the openings of both sides whether they may exchange
 	// changes: see syncer.Folder.
-	Meet(ctx context.Context, peer string, ours, theirs model.Opening) (tell [][]byte, err error)
+	Meet(ctx context.Context, peer string, ours, theirs model.Opening) (tell model.Tell, err error)
 	// Left says that the link to a member is over; true: all others are to be
 	// opened anew.
 	Left(peer string) bool

@@ -19,10 +19,10 @@ func (w *world) meet(ctx context.Context, p, q *peer) bool {
 	oq, err := q.Opening()
 	q.must(err)
 	tellQ, err1 := p.Meet(ctx, q.name, op, oq)
-	op.Show(tellQ...)
+	op.Show(tellQ)
 	tellP, err2 := q.Meet(ctx, p.name, oq, op)
-	if len(tellP) > 0 && err1 != nil && !errors.Is(err1, ErrAnew) {
-		oq.Show(tellP...)
+	if len(tellP.Headers)+len(tellP.Marks) > 0 && err1 != nil && !errors.Is(err1, ErrAnew) {
+		oq.Show(tellP)
 		_, err1 = p.Meet(ctx, q.name, op, oq)
 	}
 	w.anew(p, err1)

@@ -46,7 +46,7 @@ func (f *Folder) opening() (o model.Opening, err error) {
 		return o, err
 	}
 	tips, err := f.ix.Tips(o.Marks)
-	o.Show(tips...)
+	o.Show(model.Tell{Headers: tips})
 	return o, err
 }
 
@@ -74,12 +74,14 @@ func (m meeting) proven() []model.Mark {
 // ours is the Opening the peer was told, theirs what it told: both sides decide
 // from the same two. nil: go on. ErrAnew: this member has begun anew, all its
 // links are to be opened again. ErrWait: nothing goes to or comes from this peer
-// until one of the two opens anew, or has shown more. The headers, if any, are
-// what the peer should be shown: it does nothing on what is only said.
+// until one of the two opens anew, or has shown more. The Tell, if any, is what
+// the peer should be told: it does little on what is only said.
 //
 // Whoever is shown changes of its own replica that it does not have, or has
 // otherwise, was restored or copied: it goes on as a new replica, durably before
-// anything else happens. Only it could have signed them.
+// anything else happens. Only it could have signed them. Unless the peer says to
+// have its last change, it begins anew from there: no mark may be left that tells
+// what was done on an old copy from what others have under the same numbers.
 //
 // Histories that part cannot be joined: one side begins anew from the other. If
 // one is the owner of the replica, it; else one that cannot show its end; else the
@@ -93,10 +95,10 @@ func (m meeting) proven() []model.Mark {
 // where one has taken changes that the other must refuse (ErrBehind): whoever has
 // forgotten less has what the other has, afterwards, and what only it had it says
 // anew, knowing all.
-func (f *Folder) Meet(ctx context.Context, peer string, ours, theirs model.Opening) ([][]byte, error) {
+func (f *Folder) Meet(ctx context.Context, peer string, ours, theirs model.Opening) (model.Tell, error) {
 	proofs, err := f.seal.Prove(theirs.Proofs, f.o.Allowed)
 	if err != nil {
-		return nil, fmt.Errorf("meet %s: %w", peer, err)
+		return model.Tell{}, fmt.Errorf("meet %s: %w", peer, err)
 	}
 	f.apply.Lock()
 	was := f.ix.Replica()
@@ -105,33 +107,77 @@ func (f *Folder) Meet(ctx context.Context, peer string, ours, theirs model.Openi
 	f.apply.Unlock()
 	if was != is {
 		if serr := f.Sync(); serr != nil {
-			return nil, serr
+			return model.Tell{}, serr
 		}
 	}
 	return tell, err
 }
 
-func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell [][]byte, err error) {
+func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell model.Tell, err error) {
 	if err := f.broken(); err != nil {
-		return nil, err
+		return tell, err
+	}
+	said, forks, agreed, err := f.parted(theirs)
+	if err != nil {
+		return tell, fmt.Errorf("meet %s: %w", peer, err)
+	}
+	before := f.met[peer]
+	f.met[peer] = theirs
+	if tell.Marks, err = f.near(theirs.Opening); err != nil {
+		return tell, fmt.Errorf("meet %s: %w", peer, err)
 	}
 	own := f.ix.Replica()
-	said, forks, err := f.parted(theirs)
-	if err != nil {
-		return nil, fmt.Errorf("meet %s: %w", peer, err)
-	}
+	tip := model.Dot{Replica: own, Seq: f.ix.K().Get(own)}
+	next := model.Dot{Replica: own, Seq: tip.Seq + 1}
 	_, forked := forks[own]
-	if theirs.Own == own || forked || theirs.reaches(model.Dot{Replica: own, Seq: f.ix.K().Get(own) + 1}) {
+	switch _, parted := said[own]; {
+	case theirs.reaches(next) && (parted || agreed[own] < tip.Seq) && !f.ix.Incomplete():
+		if theirs.Returning || !before.reaches(next) { // it may tell how much of ours it has
+			return tell, ErrWait
+		}
+		f.alarm(isCopy, peer)
+		if !parted {
+			said[own] = index.Fork{Agreed: agreed[own]}
+		}
+		forks[own] = said[own]
+		return tell, f.beginAnew(peer, forks, theirs.Opening)
+	case theirs.Own == own || forked || theirs.reaches(next):
 		t := f.ix.Begin()
 		f.restored(t, peer)
 		if _, err := f.commit(t); err != nil {
-			return nil, err
+			return tell, err
 		}
 	}
-	f.met[peer] = theirs
 	if f.ix.Incomplete() {
-		return nil, f.meetIncomplete(peer, theirs.Opening, len(said) > 0)
+		return tell, f.meetIncomplete(peer, theirs.Opening, len(said) > 0)
 	}
+	headers, err := f.mayJoin(peer, ours, theirs, said, forks)
+	tell.Headers = headers
+	return tell, err
+}
+
+// near are the marks that tell a peer whether what it has of its own replica, or of
+// one of which it has missed much, is what is here: ours that come next before its
+// end.
+func (f *Folder) near(theirs model.Opening) (out []model.Mark, err error) {
+	for _, d := range f.ix.K() {
+		has := theirs.K.Get(d.Replica)
+		if far := d.Seq > has && has > 0; !far || d.Replica != theirs.Own && d.Seq-has < index.KeptMarks {
+			continue
+		}
+		m, err := f.ix.Near(model.Dot{Replica: d.Replica, Seq: has})
+		if err != nil {
+			return nil, err
+		}
+		if m.Lo > 0 {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// mayJoin decides between two that are complete.
+func (f *Folder) mayJoin(peer string, ours model.Opening, theirs meeting, said, forks map[model.Replica]index.Fork) (tell [][]byte, err error) {
 	shown := map[model.Replica]bool{}       // whose end we can show
 	plain := map[model.Replica]index.Fork{} // whose end one of the two can show
 	for r, x := range said {
@@ -151,6 +197,9 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell [][
 	_, proven := forks[first]
 	switch {
 	case len(said) > 0:
+		if _, its := said[theirs.Own]; its && ours.Shows(model.Dot{Replica: theirs.Own, Seq: theirs.K.Get(theirs.Own) + 1}) {
+			return tell, ErrWait // it begins anew, whatever else there is
+		}
 		if !proven || shown[first] && !losesFork(first, ours, theirs.Opening) || theirs.Returning {
 			return tell, ErrWait
 		}
@@ -202,18 +251,18 @@ func (f *Folder) behind(theirs meeting) (late []byte, refused bool, err error) {
 }
 
 // parted finds the replicas of which a peer has another history: those it says,
-// and of these those that are proven.
-func (f *Folder) parted(theirs meeting) (said, forks map[model.Replica]index.Fork, err error) {
+// and of these those that are proven; and up to where it says to have ours.
+func (f *Folder) parted(theirs meeting) (said, forks map[model.Replica]index.Fork, agreed map[model.Replica]uint64, err error) {
 	proven := theirs.proven()
-	said, err = f.ix.Compare(append(slices.Clone(theirs.Marks), proven...))
+	said, agreed, err = f.ix.Compare(append(slices.Clone(theirs.Marks), proven...))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	forks, err = f.ix.Compare(proven)
+	forks, _, err = f.ix.Compare(proven)
 	for r := range forks {
 		forks[r] = said[r] // where they part is more exact with what is said
 	}
-	return said, forks, err
+	return said, forks, agreed, err
 }
 
 // knew tells whether the peer can show changes as late as all that it says to have
@@ -320,10 +369,12 @@ func (f *Folder) Rekey() error {
 	return errors.Join(err, f.Sync())
 }
 
+const isCopy = "this database was restored from a copy, or copied: %s knows what it has not done. It goes on under another id"
+
 // restored goes on as a new replica, since a peer knows what this one has not
 // done, or has its name.
 func (f *Folder) restored(t *index.Tx, peer string) {
-	f.alarm("this database was restored from a copy, or copied: %s knows what it has not done. It goes on under another id", peer)
+	f.alarm(isCopy, peer)
 	f.rekey(t)
 }
 

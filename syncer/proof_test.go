@@ -38,8 +38,8 @@ func TestWhatNoHeaderProvesChangesNothing(t *testing.T) {
 		if !errors.Is(err, lie.err) {
 			t.Errorf("%s: %v, want %v", what, err, lie.err)
 		}
-		if wait := lie.err == ErrWait && len(lie.theirs.Marks) > 0; wait != (len(tell) > 0) {
-			t.Errorf("%s: shows %d headers", what, len(tell))
+		if wait := lie.err == ErrWait && len(lie.theirs.Marks) > 0; wait != (len(tell.Headers) > 0) {
+			t.Errorf("%s: shows %d headers", what, len(tell.Headers))
 		}
 		if a.Replica() != was || len(a.Alarms()) > 0 || must(t, a.Opening).Returning {
 			t.Fatalf("%s: replica %v was %v, alarms %v", what, a.Replica(), was, a.Alarms())

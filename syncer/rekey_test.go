@@ -11,6 +11,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/clachanfs/clachan/blocks/crashfs"
+	. "github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
@@ -387,5 +389,37 @@ func TestWhoBeginsAnewHasNotSeenWhatNeverCame(t *testing.T) {
 	holds(t, tree, "b's side")
 	if !strings.Contains(tree, " a's side… 8000 ") {
 		t.Errorf("what a has written is gone:\n%s", tree)
+	}
+}
+
+// A copy may be so old that nobody remembers each of the changes that it has: what
+// was done on it before it met anybody is kept, and what others removed since stays
+// removed, if it is older than the last change that is remembered.
+func TestRestoredCopyOlderThanTheMarksKeepsWhatWasDoneOnIt(t *testing.T) {
+	w := newCrashable(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/removed", "R")
+	a.write("/f", "f")
+	w.same()
+	touch := func(n int) {
+		for i := range int64(n) {
+			_, err := a.SetAttr(a.ino("/f"), Set{Mtime: &i})
+			a.must(err)
+			a.cutNow()
+		}
+	}
+	touch(64) // of these, one in four is remembered in the end
+	old := a.copyOfDisk()
+	touch(2*index.KeptMarks + 1000)
+	b.rm("/removed")
+	w.same()
+	w.part(true)
+	a.restore(old)
+	a.write("/offline", "made on the old disk")
+	a.cutNow()
+	w.part(false)
+	w.want("/f 644 f", "/offline 644 made on the old disk")
+	if len(a.Alarms()) == 0 {
+		t.Error("nobody hears of it")
 	}
 }

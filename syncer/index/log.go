@@ -109,7 +109,7 @@ func (t *Tx) log(h model.Header, b model.Batch, changes []model.Change) {
 	t.fail(t.b.Set(t.ix.keys.log(tableBatch, ridx, h.Hi), row.encode(), nil))
 	t.fail(t.b.Set(t.ix.keys.log(tableBody, ridx, h.Hi), b.Body, nil))
 	t.mark(ridx, model.MarkOf(h, b), nil)
-	if h.Lo/keptMarks != (h.Hi+1)/keptMarks {
+	if h.Lo/KeptMarks != (h.Hi+1)/KeptMarks {
 		t.thin(ridx, h.Hi)
 	}
 	if r := t.rep(h.Replica); h.Hi > r.Hi {

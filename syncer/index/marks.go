@@ -4,14 +4,17 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/bits"
 	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // The log drops batches that are dead, so what every batch was is kept apart,
-// as marks: of each replica all among the newest keptMarks numbers, further back
+// as marks: of each replica all among the newest KeptMarks numbers, further back
 // ever fewer, by their level, so that two members keep the same ones. Marks come
 // with batches, whose signatures make them true; and with the end of a catch-up,
 // of batches that were dead already: those are only said, but for those whose
@@ -23,8 +26,10 @@ import (
 //
 // Row: hash 16, changes less one, then the header or nothing.
 
+// KeptMarks is how many of a replica's newest changes have all their marks kept.
+const KeptMarks = 4096
+
 const (
-	keptMarks   = 4096
 	rareMark    = 6  // level from which on headers of old batches are kept
 	newestMarks = 64 // of one replica, in an opening; fewer if there are many replicas
 	levelMarks  = 2  // and of each level
@@ -130,7 +135,7 @@ func (t *Tx) thin(ridx uint32, tip uint64) {
 		switch {
 		case err != nil:
 			return err
-		case m.Dot.Seq < tip && m.Level() < bits.Len64((tip-m.Dot.Seq)/keptMarks):
+		case m.Dot.Seq < tip && m.Level() < bits.Len64((tip-m.Dot.Seq)/KeptMarks):
 			return t.b.Delete(append([]byte(nil), k...), nil)
 		case len(header) > 0 && !provable(m, tip):
 			t.mark(ridx, m, nil)
@@ -153,11 +158,27 @@ func (ix *Index) Marked(d model.Dot, lo uint64) (m model.Mark, ok bool, err erro
 	return m, err == nil && m.Lo > 0 && m.Lo <= d.Seq, err
 }
 
+// Near is the newest mark of a replica that is not after d, or none.
+func (ix *Index) Near(d model.Dot) (m model.Mark, err error) {
+	i, known := ix.dict.Load().index[d.Replica]
+	if !known {
+		return m, nil
+	}
+	it, err := ix.db.NewIter(&pebble.IterOptions{LowerBound: ix.keys.replicaOf(tableMark, i), UpperBound: ix.keys.log(tableMark, i, d.Seq+1)})
+	if err != nil {
+		return m, fmt.Errorf("marks: %w", err)
+	}
+	if it.Last() {
+		m, _, err = decodeMark(it.Key(), it.Value(), d.Replica)
+	}
+	return m, errors.Join(err, it.Close())
+}
+
 // Marks chooses what a peer is told of each replica's history: the newest marks,
 // and the newest of each level. The newest of all comes first.
 func (ix *Index) Marks() ([]model.Mark, error) {
 	reps := ix.dict.Load().reps
-	room := (model.MaxMarks - len(reps)) / max(len(reps), 1)
+	room := (model.MaxMarks - 2*len(reps)) / max(len(reps), 1)
 	var out []model.Mark
 	for i, r := range reps {
 		var all []model.Mark
@@ -194,15 +215,15 @@ type Fork struct {
 	Ours   model.Mark // what differs there
 }
 
-// Compare finds the replicas of which a peer holds another history than we do.
-func (ix *Index) Compare(theirs []model.Mark) (map[model.Replica]Fork, error) {
-	agreed := map[model.Replica]uint64{}
-	forks := map[model.Replica]Fork{}
+// Compare finds the replicas of which a peer holds another history than we do, and
+// up to where what it tells of each is what is here.
+func (ix *Index) Compare(theirs []model.Mark) (forks map[model.Replica]Fork, agreed map[model.Replica]uint64, err error) {
+	agreed, forks = map[model.Replica]uint64{}, map[model.Replica]Fork{}
 	for _, m := range theirs {
 		ours, ok, err := ix.Marked(m.Dot, m.Lo)
 		switch {
 		case err != nil:
-			return nil, err
+			return nil, nil, err
 		case !ok:
 		case ours == m:
 			agreed[m.Dot.Replica] = max(agreed[m.Dot.Replica], m.Dot.Seq)
@@ -216,7 +237,7 @@ func (ix *Index) Compare(theirs []model.Mark) (map[model.Replica]Fork, error) {
 		f.Agreed = min(agreed[r], f.Agreed, f.Ours.Lo-1)
 		forks[r] = f
 	}
-	return forks, nil
+	return forks, agreed, nil
 }
 
 // FirstOf is the smallest of the replicas.

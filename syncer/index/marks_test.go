@@ -83,7 +83,7 @@ func TestMarksShowWhereHistoriesPart(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			forks, err := x[1].Compare(told)
+			forks, _, err := x[1].Compare(told)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -109,7 +109,7 @@ func eitherSees(t *testing.T, a, b *Index) bool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		forks, err := x[1].Compare(told)
+		forks, _, err := x[1].Compare(told)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +123,7 @@ func eitherSees(t *testing.T, a, b *Index) bool {
 // What is kept of what is far back is the same everywhere.
 func TestMarksFarBackAreThinnedAlike(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
-	all := chain(r, 7, 1, 6*keptMarks)
+	all := chain(r, 7, 1, 6*KeptMarks)
 	a, b := testIndex(t), testIndex(t)
 	a.history(t, true, all[:len(all)/2], all[len(all)/2:])
 	b.history(t, true, all)
@@ -141,7 +141,7 @@ func TestMarksFarBackAreThinnedAlike(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if forks, err := b.Compare(told); err != nil || len(forks) > 0 {
+	if forks, _, err := b.Compare(told); err != nil || len(forks) > 0 {
 		t.Errorf("forks %v, %v", forks, err)
 	}
 }

@@ -147,15 +147,27 @@ type Opening struct {
 	Returning bool     // it has begun anew and is not complete
 }
 
-// Show adds headers to what is shown, as many as there is room for, and tells
+// A Tell is what a peer is told beside an opening, for what it has said.
+type Tell struct {
+	Marks   []Mark
+	Headers [][]byte // signed
+}
+
+// Show adds to what is said and shown, as much as there is room for, and tells
 // whether there was for any.
-func (o *Opening) Show(headers ...[]byte) (grown bool) {
+func (o *Opening) Show(more Tell) (grown bool) {
+	o.Marks = slices.Clip(o.Marks)
+	for _, m := range more.Marks {
+		if len(o.Marks) < MaxMarks && !slices.Contains(o.Marks, m) {
+			o.Marks, grown = append(o.Marks, m), true
+		}
+	}
 	o.Proofs = slices.Clip(o.Proofs)
 	size := 0
 	for _, h := range o.Proofs {
 		size += len(h)
 	}
-	for _, h := range headers {
+	for _, h := range more.Headers {
 		if size += len(h); len(h) == 0 || size > MaxProofBytes || len(o.Proofs) == MaxProofs {
 			break
 		}
@@ -164,6 +176,15 @@ func (o *Opening) Show(headers ...[]byte) (grown bool) {
 		}
 	}
 	return grown
+}
+
+// Shows tells whether a header is shown, which our side has verified, of a batch of
+// d's replica that reaches d.
+func (o Opening) Shows(d Dot) bool {
+	return slices.ContainsFunc(o.Proofs, func(b []byte) bool {
+		h, err := DecodeHeader(b)
+		return err == nil && h.Replica == d.Replica && h.Hi >= d.Seq
+	})
 }
 
 // Tip is the newest mark of a replica.
