@@ -132,7 +132,7 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell mod
 	_, forked := forks[own]
 	switch _, parted := said[own]; {
 	case theirs.reaches(next) && (parted || agreed[own] < tip.Seq) && !f.ix.Incomplete():
-		if theirs.Returning || !before.reaches(next) { // it may tell how much of ours it has
+		if theirs.Returning || !parted && !before.reaches(next) { // it may yet tell how much of ours it has
 			return tell, ErrWait
 		}
 		f.alarm(isCopy, peer)
