@@ -363,7 +363,10 @@ func (f *Folder) runSyncer(ctx context.Context) error {
 	}
 }
 
-// Hold keeps an inode while it is known to programs: unlinked, it lives on.
+// Hold keeps an inode while it is known to programs: unlinked, it lives on, and
+// others who have moved the file bring it back under another number. So a surface
+// holds what it takes the last name of, and forgets what was written to it before
+// it releases it: else bytes that no row tells of are shown when it comes back.
 func (f *Folder) Hold(ino Ino) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -158,7 +158,7 @@ func (m *machine) unlink(path string) error {
 		var t *text
 		still(func() { t, err = m.last(dir, name) })
 		if err == nil {
-			err = m.f.Unlink(dir, name)
+			err = m.known(dir, name, func() error { return m.f.Unlink(dir, name) })
 		}
 		if err == nil {
 			t.consume(m)
@@ -183,7 +183,7 @@ func (m *machine) rename(from, to string, flags uint32) error {
 		if d2, n2, err = m.walk(to); err == nil {
 			var t *text
 			if t, err = m.over(d1, n1, d2, n2, flags); err == nil {
-				err = m.f.Rename(d1, n1, d2, n2, flags)
+				err = m.known(d2, n2, func() error { return m.f.Rename(d1, n1, d2, n2, flags) })
 			}
 			if err == nil {
 				t.consume(m)
@@ -404,19 +404,30 @@ func (h *handle) close() {
 	m.s.close(h.ino, h.writes)
 	h.done()
 	m.f.Closed(h.ino)
-	m.sweep()
-	m.f.Release(h.ino)
+	m.letGo(h.ino)
 	_ = m.did(nil, "close %s", h.path)
 }
 
-// sweep forgets what was written to files that are gone and not open, as a
-// kernel does.
-func (m *machine) sweep() {
-	for _, ino := range m.s.idle() {
-		if a, err := m.f.Attr(ino); errors.Is(err, syncer.ErrNotExist) || err == nil && a.Nlink == 0 {
-			m.s.forget(ino)
-		}
+// known does what may take away the last name of a file. As with a kernel, which
+// has looked it up, the file is held meanwhile: it does not come back under its
+// number, where others have moved it, before what was written to it is forgotten.
+func (m *machine) known(dir syncer.Ino, name string, do func() error) error {
+	a, err := m.f.Lookup(dir, name)
+	if err != nil { // nothing is taken away
+		return do()
 	}
+	m.f.Hold(a.Ino)
+	defer m.letGo(a.Ino)
+	return do()
+}
+
+// letGo releases a file, and before that forgets what was written to it if it is
+// gone and not open.
+func (m *machine) letGo(ino syncer.Ino) {
+	if a, err := m.f.Attr(ino); errors.Is(err, syncer.ErrNotExist) || err == nil && a.Nlink == 0 {
+		m.s.forget(ino)
+	}
+	m.f.Release(ino)
 }
 
 // did counts and tells of an operation, and ends the world if it failed as none

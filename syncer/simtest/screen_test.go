@@ -205,20 +205,11 @@ func (s *screen) adopt(ino syncer.Ino, d syncer.DirtyState, base syncer.Version)
 	s.files[ino] = &staged{data: d.Data, gen: d.Gen, base: base, mtime: d.Mtime, written: []span{{d.Gen, all}}}
 }
 
-// gone returns the files that are not open.
-func (s *screen) idle() (out []syncer.Ino) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for ino := range s.files {
-		if s.handles[ino] == 0 {
-			out = append(out, ino)
-		}
-	}
-	return out
-}
-
+// forget drops what was written to a file, unless that is open.
 func (s *screen) forget(ino syncer.Ino) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.files, ino)
+	if s.handles[ino] == 0 {
+		delete(s.files, ino)
+	}
 }

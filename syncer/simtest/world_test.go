@@ -337,7 +337,7 @@ func (w *world) tend() {
 	for _, m := range w.ms {
 		switch {
 		case m.up && m.crashed():
-			w.fell(m)
+			w.down(m, m.back)
 		case m.up && m.f.Err() != nil:
 			if !m.unwellDisk() {
 				w.fail("I8", "%s stopped: %v", m.name, m.f.Err())
@@ -353,13 +353,6 @@ func (w *world) tend() {
 // unwellDisk tells whether its disk is to blame for a machine's troubles.
 func (m *machine) unwellDisk() bool {
 	return m.faulty || !m.sick.IsZero() && time.Since(m.sick) < 30*time.Second
-}
-
-// fell clears a machine away whose power is gone.
-func (w *world) fell(m *machine) {
-	w.witness(m)
-	w.oracle.crashed(m)
-	w.down(m, m.back)
 }
 
 // witness acknowledges what others show of a machine's work: it cannot be lost
@@ -398,6 +391,10 @@ func (w *world) down(m *machine, back time.Time) {
 		if clean && !m.crashed() {
 			w.fail("stop", "%s: %v", m.name, err)
 		}
+	}
+	if m.crashed() { // before, or while it ended
+		w.witness(m)
+		w.oracle.crashed(m)
 	}
 	m.back = back
 }
