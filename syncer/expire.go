@@ -151,7 +151,7 @@ func (f *Folder) forget(ctx context.Context) (n int, err error) {
 	var rows []kept
 	var total int64
 	alone, acks := f.othersHave()
-	all, told := f.stable()
+	all, _, told := f.stable()
 	err = f.ix.Pasts(func(x index.Expiry) bool {
 		own := x.Orig.Replica.Of(f.device()) // whatever this member was called then
 		keys = append(keys, x.PastKey)

@@ -151,9 +151,30 @@ func (t *Tx) dead(d model.Dot, forgotten bool) {
 		return
 	}
 	t.fail(t.b.Set(k, row.encode(), nil))
-	if live*2 < row.n || forgotten {
-		t.stub(body, row, forgotten)
+	switch {
+	case forgotten:
+		t.stub(body, row, true)
+	case live*2 < row.n:
+		t.thinned[string(k)] = true
 	}
+}
+
+// stubAll does so with the batches in which changes have died, each once.
+func (t *Tx) stubAll() {
+	for k := range t.thinned {
+		v, err := get(t.b, []byte(k))
+		if errors.Is(err, ErrNotFound) {
+			continue // all of it is dead
+		}
+		row, rerr := decodeBatchRow(v)
+		if t.fail(cmp.Or(err, rerr)); t.err != nil {
+			return
+		}
+		body := []byte(k)
+		body[4] = tableBody
+		t.stub(body, row, false)
+	}
+	clear(t.thinned)
 }
 
 // stub replaces the bytes of dead changes by their hashes, once more than half
