@@ -37,17 +37,17 @@ func (f *Folder) Opening() (model.Opening, error) {
 
 func (f *Folder) opening() (o model.Opening, err error) {
 	f.apply.Lock()
-	defer f.apply.Unlock()
-	o = model.Opening{Own: f.ix.Replica(), K: f.ix.K(), Horizon: f.ix.Horizon(), Returning: f.ix.Incomplete()}
-	if o.Returning {
-		return o, nil
+	s := f.ix.Snapshot() // many marks are not read under the lock
+	o = model.Opening{Own: f.ix.Replica(), K: s.K, Horizon: f.ix.Horizon(), Returning: f.ix.Incomplete()}
+	f.apply.Unlock()
+	if !o.Returning {
+		var tips [][]byte
+		if o.Marks, err = s.Marks(); err == nil {
+			tips, err = s.Tips(o.Marks)
+		}
+		o.Show(tips...)
 	}
-	if o.Marks, err = f.ix.Marks(); err != nil {
-		return o, err
-	}
-	tips, err := f.ix.Tips(o.Marks)
-	o.Show(tips...)
-	return o, err
+	return o, errors.Join(err, s.Close())
 }
 
 // A meeting is what a peer has told, and what of it is proven.

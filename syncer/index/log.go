@@ -292,7 +292,8 @@ func (t *Tx) NewAuthor(by model.Label, utc int64) *model.Author {
 // Head is what the next batch of this replica follows.
 func (t *Tx) Head() [32]byte { return t.rep(t.ix.replica).Last }
 
-// A Snap is the log as it stands: what Since sends does not change under it.
+// A Snap is the log as it stands, marks included: what is read of it does not
+// change meanwhile.
 type Snap struct {
 	ix   *Index
 	snap *pebble.Snapshot
