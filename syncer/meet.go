@@ -116,7 +116,7 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell [][
 		return nil, err
 	}
 	own := f.ix.Replica()
-	said, forks, err := f.parted(theirs)
+	said, forks, err := f.partings(theirs)
 	if err != nil {
 		return nil, fmt.Errorf("meet %s: %w", peer, err)
 	}
@@ -129,6 +129,9 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell [][
 		}
 	}
 	f.met[peer] = theirs
+	f.mu.Lock()
+	f.parted[peer] = len(said) > 0
+	f.mu.Unlock()
 	if f.ix.Incomplete() {
 		return nil, f.meetIncomplete(peer, theirs.Opening, len(said) > 0)
 	}
@@ -201,9 +204,9 @@ func (f *Folder) behind(theirs meeting) (late []byte, refused bool, err error) {
 	return late, refused, nil
 }
 
-// parted finds the replicas of which a peer has another history: those it says,
+// partings finds the replicas of which a peer has another history: those it says,
 // and of these those that are proven.
-func (f *Folder) parted(theirs meeting) (said, forks map[model.Replica]index.Fork, err error) {
+func (f *Folder) partings(theirs meeting) (said, forks map[model.Replica]index.Fork, err error) {
 	proven := theirs.proven()
 	said, err = f.ix.Compare(append(slices.Clone(theirs.Marks), proven...))
 	if err != nil {

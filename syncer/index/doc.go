@@ -24,7 +24,7 @@
 //	k ridx4 hi8           mark: which header a batch had, and where it began (marks.go)
 //	m name                next inode number, own replica, lamport, hash key; name policy;
 //	                      place, horizon; return: it has begun anew (rebase.go);
-//	                      gaps: in the clock (gaps.go)
+//	                      gaps: in the clock (gaps.go); ends: that others do not share (ends.go)
 //	v key                 device rows of folder 0
 //
 // Names in keys are folded: as the folder's policy compares them, which never

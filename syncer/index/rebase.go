@@ -121,7 +121,7 @@ func (ix *Index) Rebase(k model.VV, forks map[model.Replica]Fork, own model.Repl
 	r := &rebase{ix: ix, t: ix.Begin(), b: ix.db.NewBatch(), k: k, own: own, names: map[nameKey]Drift{}}
 	defer r.t.Abort()
 	r.remember(forks)
-	for _, step := range []func() error{r.heldNames, r.rows, r.dropLog} {
+	for _, step := range []func() error{func() error { return r.end(forks) }, r.heldNames, r.rows, r.dropLog} {
 		if err := errors.Join(step(), r.t.Err()); err != nil {
 			return fmt.Errorf("begin anew: %w", errors.Join(err, r.b.Close()))
 		}
