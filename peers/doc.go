@@ -15,7 +15,8 @@
 // at once ends in one session; a second stream replaces the first.
 //
 // A session has two goroutines. The reader takes frames in and calls the
-// folder; it never waits for the writer. The writer has no queue of messages:
+// folder; it waits for the writer only where that asks the folder whether a link
+// carries changes, and never for the network. The writer has no queue of messages:
 // it looks at what the peer has been told and what is true now, and sends the
 // difference, so news coalesce while the peer is slow and a queue cannot
 // overflow. Anything that changes the truth kicks it.

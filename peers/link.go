@@ -267,8 +267,9 @@ func opsFrames(ops [][]byte) func(yield func([][]byte) bool) {
 // countAck tells the folder what the peer has: once all membership that the peer
 // named is here, since it may have taken in others by then whom that binds.
 func (s *session) countAck(l *link) {
+	log := l.r.log()
 	s.mu.Lock()
-	due := l.count && l.theirs.here && l.r.log().Knows(l.theirs.heads)
+	due := l.count && l.theirs.here && log.Knows(l.theirs.heads)
 	k, missing := l.theirs.k, l.theirs.missing
 	l.count = l.count && !due
 	s.mu.Unlock()

@@ -3,7 +3,6 @@ package peers
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/clachanfs/clachan/peers/wire"
@@ -12,14 +11,22 @@ import (
 )
 
 // A meeting decides whether a link carries changes: from what each side told
-// when it opened the folder. Nothing is exchanged before.
+// when it opened the folder. Nothing is exchanged before. session.mu guards it,
+// and is not held while the folder is asked.
 type meeting struct {
-	mu   sync.Mutex // held while it is decided, before session.mu
-	done bool       // it is, from:
-	told uint64     // so many openings told
-	of   uint64     // so many heard
+	busy chan struct{} // if somebody is deciding it: closed afterwards
+	done bool          // it is decided, from:
+	told uint64        // so many openings told
+	of   uint64        // so many heard
 	ok   bool
 	due  time.Time // when a link that waits is looked at again
+}
+
+// A question is what a meeting is decided from.
+type question struct {
+	ours, theirs model.Opening
+	told, of     uint64
+	again        bool // it was decided from the same before
 }
 
 // waits is how often it is looked whether a link must still wait.
@@ -45,22 +52,54 @@ func openingMessage(o model.Opening) *wire.Opening {
 		Marks: model.EncodeMarks(o.Marks), Returning: o.Returning, Proofs: model.EncodeProofs(o.Proofs)}
 }
 
-// meet tells whether a link carries changes, and decides it if that is due.
+// meet tells whether a link carries changes, and decides it if that is due. Of
+// two who ask at once one decides and the other waits for it.
 func (s *session) meet(l *link) (bool, error) {
-	m := &l.meeting
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	for {
+		q, ok, busy := s.question(l)
+		switch {
+		case q != nil:
+			ok, err := s.decide(l, q)
+			s.mu.Lock()
+			close(l.meeting.busy)
+			l.meeting.busy = nil
+			s.mu.Unlock()
+			return ok, err
+		case busy == nil:
+			return ok, nil
+		}
+		select {
+		case <-busy:
+		case <-s.ctx.Done():
+			return false, nil
+		}
+	}
+}
+
+// question returns what the caller is to decide now; or, if that is nothing,
+// whether the link carries changes; or what to wait for.
+func (s *session) question(l *link) (q *question, ok bool, busy chan struct{}) {
+	log := l.r.log()
 	s.mu.Lock()
-	ours, theirs, told, of, here, heads := l.opening, l.theirs.opening, l.openings, l.heard, l.theirs.here, l.theirs.heads
-	s.mu.Unlock()
-	if told == 0 || !here || !l.r.log().Knows(heads) { // what it shows may be signed by a member not known yet
-		return false, nil
+	defer s.mu.Unlock()
+	m := &l.meeting
+	if l.openings == 0 || !l.theirs.here || !log.Knows(l.theirs.heads) { // what it shows may be signed by a member not known yet
+		return nil, false, nil
 	}
-	again := m.done && m.told == told && m.of == of
+	again := m.done && m.told == l.openings && m.of == l.heard
 	if again && (m.ok || time.Now().Before(m.due)) {
-		return m.ok, nil
+		return nil, m.ok, nil
 	}
-	if theirs.Own != 0 && !theirs.Own.Of(s.pub) {
+	if m.busy != nil {
+		return nil, false, m.busy
+	}
+	m.busy = make(chan struct{})
+	return &question{ours: l.opening, theirs: l.theirs.opening, told: l.openings, of: l.heard, again: again}, false, nil
+}
+
+// decide asks the folder.
+func (s *session) decide(l *link, q *question) (bool, error) {
+	if q.theirs.Own != 0 && !q.theirs.Own.Of(s.pub) {
 		return false, fmt.Errorf("%w: %s writes as a replica of another device", errNotTaken, s.p)
 	}
 	at, ctx, release := l.r.acquire(s.ctx)
@@ -70,25 +109,27 @@ func (s *session) meet(l *link) (bool, error) {
 		}
 		return false, nil
 	}
-	tell, err := at.Folder.Meet(ctx, s.p.String(), ours, theirs)
+	tell, err := at.Folder.Meet(ctx, s.p.String(), q.ours, q.theirs)
 	release()
 	switch {
-	case errors.Is(err, syncer.ErrAnew), err == nil && again: // what came meanwhile was not taken in
+	case errors.Is(err, syncer.ErrAnew), err == nil && q.again: // what came meanwhile was not taken in
 		l.r.renew(at)
 		return false, nil
 	case err != nil && !errors.Is(err, syncer.ErrWait):
 		return false, fmt.Errorf("%w: meet: %w", errNotTaken, err)
 	}
-	m.done, m.told, m.of, m.ok, m.due = true, told, of, err == nil, time.Now().Add(waits)
-	if ours.Show(tell) {
-		s.mu.Lock()
-		if l.openings == told { // else the peer has a newer one
-			l.tell, l.opening = true, ours
-		}
-		s.mu.Unlock()
+	show := q.ours.Show(tell)
+	s.mu.Lock()
+	m := &l.meeting
+	m.done, m.told, m.of, m.ok, m.due = true, q.told, q.of, err == nil, time.Now().Add(waits)
+	if show && l.openings == q.told { // else the peer has a newer one
+		l.tell, l.opening = true, q.ours
+	}
+	s.mu.Unlock()
+	if show {
 		s.wake()
 	}
-	return m.ok, nil
+	return err == nil, nil
 }
 
 // leave tells the folders that their links are over.

@@ -2,7 +2,9 @@ package syncer
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/clachanfs/clachan/syncer/index"
@@ -10,23 +12,24 @@ import (
 )
 
 const (
-	tombDays    = 90  // what was removed is remembered for so long at least
-	collectMax  = 256 // nodes looked at under one lock
-	collectRuns = 64  // levels of directories collected at once
+	tombDays    = 90      // what was removed is remembered for so long at least
+	collectMax  = 256     // nodes looked at under one lock
+	collectDirs = 1 << 16 // dead directories looked for in the rows at once
+	collectRuns = 64      // levels of directories collected at once
 )
 
 // Horizon is what a member must know for its changes to be joined as they are:
 // who does not know all of it may hold what was collected here.
 func (f *Folder) Horizon() model.VV { return f.ix.Horizon() }
 
-// stable is what all members have told to be durable there, with all that they
+// stable is, in which life, what all members have told to be durable there, with all that they
 // had said until then: of each the last ack that was known here in full. ok is
 // false if one has told nothing. A member counts until it is removed, however
 // long it is silent: what it says may come by way of others who have collected
 // nothing.
-func (f *Folder) stable() (k model.VV, ok bool) {
+func (f *Folder) stable() (k model.VV, life uint64, ok bool) {
 	if f.o.Members == nil {
-		return nil, false
+		return nil, 0, false
 	}
 	members := f.o.Members()
 	f.mu.Lock()
@@ -35,11 +38,11 @@ func (f *Folder) stable() (k model.VV, ok bool) {
 	for _, id := range members {
 		a, told := f.told[id]
 		if !told {
-			return nil, false
+			return nil, 0, false
 		}
 		k = k.Meet(a.K)
 	}
-	return k, true
+	return k, f.lives, true
 }
 
 // saveAcks writes down what members have told.
@@ -61,52 +64,112 @@ func (f *Folder) saveAcks() error {
 	return nil
 }
 
-// collect drops what was removed before a time and is known to all, leaves
+// A collection drops what was removed before a time and is known to all, leaves
 // first.
-func (f *Folder) collect(ctx context.Context, before time.Time) (n int, err error) {
-	stable, ok := f.stable()
+type collection struct {
+	f      *Folder
+	stable model.VV // known to all
+	life   uint64   // as long as this one lasts
+	n      int      // dropped so far
+}
+
+// collect looks at each tomb once, and then at dead directories level by level,
+// so long as that goes on. A member that has begun anew, or is not complete, has
+// nothing that is known to all.
+func (f *Folder) collect(ctx context.Context, before time.Time) (int, error) {
+	stable, life, ok := f.stable()
 	if !ok || len(stable) == 0 {
 		return 0, nil
 	}
-	for range collectRuns {
-		k, dirs, err := f.collectOnce(ctx, stable, before)
-		if n += k; err != nil || k == 0 || dirs == 0 {
-			return n, err
-		}
+	c := &collection{f: f, stable: stable, life: life}
+	err := c.run(ctx, before)
+	f.watch(nil)
+	if errors.Is(err, ErrAnew) {
+		err = nil
 	}
-	return n, nil
+	return c.n, err
 }
 
-// collectOnce looks at each tomb once; dirs is how many of dead directories
-// there were.
-func (f *Folder) collectOnce(ctx context.Context, stable model.VV, before time.Time) (n, dirs int, err error) {
-	var last *index.Tomb
-	for ctx.Err() == nil {
-		tombs, err := f.ix.Tombs(before, last, collectMax)
-		if err != nil || len(tombs) == 0 {
-			return n, dirs, err
+func (c *collection) run(ctx context.Context, before time.Time) error {
+	var dead []index.Tomb
+	for last := (*index.Tomb)(nil); ; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		tombs, err := c.f.ix.Tombs(before, last, collectMax)
+		if err != nil {
+			return fmt.Errorf("collect: %w", err)
+		}
+		if len(tombs) == 0 {
+			return c.dirs(ctx, dead)
 		}
 		last = &tombs[len(tombs)-1]
-		k := 0
-		f.apply.Lock()
-		t := f.ix.Begin()
-		k = t.Unplaced(tombs)
-		t.Abort()
-		f.apply.Unlock()
-		if dirs += k; k > 0 {
-			if err := f.ix.Places(); err != nil {
-				return n, dirs, err
-			}
-		}
-		err = f.update(func(t *index.Tx) error {
-			n += t.Collect(stable, tombs)
-			return t.Err()
-		})
+		dirs, err := c.drop(tombs, nil)
 		if err != nil {
-			return n, dirs, fmt.Errorf("collect: %w", err)
+			return err
+		}
+		if dead = append(dead, dirs...); len(dead) >= collectDirs {
+			if err := c.dirs(ctx, dead); err != nil {
+				return err
+			}
+			dead = nil
 		}
 	}
-	return n, dirs, ctx.Err()
+}
+
+// dirs drops dead directories: all rows are gone through once for each level.
+func (c *collection) dirs(ctx context.Context, dead []index.Tomb) error {
+	for level, was := 0, -1; level < collectRuns && len(dead) > 0 && len(dead) != was; level++ {
+		w := c.f.watch(dead)
+		if err := c.f.ix.Places(w); err != nil {
+			return err
+		}
+		was = len(dead)
+		var left []index.Tomb
+		for some := range slices.Chunk(dead, collectMax) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			dirs, err := c.drop(some, w)
+			if err != nil {
+				return err
+			}
+			left = append(left, dirs...)
+		}
+		dead = left
+	}
+	return nil
+}
+
+// drop drops what it can of some tombs; dirs are the dead directories that stay.
+func (c *collection) drop(tombs []index.Tomb, w *index.Watch) (dirs []index.Tomb, err error) {
+	n := 0
+	err = c.f.update(func(t *index.Tx) error {
+		if c.f.life() != c.life || c.f.ix.Incomplete() {
+			return ErrAnew
+		}
+		n, dirs = t.Collect(c.stable, tombs, w)
+		return t.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("collect: %w", err)
+	}
+	c.n += n
+	return dirs, nil
+}
+
+// watch begins to look what is in dead directories, or ends it.
+func (f *Folder) watch(dirs []index.Tomb) *index.Watch {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	return f.ix.Watch(dirs)
+}
+
+// life counts how often this member has begun anew.
+func (f *Folder) life() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lives
 }
 
 // Collect drops now what was removed before a time and is known to all members

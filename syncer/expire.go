@@ -151,11 +151,15 @@ func (f *Folder) forget(ctx context.Context) (n int, err error) {
 	var rows []kept
 	var total int64
 	alone, acks := f.othersHave()
-	all, told := f.stable()
+	all, _, told := f.stable()
+	ends, err := f.ix.Ends()
+	if err != nil {
+		return 0, err
+	}
 	err = f.ix.Pasts(func(x index.Expiry) bool {
 		own := x.Orig.Replica.Of(f.device()) // whatever this member was called then
 		keys = append(keys, x.PastKey)
-		rows = append(rows, kept{time: gaps.Since(x.Time), cost: x.Size, hold: own && !alone && !hasAny(acks, x.Orig),
+		rows = append(rows, kept{time: gaps.Since(x.Time), cost: x.Size, hold: own && !alone && !hasAny(acks, ends.Said(x.Orig)),
 			news: !alone && !(told && all.Has(x.End))})
 		total += x.Size
 		return ctx.Err() == nil
@@ -211,16 +215,17 @@ func hasAny(acks []model.VV, d model.Dot) bool {
 	return false
 }
 
-// othersHave returns what each other member has said it has, with all bytes; alone tells that
-// there is no other.
+// othersHave returns what each other member has said it has, with all bytes; alone
+// tells that there is no other. Who has another history of some replica means
+// other changes by the same dots.
 func (f *Folder) othersHave() (alone bool, ks []model.VV) {
 	if f.o.Members != nil {
 		alone = len(f.o.Members()) == 0
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, a := range f.acks {
-		if a.Missing == 0 { // else it may have heard of a version and not have it
+	for p, a := range f.acks {
+		if a.Missing == 0 && !f.parted[p] { // else it may have heard of a version and not have it
 			ks = append(ks, a.K)
 		}
 	}

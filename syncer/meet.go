@@ -37,17 +37,17 @@ func (f *Folder) Opening() (model.Opening, error) {
 
 func (f *Folder) opening() (o model.Opening, err error) {
 	f.apply.Lock()
-	defer f.apply.Unlock()
-	o = model.Opening{Own: f.ix.Replica(), K: f.ix.K(), Horizon: f.ix.Horizon(), Returning: f.ix.Incomplete()}
-	if o.Returning {
-		return o, nil
+	s := f.ix.Snapshot() // many marks are not read under the lock
+	o = model.Opening{Own: f.ix.Replica(), K: s.K, Horizon: f.ix.Horizon(), Returning: f.ix.Incomplete()}
+	f.apply.Unlock()
+	if !o.Returning {
+		var tips [][]byte
+		if o.Marks, err = s.Marks(); err == nil {
+			tips, err = s.Tips(o.Marks)
+		}
+		o.Show(model.Tell{Headers: tips})
 	}
-	if o.Marks, err = f.ix.Marks(); err != nil {
-		return o, err
-	}
-	tips, err := f.ix.Tips(o.Marks)
-	o.Show(model.Tell{Headers: tips})
-	return o, err
+	return o, errors.Join(err, s.Close())
 }
 
 // A meeting is what a peer has told, and what of it is proven.
@@ -117,12 +117,15 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell mod
 	if err := f.broken(); err != nil {
 		return tell, err
 	}
-	said, forks, agreed, err := f.parted(theirs)
+	said, forks, agreed, err := f.partings(theirs)
 	if err != nil {
 		return tell, fmt.Errorf("meet %s: %w", peer, err)
 	}
 	before := f.met[peer]
 	f.met[peer] = theirs
+	f.mu.Lock()
+	f.parted[peer] = len(said) > 0
+	f.mu.Unlock()
 	if tell.Marks, err = f.near(theirs.Opening); err != nil {
 		return tell, fmt.Errorf("meet %s: %w", peer, err)
 	}
@@ -250,9 +253,9 @@ func (f *Folder) behind(theirs meeting) (late []byte, refused bool, err error) {
 	return late, refused, nil
 }
 
-// parted finds the replicas of which a peer has another history: those it says,
+// partings finds the replicas of which a peer has another history: those it says,
 // and of these those that are proven; and up to where it says to have ours.
-func (f *Folder) parted(theirs meeting) (said, forks map[model.Replica]index.Fork, agreed map[model.Replica]uint64, err error) {
+func (f *Folder) partings(theirs meeting) (said, forks map[model.Replica]index.Fork, agreed map[model.Replica]uint64, err error) {
 	proven := theirs.proven()
 	said, agreed, err = f.ix.Compare(append(slices.Clone(theirs.Marks), proven...))
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -99,6 +100,7 @@ func (ix *Index) Late(k, horizon model.VV) (header []byte, err error) {
 type Tomb struct {
 	day uint32
 	ID  model.ID
+	ino Ino // of a dead directory, from Collect
 }
 
 // Tombs returns at most limit nodes that had something to collect before a
@@ -116,110 +118,120 @@ func (ix *Index) Tombs(before time.Time, after *Tomb, limit int) (out []Tomb, er
 		if len(out) == limit {
 			return errStop
 		}
-		out = append(out, Tomb{binary.BigEndian.Uint32(k[5:]), model.ID(k[9:])})
+		out = append(out, Tomb{day: binary.BigEndian.Uint32(k[5:]), ID: model.ID(k[9:])})
 		return nil
 	})
 	return out, err
 }
 
-// Places finds which directories some node is or was in: of those watched, only
-// these stay watched. What is joined meanwhile counts too. It may run beside
-// transactions, but not beside another of itself.
-func (ix *Index) places() error {
+// A Watch finds which of some dead directories no node is or was in. Only the
+// newest hears of what is joined meanwhile, so Collect goes by no other.
+type Watch struct {
+	mu    sync.Mutex   // guards empty
+	empty map[Ino]bool // those in which no node has been found yet
+}
+
+// Watch begins to look, at what Collect returned. The caller holds the apply
+// lock; Places, without it, ends it.
+func (ix *Index) Watch(dirs []Tomb) *Watch {
+	w := &Watch{empty: make(map[Ino]bool, len(dirs))}
+	for _, x := range dirs {
+		w.empty[x.ino] = true
+	}
+	ix.watch = w
+	return w
+}
+
+// Places goes through all rows once, beside transactions.
+func (ix *Index) Places(w *Watch) error {
 	s := ix.db.NewSnapshot()
 	d := ix.dec()
 	prefix := ix.keys.table(tableNode)
 	err := scan(s, prefix, after(prefix), func(_, v []byte) error {
 		d.id = func(ino Ino) model.ID { // of each place that is decoded
-			ix.unwatch(ino)
+			w.found(ino)
 			return model.ID{}
 		}
 		_, err := decodeRow(v, d, true)
 		return err
 	})
-	return errors.Join(err, s.Close())
-}
-
-func (ix *Index) unwatch(ino Ino) {
-	ix.watch.mu.Lock()
-	defer ix.watch.mu.Unlock()
-	delete(ix.watch.empty, ino)
-}
-
-// Unplaced begins to look which dead directories, of those given, no node is or
-// was in. The caller holds the apply lock; Places, without it, ends it.
-func (t *Tx) Unplaced(ids []Tomb) (dirs int) {
-	w := &t.ix.watch
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.empty = map[Ino]bool{}
-	for _, x := range ids {
-		if r := t.rowOf(x.ID); r != nil && r.Kind == model.Dir && !t.alive(x.ID) {
-			w.empty[t.Ino(x.ID)] = true
-		}
-	}
-	return len(w.empty)
-}
-
-// Places ends what Unplaced began.
-func (ix *Index) Places() error {
-	if err := ix.places(); err != nil {
+	if err = errors.Join(err, s.Close()); err != nil {
 		return fmt.Errorf("look for places: %w", err)
 	}
 	return nil
 }
 
+func (w *Watch) found(ino Ino) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.empty, ino)
+}
+
+func (w *Watch) unplaced(ino Ino) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.empty[ino]
+}
+
 // Collect drops nodes, and parts of nodes, that are removed and known to all,
-// stable being what they know. It returns how many it dropped.
-func (t *Tx) Collect(stable model.VV, tombs []Tomb) (n int) {
+// stable being what they know. It returns how many it dropped, and the dead
+// directories that stay until a Watch of them, w if not nil, has ended and found
+// nothing in them.
+func (t *Tx) Collect(stable model.VV, tombs []Tomb, w *Watch) (n int, dirs []Tomb) {
 	t.settle()
 	busy := map[model.ID]bool{} // something is to be done with them
 	for _, y := range t.ix.names {
 		busy[y.View], busy[y.Seen] = true, true
 	}
 	for _, x := range tombs {
-		done, dropped := t.collect(stable, x.ID, busy)
-		if dropped {
+		switch t.collect(stable, x.ID, busy, w) {
+		case dropped:
 			n++
-		}
-		if done {
+			fallthrough
+		case spent:
 			t.fail(t.b.Delete(t.ix.keys.tomb(x.day, x.ID), nil))
+		case pruned:
+			n++
+		case deadDir:
+			x.ino = t.Ino(x.ID)
+			dirs = append(dirs, x)
 		}
 	}
 	if n > 0 && t.err == nil {
 		t.SetHorizon(stable)
 	}
-	return n
+	return n, dirs
 }
 
-// collect drops what can be dropped of one node; done tells that nothing is left
-// to be.
-func (t *Tx) collect(stable model.VV, id model.ID, busy map[model.ID]bool) (done, dropped bool) {
+// collected is what became of a node that may have had something to collect.
+type collected uint8
+
+const (
+	stays   collected = iota
+	spent             // it has nothing more to collect
+	dropped           // and some was dropped
+	pruned            // some was dropped, and more is to be
+	deadDir           // stays, perhaps only since it is not known whether something is in it
+)
+
+// collect drops what can be dropped of one node.
+func (t *Tx) collect(stable model.VV, id model.ID, busy map[model.ID]bool, w *Watch) collected {
 	ino := t.Ino(id)
 	r := t.rowOf(id)
 	if r == nil || id == model.RootID {
-		return true, false
+		return spent
 	}
 	if t.alive(id) {
-		if r.Node == nil {
-			return true, false
-		}
-		before := dotsOf(r.Node)
-		if r.Node.Prune(stable, t.change) {
-			dropped = true
-			t.bemoan(before, r.Node)
-			t.Changed(ino)
-		}
-		return !r.Node.Spent(), dropped
+		return t.prune(stable, ino, r)
 	}
 	_, drift := t.Bytes(ino)
 	switch {
 	case busy[id] || drift || t.ix.orphans[ino] || r.Kind != model.Dir && r.Nlink > 0:
-		return false, false
+		return stays
 	case r.Node != nil && !r.Node.Collectable(stable):
-		return false, false
-	case r.Kind == model.Dir && (r.Parent != 0 || r.Kids > 0 || r.Crowd > 0 || r.Eff > 0 || t.ix.undone[id] || !t.unplaced(ino) || !t.Empty(ino)):
-		return false, false
+		return stays
+	case r.Kind == model.Dir && (r.Parent != 0 || r.Kids > 0 || r.Crowd > 0 || r.Eff > 0 || t.ix.undone[id] || w == nil || t.ix.watch != w || !w.unplaced(ino) || !t.Empty(ino)):
+		return deadDir
 	}
 	if r.Node != nil {
 		t.bemoan(dotsOf(r.Node), &model.Node{})
@@ -229,14 +241,29 @@ func (t *Tx) collect(stable model.VV, id model.ID, busy map[model.ID]bool) (done
 	}
 	t.unbindID(id)
 	t.put(ino, nil)
-	return true, true
+	return dropped
 }
 
-func (t *Tx) unplaced(ino Ino) bool {
-	w := &t.ix.watch
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.empty[ino]
+// prune drops what says nothing any more of a node that is there.
+func (t *Tx) prune(stable model.VV, ino Ino, r *Row) collected {
+	if r.Node == nil {
+		return spent
+	}
+	before := dotsOf(r.Node)
+	some := r.Node.Prune(stable, t.change)
+	if some {
+		t.bemoan(before, r.Node)
+		t.Changed(ino)
+	}
+	switch more := r.Node.Spent(); {
+	case some && more:
+		return pruned
+	case some:
+		return dropped
+	case more:
+		return stays
+	}
+	return spent
 }
 
 func dotsOf(n *model.Node) (out []model.Dot) {

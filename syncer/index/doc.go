@@ -24,7 +24,7 @@
 //	k ridx4 hi8           mark: which header a batch had, and where it began (marks.go)
 //	m name                next inode number, own replica, lamport, hash key; name policy;
 //	                      place, horizon; return: it has begun anew (rebase.go);
-//	                      gaps: in the clock (gaps.go)
+//	                      gaps: in the clock (gaps.go); ends: that others do not share (ends.go)
 //	v key                 device rows of folder 0
 //
 // Names in keys are folded: as the folder's policy compares them, which never
@@ -41,7 +41,7 @@
 // nor because what is to come is not here yet. Versions whose bytes never were
 // here have none. Only the expirer deletes h and H rows. Check compares them, and
 // looks that what may be collected one day has a t row and that the horizon is
-// known. watched.mu is taken last; it guards what Places looks for.
+// known. Watch.mu is taken last.
 //
 // # Collection
 //
@@ -49,7 +49,9 @@
 // that they know it, and what each had said until then is here. Then nobody can
 // say anything of it any more without having known it, and who makes it live
 // again says all of it (model, collect.go); so it makes no difference who has
-// collected. A node goes with its rows and changes when no node is or was in it;
+// collected. A node goes with its rows and changes when no node is or was in it:
+// for that all rows are gone through, once for all dead directories of a level,
+// while what is joined meanwhile tells of itself (Watch);
 // parts of a living node go if what the rest cites says the rest. The horizon,
 // the join of all that was stable at some collection, is what a member must know
 // for its changes to be joined as they are. To who may not know it the log is

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,7 +27,6 @@ type Index struct {
 	dict    atomic.Pointer[dict]     // replaced, never changed
 	horizon atomic.Pointer[model.VV] // replaced, never changed
 	own     atomic.Uint64            // replica, for those without the lock
-	watch   watched
 
 	// Of the holder of the apply lock:
 	nextIno  Ino
@@ -42,6 +40,7 @@ type Index struct {
 	wanting  int                       // those of bytes that are not
 	undone   map[model.ID]bool         // the u rows
 	orphans  map[Ino]bool              // the o rows
+	watch    *Watch                    // the newest; nil: none
 	ahead    model.VV                  // what the authors of batches that came over gaps knew
 	back     *returning                // nil: not beginning anew
 	newcomer byte                      // 0: complete once
@@ -65,12 +64,6 @@ type Rep struct {
 	Known uint64   // joined up to here, without gaps
 	Last  [32]byte // hash of its newest header here
 	Hi    uint64   // where that header ends
-}
-
-// watched are dead directories in which no node has been found yet.
-type watched struct {
-	mu    sync.Mutex // guards empty
-	empty map[Ino]bool
 }
 
 // A nameKey is a name as the folder's policy compares it: folded.

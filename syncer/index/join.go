@@ -41,7 +41,10 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 	}
 	for _, l := range r.Node.Links {
 		for _, x := range l.Hist {
-			t.ix.unwatch(t.Number(x.Parent)) // it has a number now, so that writing the row makes no other
+			dir := t.Number(x.Parent) // it has a number now, so that writing the row makes no other
+			if t.ix.watch != nil {
+				t.ix.watch.found(dir)
+			}
 		}
 	}
 	t.ix.lamport = max(t.ix.lamport, c.Lamport)

@@ -151,9 +151,30 @@ func (t *Tx) dead(d model.Dot, forgotten bool) {
 		return
 	}
 	t.fail(t.b.Set(k, row.encode(), nil))
-	if live*2 < row.n || forgotten {
-		t.stub(body, row, forgotten)
+	switch {
+	case forgotten:
+		t.stub(body, row, true)
+	case live*2 < row.n:
+		t.thinned[string(k)] = true
 	}
+}
+
+// stubAll does so with the batches in which changes have died, each once.
+func (t *Tx) stubAll() {
+	for k := range t.thinned {
+		v, err := get(t.b, []byte(k))
+		if errors.Is(err, ErrNotFound) {
+			continue // all of it is dead
+		}
+		row, rerr := decodeBatchRow(v)
+		if t.fail(cmp.Or(err, rerr)); t.err != nil {
+			return
+		}
+		body := []byte(k)
+		body[4] = tableBody
+		t.stub(body, row, false)
+	}
+	clear(t.thinned)
 }
 
 // stub replaces the bytes of dead changes by their hashes, once more than half
@@ -271,7 +292,8 @@ func (t *Tx) NewAuthor(by model.Label, utc int64) *model.Author {
 // Head is what the next batch of this replica follows.
 func (t *Tx) Head() [32]byte { return t.rep(t.ix.replica).Last }
 
-// A Snap is the log as it stands: what Since sends does not change under it.
+// A Snap is the log as it stands, marks included: what is read of it does not
+// change meanwhile.
 type Snap struct {
 	ix   *Index
 	snap *pebble.Snapshot

@@ -72,19 +72,21 @@ func (t *Tx) age(ridx uint32, h model.Header) {
 }
 
 // Proof is the header that proves a mark, if it is here.
-func (ix *Index) Proof(m model.Mark) ([]byte, error) {
-	i, known := ix.dict.Load().index[m.Dot.Replica]
+func (ix *Index) Proof(m model.Mark) ([]byte, error) { return ix.proof(ix.db, ix.dict.Load(), m) }
+
+func (ix *Index) proof(db pebble.Reader, d *dict, m model.Mark) ([]byte, error) {
+	i, known := d.index[m.Dot.Replica]
 	if !known {
 		return nil, nil
 	}
-	if v, err := ix.get(ix.keys.log(tableBatch, i, m.Dot.Seq)); err == nil {
+	if v, err := get(db, ix.keys.log(tableBatch, i, m.Dot.Seq)); err == nil {
 		row, err := decodeBatchRow(v)
 		return row.header, err
 	} else if !errors.Is(err, ErrNotFound) {
 		return nil, err
 	}
 	k := ix.keys.log(tableMark, i, m.Dot.Seq)
-	v, err := ix.get(k)
+	v, err := get(db, k)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}
@@ -97,13 +99,13 @@ func (ix *Index) Proof(m model.Mark) ([]byte, error) {
 
 // Tips are the newest headers of all replicas that are here, of marks as Marks
 // tells them.
-func (ix *Index) Tips(marks []model.Mark) (out [][]byte, err error) {
+func (s *Snap) Tips(marks []model.Mark) (out [][]byte, err error) {
 	done := map[model.Replica]bool{}
 	for _, m := range marks {
 		if done[m.Dot.Replica] {
 			continue
 		}
-		h, err := ix.Proof(m)
+		h, err := s.ix.proof(s.snap, s.dict, m)
 		if err != nil {
 			return nil, err
 		}
@@ -176,13 +178,14 @@ func (ix *Index) Near(d model.Dot) (m model.Mark, err error) {
 
 // Marks chooses what a peer is told of each replica's history: the newest marks,
 // and the newest of each level. The newest of all comes first.
-func (ix *Index) Marks() ([]model.Mark, error) {
-	reps := ix.dict.Load().reps
+func (s *Snap) Marks() ([]model.Mark, error) {
+	reps := s.dict.reps
 	room := (model.MaxMarks - 2*len(reps)) / max(len(reps), 1)
 	var out []model.Mark
 	for i, r := range reps {
 		var all []model.Mark
-		err := ix.scan(ix.keys.replicaOf(tableMark, uint32(i)), func(k, v []byte) error {
+		prefix := s.ix.keys.replicaOf(tableMark, uint32(i))
+		err := scan(s.snap, prefix, after(prefix), func(k, v []byte) error {
 			m, _, err := decodeMark(k, v, r.ID)
 			all = append(all, m)
 			return err

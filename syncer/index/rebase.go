@@ -121,7 +121,7 @@ func (ix *Index) Rebase(k model.VV, forks map[model.Replica]Fork, own model.Repl
 	r := &rebase{ix: ix, t: ix.Begin(), b: ix.db.NewBatch(), k: k, own: own, names: map[nameKey]Drift{}}
 	defer r.t.Abort()
 	r.remember(forks)
-	for _, step := range []func() error{r.heldNames, r.rows, r.dropLog} {
+	for _, step := range []func() error{func() error { return r.end(forks) }, r.heldNames, r.rows, r.dropLog} {
 		if err := errors.Join(step(), r.t.Err()); err != nil {
 			return fmt.Errorf("begin anew: %w", errors.Join(err, r.b.Close()))
 		}
@@ -136,7 +136,7 @@ func (ix *Index) Rebase(k model.VV, forks map[model.Replica]Fork, own model.Repl
 func (ix *Index) reload() error {
 	ix.names, ix.viewed, ix.blocked = map[nameKey]Drift{}, map[model.ID]set[nameKey]{}, map[nameKey]bool{}
 	ix.dirty, ix.bytes = newDirty(), map[Ino]Bytes{}
-	ix.undone, ix.wanting, ix.ahead = map[model.ID]bool{}, 0, nil
+	ix.undone, ix.wanting, ix.ahead, ix.watch = map[model.ID]bool{}, 0, nil, nil
 	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
 	for _, step := range []func() error{ix.openMeta, ix.openReplicas, ix.openHorizon, ix.openReturn, ix.openNewcomer, ix.openDrift} {
 		if err := step(); err != nil {

@@ -39,6 +39,7 @@ type Tx struct {
 	gathered int              // of fresh, how many are in them or were left out
 	entries  map[Place]Entry  // d rows read or written; zero: none
 	noted    map[pastOf]noted // versions that may be let go of
+	thinned  map[string]bool  // b rows of which less than half is alive now
 	e        enc
 	d        dec
 }
@@ -55,7 +56,7 @@ type Flip struct {
 func (ix *Index) Begin() *Tx {
 	t := &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{}, off: map[Ino]bool{},
 		inos: map[model.ID]Ino{}, view: newSettling(), suspects: map[Ino]bool{}, entries: map[Place]Entry{},
-		noted: map[pastOf]noted{}}
+		noted: map[pastOf]noted{}, thinned: map[string]bool{}}
 	t.e = enc{ridx: t.number, ino: t.Number}
 	t.d = dec{rep: t.replica, id: t.idOf}
 	return t
@@ -69,6 +70,7 @@ func (t *Tx) Abort() { t.fail(t.b.Close()) }
 func (t *Tx) Commit() error {
 	t.settle()
 	t.keepPast()
+	t.stubAll()
 	t.fail(t.b.Set(t.ix.keys.meta("state"), t.ix.metaState(), nil))
 	e := t.enc()
 	for ino := range t.dirty {
