@@ -31,24 +31,32 @@ func (t *Tx) MovedTo(place []byte) bool {
 	return err == nil
 }
 
-// maxReplicas bounds the replicas of one device whose changes are in the log.
-const maxReplicas = 64
+const (
+	maxReplicas = 64   // of one device, whose changes are in the log
+	maxNames    = 1024 // that a device may take in all: a vector has room for all of several
+)
 
 // RoomForReplica refuses a batch of one replica too many of its device.
 func (t *Tx) RoomForReplica(h model.Header) error {
 	if t.rep(h.Replica).Hi > 0 {
 		return nil
 	}
-	n := 0
+	n, names := 0, 0
 	for i, r := range t.ix.dict.Load().reps {
-		if r.Hi == 0 || !r.ID.SameDevice(h.Replica) {
+		if !r.ID.SameDevice(h.Replica) {
+			continue
+		}
+		if r.ID != h.Replica {
+			names++
+		}
+		if r.Hi == 0 {
 			continue
 		}
 		prefix := t.ix.keys.replicaOf(tableBatch, uint32(i))
 		t.fail(scan(t.b, prefix, after(prefix), func(_, _ []byte) error { n++; return errStop }))
 	}
-	if n >= maxReplicas {
-		return fmt.Errorf("%w: device %x writes as more than %d replicas", model.ErrBatch, h.Signer[:6], maxReplicas)
+	if n >= maxReplicas || names >= maxNames {
+		return fmt.Errorf("%w: device %x writes as too many replicas", model.ErrBatch, h.Signer[:6])
 	}
 	return t.Err()
 }

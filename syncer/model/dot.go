@@ -53,8 +53,13 @@ func compareDots(a, b Dot) int {
 // are sorted by replica, none is zero. It is never changed in place.
 type VV []Dot
 
-// MaxReplicas bounds a vector that comes from outside.
-const MaxReplicas = 4096
+const (
+	// MaxReplicas bounds a vector that comes from outside.
+	MaxReplicas = 4096
+	// MaxSeq bounds sequence numbers: so that one more, and the sum of a vector,
+	// are numbers too.
+	MaxSeq = 1 << 48
+)
 
 // Get returns the highest sequence number of r in v, or 0.
 func (v VV) Get(r Replica) uint64 {
@@ -187,7 +192,7 @@ func DecodeVV(b []byte) (VV, error) {
 			return nil, errVV
 		}
 		s, m := protowire.ConsumeVarint(b[n:])
-		if m < 0 || s == 0 || m != protowire.SizeVarint(s) || len(v) > 0 && v[len(v)-1].Replica >= Replica(r) {
+		if m < 0 || s == 0 || s > MaxSeq || len(v) == MaxReplicas || m != protowire.SizeVarint(s) || len(v) > 0 && v[len(v)-1].Replica >= Replica(r) {
 			return nil, errVV
 		}
 		v = append(v, Dot{Replica(r), s})
