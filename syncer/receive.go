@@ -114,7 +114,7 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 // by all alike.
 func (f *Folder) made(dots model.VV, but model.Replica) error {
 	for _, d := range dots {
-		if d.Replica == but || f.ix.K().Has(d) {
+		if d.Replica == but {
 			continue
 		}
 		if yes, err := f.ix.Reached(d); err != nil {

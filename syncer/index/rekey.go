@@ -32,8 +32,8 @@ func (t *Tx) MovedTo(place []byte) bool {
 }
 
 const (
-	maxReplicas = 64   // of one device, whose changes are in the log
-	maxNames    = 1024 // that a device may take in all: a vector has room for all of several
+	maxReplicas = 64  // of one device, whose changes are in the log
+	maxNames    = 256 // that a device may take in all: a vector has room for all of several
 )
 
 // RoomForReplica refuses a batch of one replica too many of its device.
