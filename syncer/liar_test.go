@@ -276,3 +276,70 @@ func TestAHeaderAloneChangesNothing(t *testing.T) {
 		holds(t, tree, "of a", "of b")
 	}
 }
+
+// Who writes as some replicas to one member and as others to another does not
+// part the two: what each has taken in, the other takes from it.
+func TestManyNamesPartNobody(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "F")
+	w.same()
+	w.part(true)
+	l := newLiar(a)
+	refused := 0
+	for _, p := range w.peers {
+		for i := range 70 {
+			l.rep, l.seq, l.prev = model.NewReplica(l.key.Public().(ed25519.PublicKey)), 0, [32]byte{}
+			err := p.Receive(t.Context(), "eve", l.batch(nil, model.Change{ID: model.ID{byte(i), p.name[0]}, Kind: model.Dir, Lamport: 1,
+				Links: []model.LinkChange{{Parent: model.RootID, Name: fmt.Sprint(p.name, i)}}, Version: &model.VersionChange{}}))
+			if err != nil && !errors.Is(err, model.ErrBatch) {
+				t.Fatal(err)
+			} else if err != nil {
+				refused++
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("there is no end")
+	}
+	b.write("/f", "goes on")
+	b.cutNow()
+	w.part(false)
+	holds(t, w.same(), "goes on")
+}
+
+// However the clock of changes goes ahead, step by step, it stays where all can
+// go on, and what one has taken in no other refuses, though the steps are gone.
+func TestAClockThatRunsAheadPartsNobody(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "F")
+	w.same()
+	w.part(true)
+	l, clock, refused := newLiar(a), uint64(1)<<40, 0
+	for range 8 {
+		k := a.Joined()
+		c := over(a.node("/f"), k)
+		c.Lamport = clock
+		seq, prev := l.seq, l.prev
+		switch err := a.Receive(t.Context(), "eve", l.batch(k, c)); {
+		case errors.Is(err, model.ErrBatch):
+			refused, l.seq, l.prev = refused+1, seq, prev
+			clock = k.Latest()
+		case err != nil:
+			t.Fatal(err)
+		default:
+			clock += 1 << 39
+		}
+	}
+	if refused == 0 {
+		t.Error("there is no end")
+	}
+	a.write("/f", "goes on")
+	a.mv("/f", "/g")
+	a.cutNow()
+	w.part(false)
+	w.want("/g 644 goes on")
+	b.mv("/g", "/h")
+	w.want("/h 644 goes on")
+}

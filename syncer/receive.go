@@ -11,10 +11,6 @@ import (
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
-// maxLamportJump is how far ahead of ours a change may claim to be: one who
-// claims the end of the range would win every race for good.
-const maxLamportJump = 1 << 40
-
 // Knowledge is what is durable here: all that may be announced.
 func (f *Folder) Knowledge() model.VV {
 	f.mu.Lock()
@@ -72,16 +68,11 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 			}
 			f.fed = time.Now()
 		}
-		if known, err := f.admit(t, h, b); known || err != nil {
+		if known, err := f.admit(t, from, h, b); known || err != nil {
 			if err != nil {
 				err = fmt.Errorf("batch from %s: %w", from, err)
 			}
 			return err
-		}
-		for _, c := range changes {
-			if c.Lamport > f.ix.Lamport()+maxLamportJump {
-				return fmt.Errorf("batch from %s: %w: clock of change %v", from, model.ErrBatch, c.Dot)
-			}
 		}
 		if len(b.Body) > 0 {
 			if err := f.made(h.Deps, h.Replica); err != nil {

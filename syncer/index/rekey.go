@@ -32,24 +32,32 @@ func (t *Tx) MovedTo(place []byte) bool {
 }
 
 const (
-	maxReplicas = 64  // of one device, whose changes are in the log
-	maxNames    = 256 // that a device may take in all: a vector has room for all of several
+	maxReplicas = 64                        // of one device, whose changes are in the log
+	maxNames    = 256                       // that a device may take in all
+	maxRelayed  = model.MaxReplicas / 4 * 3 // in a vector
 )
 
-// RoomForReplica refuses a batch of one replica too many of its device.
-func (t *Tx) RoomForReplica(h model.Header) error {
+// RoomForReplica refuses a batch of one replica too many. A device brings only so
+// many itself. What another brings was taken in elsewhere, and is refused only
+// before a vector could not be said any more: else whoever writes as some to one
+// member and as others to the next would part the two.
+func (t *Tx) RoomForReplica(h model.Header, itself bool) error {
 	if t.rep(h.Replica).Hi > 0 {
 		return nil
 	}
+	reps := t.ix.dict.Load().reps
+	if len(reps) >= maxRelayed {
+		return fmt.Errorf("%w: more than %d replicas", model.ErrBatch, maxRelayed)
+	}
+	if !itself {
+		return nil
+	}
 	n, names := 0, 0
-	for i, r := range t.ix.dict.Load().reps {
-		if !r.ID.SameDevice(h.Replica) {
+	for i, r := range reps {
+		if !r.ID.SameDevice(h.Replica) || r.ID == h.Replica {
 			continue
 		}
-		if r.ID != h.Replica {
-			names++
-		}
-		if r.Hi == 0 {
+		if names++; r.Hi == 0 {
 			continue
 		}
 		prefix := t.ix.keys.replicaOf(tableBatch, uint32(i))

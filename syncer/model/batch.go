@@ -262,7 +262,7 @@ func (s Seal) changes(h Header, body []byte) ([]Change, error) {
 	if s.hash(all) != h.Root {
 		return nil, fmt.Errorf("%w: root", ErrBatch)
 	}
-	changes := make([]Change, len(leaves))
+	changes, latest := make([]Change, len(leaves)), h.Deps.Latest()
 	for i, l := range leaves {
 		if l.Bytes == nil {
 			continue
@@ -270,6 +270,9 @@ func (s Seal) changes(h Header, body []byte) ([]Change, error) {
 		d := Dot{h.Replica, h.Lo + uint64(i)}
 		if changes[i], err = DecodeChange(l.Bytes, d); err == nil {
 			err = changes[i].within(h.Deps.With(Dot{d.Replica, d.Seq - 1}))
+		}
+		if err == nil && changes[i].Lamport > latest+uint64(i)+1 {
+			err = fmt.Errorf("change %v: %w: clock", d, ErrBatch)
 		}
 		if err != nil {
 			return nil, err

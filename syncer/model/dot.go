@@ -154,6 +154,21 @@ func (v VV) Without(d Dot) VV {
 	return out
 }
 
+// maxLead is how far the Lamport time of a change may be ahead of the number of
+// changes that its author knew: without a liar it is none. Who claims the end of
+// the range would win every race for good, so there is a limit, and one that all
+// see alike: what one member joins another must not refuse.
+const maxLead = 1 << 40
+
+// Latest is the largest Lamport time that one who knows v may have seen.
+func (v VV) Latest() uint64 {
+	n := uint64(maxLead)
+	for _, d := range v {
+		n += d.Seq
+	}
+	return n
+}
+
 func (v VV) String() string {
 	var b strings.Builder
 	for i, d := range v {
