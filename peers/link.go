@@ -398,13 +398,15 @@ func (s *session) fill(l *link, sentK model.VV) (k model.VV, ok bool, err error)
 			}
 			return nil, false, fmt.Errorf("own log: %w", err)
 		}
-		if len(b.Body) == 0 { // it was shown to the peer at most once, and does not count: what it proves must follow
-			if h, err := model.DecodeHeader(b.Header); err != nil || l.shown.Has(model.Dot{Replica: h.Replica, Seq: h.Hi}) {
-				continue
-			} else {
-				l.shown = l.shown.With(model.Dot{Replica: h.Replica, Seq: h.Hi})
+		if len(b.Body) == 0 { // does not count: what it proves must follow
+			h, err := model.DecodeHeader(b.Header)
+			if err != nil {
+				return nil, false, fmt.Errorf("own log: %w", err)
 			}
-			l.queue = append(l.queue, b)
+			if d := (model.Dot{Replica: h.Replica, Seq: h.Hi}); !l.shown.Has(d) {
+				l.shown = l.shown.With(d)
+				l.queue = append(l.queue, b)
+			}
 			continue
 		}
 		l.queue = append(l.queue, b)
