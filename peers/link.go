@@ -63,6 +63,7 @@ type link struct {
 	ack     ackState
 	queue   []model.Batch // taken from the folder, not sent yet
 	queueK  model.VV      // if not nil: all up to here is sent when the queue is
+	shown   model.VV      // of what the peer was sent a header that proves it
 	hold    hold
 	caught  model.VV // of the last CatchUp
 	caughts bool     // one was sent
@@ -315,7 +316,7 @@ func (s *session) ready(l *link) (sentK model.VV, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l.reset {
-		l.reset, l.queue, l.queueK, l.caughts = false, nil, nil, false
+		l.reset, l.queue, l.queueK, l.caughts, l.shown = false, nil, nil, false, nil
 	}
 	if !l.told || l.tell || !l.theirs.here || !log.Knows(l.theirs.heads) || l.opsLen != log.Len() || log.Role(s.pub) < trust.Reader {
 		return nil, false
@@ -360,7 +361,9 @@ func (s *session) sendBatches(l *link) (more bool, err error) {
 	l.queue = l.queue[1:]
 	l.flight = append(l.flight, len(b.Header)+len(b.Body))
 	l.sent++
-	l.sentK = l.sentK.With(model.Dot{Replica: h.Replica, Seq: h.Hi})
+	if len(b.Body) > 0 {
+		l.sentK = l.sentK.With(model.Dot{Replica: h.Replica, Seq: h.Hi})
+	}
 	s.mu.Unlock()
 	if err := s.send(&wire.Batch{Folder: l.r.id[:], Header: b.Header, Body: b.Body, Epoch: epoch}); err != nil {
 		return false, err
@@ -387,7 +390,7 @@ func (s *session) fill(l *link, sentK model.VV) (k model.VV, ok bool, err error)
 	if s.holds(l, at, k, sentK) {
 		return nil, false, nil
 	}
-	size := 0
+	size, frames := 0, 0
 	for b, err := range at.Folder.Since(ctx, sentK) {
 		if err != nil {
 			l.queue = nil
@@ -396,9 +399,21 @@ func (s *session) fill(l *link, sentK model.VV) (k model.VV, ok bool, err error)
 			}
 			return nil, false, fmt.Errorf("own log: %w", err)
 		}
+		if len(b.Body) == 0 { // does not count: what it proves must follow
+			h, err := model.DecodeHeader(b.Header)
+			if err != nil {
+				return nil, false, fmt.Errorf("own log: %w", err)
+			}
+			if d := (model.Dot{Replica: h.Replica, Seq: h.Hi}); !l.shown.Has(d) {
+				l.shown = l.shown.With(d)
+				l.queue = append(l.queue, b)
+			}
+			continue
+		}
 		l.queue = append(l.queue, b)
+		frames++
 		size += len(b.Header) + len(b.Body)
-		if size >= fillBytes || len(l.queue) >= fillFrames {
+		if size >= fillBytes || frames >= fillFrames {
 			return k, true, nil
 		}
 	}

@@ -132,10 +132,12 @@ func (s *session) receiveBatch(m *wire.Batch) error {
 	if at == nil {
 		return nil
 	}
-	at.hears(h)
+	if len(m.Body) > 0 {
+		at.hears(h)
+	}
 	err = at.Folder.Receive(ctx, s.p.String(), model.Batch{Header: m.Header, Body: m.Body})
 	gone := ctx.Err() != nil
-	if err == nil {
+	if err == nil && len(m.Body) > 0 {
 		at.took(h)
 	}
 	release()

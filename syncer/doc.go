@@ -52,6 +52,25 @@
 // it is complete. Of two that have collected what the other may hold, the one
 // with the smaller horizon begins anew and then has the other's: horizons rise.
 //
+// # What a member is believed
+//
+// A member may write what it likes under its own name, and what it says of others
+// is believed as far as they have signed it (index/proof.go). A batch is joined,
+// and a catch-up taken over, only if a header is here of each replica that it
+// names, as far as it names it; else it could supersede, or call dead, what is yet
+// to be made. Of a batch that is dead the header alone goes ahead of what names
+// it, so whoever has joined a batch can prove it to the next. Whether a batch is
+// refused follows from what it says and from what all can show each other, not
+// from what one happens to have: or who has taken it in could not go on with who
+// must refuse it. A clock is held to what its author knew, for the same reason.
+// Marks that are only said are compared, never kept.
+//
+// Not proven is that what was made is dead: a member that is asked for changes,
+// and has them, may say that others have superseded them, or send others' batches
+// with hashes in place of changes. Who believes it lacks them, and seems to know
+// them. And who writes two batches of one number lets those who took different
+// ones begin anew.
+//
 // # What may be forgotten
 //
 // What was removed is dropped when every member in the address book has told,

@@ -416,7 +416,7 @@ func (f *Folder) Alarms() []Alarm {
 
 // admit checks a batch against what is here of its replica. New batches of our
 // own replica are a proof that this database was restored.
-func (f *Folder) admit(t *index.Tx, h model.Header, b model.Batch) (known bool, err error) {
+func (f *Folder) admit(t *index.Tx, from string, h model.Header, b model.Batch) (known bool, err error) {
 	m, marked, err := f.ix.Marked(model.Dot{Replica: h.Replica, Seq: h.Hi}, h.Lo)
 	if err != nil {
 		return false, err
@@ -430,5 +430,6 @@ func (f *Folder) admit(t *index.Tx, h model.Header, b model.Batch) (known bool, 
 	if t.Has(h) {
 		return true, nil
 	}
-	return false, t.RoomForReplica(h)
+	own := f.met[from].Own // who does not say who it is may be anybody
+	return false, t.RoomForReplica(h, own == 0 || own.SameDevice(h.Replica))
 }

@@ -11,10 +11,6 @@ import (
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
-// maxLamportJump is how far ahead of ours a change may claim to be: one who
-// claims the end of the range would win every race for good.
-const maxLamportJump = 1 << 40
-
 // Knowledge is what is durable here: all that may be announced.
 func (f *Folder) Knowledge() model.VV {
 	f.mu.Lock()
@@ -23,7 +19,8 @@ func (f *Folder) Knowledge() model.VV {
 }
 
 // Since yields the batches that k lacks, verbatim, in causal order, and ends
-// when all that was known at the call are yielded. They are durable first: a
+// when all that was known at the call are yielded. Of those that are dead, and
+// that others name, comes no more than a header, to prove that they were made. They are durable first: a
 // change that was announced and then lost in a power cut would be made anew,
 // and differently.
 func (f *Folder) Since(ctx context.Context, k model.VV) iter.Seq2[model.Batch, error] {
@@ -36,7 +33,7 @@ func (f *Folder) Since(ctx context.Context, k model.VV) iter.Seq2[model.Batch, e
 			yield(model.Batch{}, err)
 			return
 		}
-		for b, err := range s.Since(k) {
+		for b, err := range s.Send(k) {
 			if err == nil {
 				err = ctx.Err()
 			}
@@ -71,19 +68,16 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 			}
 			f.fed = time.Now()
 		}
-		if known, err := f.admit(t, h, b); known || err != nil {
+		if known, err := f.admit(t, from, h, b); known || err != nil {
 			if err != nil {
 				err = fmt.Errorf("batch from %s: %w", from, err)
 			}
 			return err
 		}
-		for _, c := range changes {
-			if c.Lamport > f.ix.Lamport()+maxLamportJump {
-				return fmt.Errorf("batch from %s: %w: clock of change %v", from, model.ErrBatch, c.Dot)
+		if len(b.Body) > 0 {
+			if err := f.made(h.Deps, h.Replica); err != nil {
+				return fmt.Errorf("batch from %s: %w", from, err)
 			}
-		}
-		if own := f.ix.Replica(); h.Deps.Get(own) > f.ix.K().Get(own) && h.Replica != own && !f.met[from].reaches(model.Dot{Replica: own, Seq: h.Deps.Get(own)}) {
-			return fmt.Errorf("batch from %s: %w: it knows what this replica has not done", from, model.ErrBatch)
 		}
 		if !h.Knew(f.ix.Horizon()) { // before anything is changed
 			f.alarm("%s has changes of replica %v whose author did not know of all that has been forgotten here: they are not taken in", from, h.Replica)
@@ -92,6 +86,10 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 		if h.Replica == f.ix.Replica() {
 			f.restored(t, from)
 		}
+		if len(b.Body) == 0 {
+			t.ShowHeader(h, b.Header)
+			return t.Err()
+		}
 		t.FlipTogether()
 		t.AddBatch(h, b, changes)
 		f.rescue(t, changes)
@@ -99,6 +97,24 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 		f.watchSets()
 		return t.Err()
 	})
+}
+
+// made refuses dots that nobody is known to have made: of who knows the future,
+// the changes would supersede what others are yet to say. Whoever has joined a
+// batch proves what it names before it sends it, so only a liar's is refused, and
+// by all alike.
+func (f *Folder) made(dots model.VV, but model.Replica) error {
+	for _, d := range dots {
+		if d.Replica == but {
+			continue
+		}
+		if yes, err := f.ix.Reached(d); err != nil {
+			return err
+		} else if !yes {
+			return fmt.Errorf("%w: it knows of %v, which nobody has made", model.ErrBatch, d)
+		}
+	}
+	return nil
 }
 
 // checkChanges refuses names that are ours, however they are spelt, and contents
@@ -172,12 +188,15 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 		if own := f.ix.Replica(); k.Get(own) > f.ix.K().Get(own) { // it never came: nobody but us could say so
 			return fmt.Errorf("catch-up of %s: %w: it knows what this replica has not done", from, model.ErrBatch)
 		}
+		if err := f.made(k, 0); err != nil {
+			return fmt.Errorf("catch-up of %s: %w", from, err)
+		}
 		if h := met.forgotten(f.ix.K()); !h.LE(f.ix.K()) { // what it has collected did not come, so it is collected here
 			t.SetHorizon(h)
 		}
 		if !k.LE(f.ix.K()) {
 			t.Know(k)
-			t.Adopt(met.Marks, met.proofs, k)
+			t.Adopt(met.proofs, k)
 		}
 		if back && met.K.LE(k) {
 			t.Settle(k, f.o.ReadOnly)

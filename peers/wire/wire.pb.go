@@ -310,7 +310,7 @@ type Batch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Folder        []byte                 `protobuf:"bytes,1,opt,name=folder,proto3" json:"folder,omitempty"`
 	Header        []byte                 `protobuf:"bytes,2,opt,name=header,proto3" json:"header,omitempty"`
-	Body          []byte                 `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	Body          []byte                 `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`    // empty: the header only proves that it was made
 	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the receiver: batches for an earlier opening are dropped
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

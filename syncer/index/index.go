@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -282,8 +283,11 @@ func (ix *Index) Lamport() uint64 { return ix.lamport }
 func (ix *Index) K() model.VV {
 	var v model.VV
 	for _, r := range ix.dict.Load().reps {
-		v = v.With(model.Dot{Replica: r.ID, Seq: r.Known})
+		if r.Known > 0 {
+			v = append(v, model.Dot{Replica: r.ID, Seq: r.Known})
+		}
 	}
+	slices.SortFunc(v, func(a, b model.Dot) int { return cmp.Compare(a.Replica, b.Replica) })
 	return v
 }
 

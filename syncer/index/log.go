@@ -284,7 +284,8 @@ func (t *Tx) advance() {
 // NewAuthor begins a cut: its changes are those of this replica.
 func (t *Tx) NewAuthor(by model.Label, utc int64) *model.Author {
 	t.settle()
-	a := &model.Author{State: t, K: t.ix.Joined(), Replica: t.ix.replica, Lamport: t.ix.lamport, By: by, Now: utc}
+	k := t.ix.Joined()
+	a := &model.Author{State: t, K: k, Replica: t.ix.replica, Lamport: min(t.ix.lamport, k.Latest()), By: by, Now: utc}
 	t.author = a
 	return a
 }

@@ -16,13 +16,13 @@ import (
 // The log drops batches that are dead, so what every batch was is kept apart,
 // as marks: of each replica all among the newest KeptMarks numbers, further back
 // ever fewer, by their level, so that two members keep the same ones. Marks come
-// with batches, whose signatures make them true; and with the end of a catch-up,
-// of batches that were dead already: those are only said, but for those whose
-// header is shown.
+// with batches, and with headers that are shown, of batches that were dead already:
+// the signatures make them true. What is only said is compared, never kept.
 //
 // Nobody begins anew on a mark that is only said, though two may wait for each
 // other on it. So the header of a batch that goes stays with its mark for as long
-// as it may be asked for.
+// as it may be asked for, and the newest of a replica always: it proves what others
+// say to have known (proof.go).
 //
 // Row: hash 16, changes less one, then the header or nothing.
 
@@ -79,12 +79,6 @@ func (ix *Index) proof(db pebble.Reader, d *dict, m model.Mark) ([]byte, error) 
 	if !known {
 		return nil, nil
 	}
-	if v, err := get(db, ix.keys.log(tableBatch, i, m.Dot.Seq)); err == nil {
-		row, err := decodeBatchRow(v)
-		return row.header, err
-	} else if !errors.Is(err, ErrNotFound) {
-		return nil, err
-	}
 	k := ix.keys.log(tableMark, i, m.Dot.Seq)
 	v, err := get(db, k)
 	if errors.Is(err, ErrNotFound) {
@@ -93,8 +87,11 @@ func (ix *Index) proof(db pebble.Reader, d *dict, m model.Mark) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	_, header, err := decodeMark(k, v, m.Dot.Replica)
-	return append([]byte(nil), header...), err
+	_, kept, err := decodeMark(k, v, m.Dot.Replica)
+	if err != nil {
+		return nil, err
+	}
+	return ix.proofAt(db, i, m.Dot.Seq, kept)
 }
 
 // Tips are the newest headers of all replicas that are here, of marks as Marks
@@ -254,25 +251,17 @@ func FirstOf(forks map[model.Replica]Fork) model.Replica {
 	return first
 }
 
-// Adopt takes over the marks of a peer whose catch-up is in, up to k, and what
-// proves them.
-func (t *Tx) Adopt(ms []model.Mark, proofs []model.Proof, k model.VV) {
-	adopt := func(m model.Mark, header []byte) {
-		i, ok := t.ix.dict.Load().index[m.Dot.Replica]
-		if !ok || !k.Has(m.Dot) {
-			return
-		}
-		was, have, err := t.ix.Marked(m.Dot, m.Lo)
-		if t.fail(err); err == nil && (!have || was == m && len(header) > 0) {
-			t.mark(i, m, header)
-		}
-	}
+// Adopt takes over what a peer has shown whose catch-up is in, up to k. What it
+// only says is not kept: nobody could tell who was right about it.
+func (t *Tx) Adopt(proofs []model.Proof, k model.VV) {
 	for _, p := range proofs {
-		adopt(p.Mark, p.Header)
-	}
-	for _, m := range ms {
-		if !slices.ContainsFunc(proofs, func(p model.Proof) bool { return p.Mark == m }) {
-			adopt(m, nil)
+		i, ok := t.ix.dict.Load().index[p.Dot.Replica]
+		if !ok || !k.Has(p.Dot) {
+			continue
+		}
+		was, have, err := t.ix.Marked(p.Dot, p.Lo)
+		if t.fail(err); err == nil && (!have || was == p.Mark) {
+			t.mark(i, p.Mark, p.Header)
 		}
 	}
 }

@@ -31,24 +31,40 @@ func (t *Tx) MovedTo(place []byte) bool {
 	return err == nil
 }
 
-// maxReplicas bounds the replicas of one device whose changes are in the log.
-const maxReplicas = 64
+const (
+	maxReplicas = 64                        // of one device, whose changes are in the log
+	maxNames    = 256                       // that a device may take in all
+	maxRelayed  = model.MaxReplicas / 4 * 3 // in a vector
+)
 
-// RoomForReplica refuses a batch of one replica too many of its device.
-func (t *Tx) RoomForReplica(h model.Header) error {
+// RoomForReplica refuses a batch of one replica too many. A device brings only so
+// many itself. What another brings was taken in elsewhere, and is refused only
+// before a vector could not be said any more: else whoever writes as some to one
+// member and as others to the next would part the two.
+func (t *Tx) RoomForReplica(h model.Header, itself bool) error {
 	if t.rep(h.Replica).Hi > 0 {
 		return nil
 	}
-	n := 0
-	for i, r := range t.ix.dict.Load().reps {
-		if r.Hi == 0 || !r.ID.SameDevice(h.Replica) {
+	reps := t.ix.dict.Load().reps
+	if len(reps) >= maxRelayed {
+		return fmt.Errorf("%w: more than %d replicas", model.ErrBatch, maxRelayed)
+	}
+	if !itself {
+		return nil
+	}
+	n, names := 0, 0
+	for i, r := range reps {
+		if !r.ID.SameDevice(h.Replica) || r.ID == h.Replica {
+			continue
+		}
+		if names++; r.Hi == 0 {
 			continue
 		}
 		prefix := t.ix.keys.replicaOf(tableBatch, uint32(i))
 		t.fail(scan(t.b, prefix, after(prefix), func(_, _ []byte) error { n++; return errStop }))
 	}
-	if n >= maxReplicas {
-		return fmt.Errorf("%w: device %x writes as more than %d replicas", model.ErrBatch, h.Signer[:6], maxReplicas)
+	if n >= maxReplicas || names >= maxNames {
+		return fmt.Errorf("%w: device %x writes as too many replicas", model.ErrBatch, h.Signer[:6])
 	}
 	return t.Err()
 }

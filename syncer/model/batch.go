@@ -18,6 +18,7 @@ import (
 // Body (protobuf): one field a change, in order of sequence number: 1 the
 // change's bytes, or 2 its leaf hash, where it is dead and has been dropped.
 // Leaf = keyed BLAKE3 of the change's bytes, root = keyed BLAKE3 of all leaves.
+// A batch without a body only proves that its author made it.
 type Batch struct{ Header, Body []byte }
 
 // A Header says who changed what and on which knowledge.
@@ -154,8 +155,10 @@ func decodeHeader(b []byte) (h Header, signed int, err error) {
 		return err
 	})
 	switch {
+	case errors.Is(err, errVV):
+		err = fmt.Errorf("%w: deps: %w", ErrBatch, err)
 	case err != nil:
-	case !last || h.Signer == nil || h.Replica == 0 || h.Lo == 0 || h.Hi < h.Lo || h.Hi-h.Lo >= MaxBatchChanges:
+	case !last || h.Signer == nil || h.Replica == 0 || h.Lo == 0 || h.Hi < h.Lo || h.Hi-h.Lo >= MaxBatchChanges || h.Hi > MaxSeq:
 		err = fmt.Errorf("%w: header", ErrBatch)
 	case h.Deps.Get(h.Replica) != h.Lo-1:
 		err = fmt.Errorf("%w: deps do not end where the changes begin", ErrBatch)
@@ -206,11 +209,14 @@ func Stub(leaves []Leaf) []byte {
 
 // Verify checks everything about b that needs no folder state: bounds, leaves,
 // root, signature, and that allowed accepts the signer. A dropped change has
-// the zero ID.
+// the zero ID; a batch without a body has none.
 func (s Seal) Verify(b Batch, allowed func(ed25519.PublicKey) error) (Header, []Change, error) {
 	h, err := s.verifyHeader(b.Header, allowed)
 	if err != nil {
 		return h, nil, err
+	}
+	if len(b.Body) == 0 {
+		return h, nil, nil
 	}
 	changes, err := s.changes(h, b.Body)
 	return h, changes, err
@@ -256,7 +262,7 @@ func (s Seal) changes(h Header, body []byte) ([]Change, error) {
 	if s.hash(all) != h.Root {
 		return nil, fmt.Errorf("%w: root", ErrBatch)
 	}
-	changes := make([]Change, len(leaves))
+	changes, latest := make([]Change, len(leaves)), h.Deps.Latest()
 	for i, l := range leaves {
 		if l.Bytes == nil {
 			continue
@@ -264,6 +270,9 @@ func (s Seal) changes(h Header, body []byte) ([]Change, error) {
 		d := Dot{h.Replica, h.Lo + uint64(i)}
 		if changes[i], err = DecodeChange(l.Bytes, d); err == nil {
 			err = changes[i].within(h.Deps.With(Dot{d.Replica, d.Seq - 1}))
+		}
+		if err == nil && changes[i].Lamport > latest+uint64(i)+1 {
+			err = fmt.Errorf("change %v: %w: clock", d, ErrBatch)
 		}
 		if err != nil {
 			return nil, err

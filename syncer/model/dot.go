@@ -53,8 +53,13 @@ func compareDots(a, b Dot) int {
 // are sorted by replica, none is zero. It is never changed in place.
 type VV []Dot
 
-// MaxReplicas bounds a vector that comes from outside.
-const MaxReplicas = 4096
+const (
+	// MaxReplicas bounds a vector that comes from outside.
+	MaxReplicas = 4096
+	// MaxSeq bounds sequence numbers: so that one more, and the sum of a vector,
+	// are numbers too.
+	MaxSeq = 1 << 48
+)
 
 // Get returns the highest sequence number of r in v, or 0.
 func (v VV) Get(r Replica) uint64 {
@@ -149,6 +154,21 @@ func (v VV) Without(d Dot) VV {
 	return out
 }
 
+// maxLead is how far the Lamport time of a change may be ahead of the number of
+// changes that its author knew: without a liar it is none. Who claims the end of
+// the range would win every race for good, so there is a limit, and one that all
+// see alike: what one member joins another must not refuse.
+const maxLead = 1 << 40
+
+// Latest is the largest Lamport time that one who knows v may have seen.
+func (v VV) Latest() uint64 {
+	n := uint64(maxLead)
+	for _, d := range v {
+		n += d.Seq
+	}
+	return n
+}
+
 func (v VV) String() string {
 	var b strings.Builder
 	for i, d := range v {
@@ -187,7 +207,7 @@ func DecodeVV(b []byte) (VV, error) {
 			return nil, errVV
 		}
 		s, m := protowire.ConsumeVarint(b[n:])
-		if m < 0 || s == 0 || m != protowire.SizeVarint(s) || len(v) > 0 && v[len(v)-1].Replica >= Replica(r) {
+		if m < 0 || s == 0 || s > MaxSeq || len(v) == MaxReplicas || m != protowire.SizeVarint(s) || len(v) > 0 && v[len(v)-1].Replica >= Replica(r) {
 			return nil, errVV
 		}
 		v = append(v, Dot{Replica(r), s})

@@ -97,7 +97,7 @@ func DecodeMarks(b []byte) ([]Mark, error) {
 			return nil, errMarks
 		}
 		s, m := protowire.ConsumeVarint(b[n:])
-		if m < 0 || s == 0 || len(ms) == MaxMarks {
+		if m < 0 || s == 0 || s > MaxSeq || len(ms) == MaxMarks {
 			return nil, errMarks
 		}
 		b = b[n+m:]

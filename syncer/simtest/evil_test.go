@@ -1,12 +1,14 @@
 package simtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -192,7 +194,7 @@ func (v *villain) choose(x *victim) (what string, send func()) {
 	}
 	say := func(m wire.Message) func() { return func() { _ = wire.Write(x.st, m) } }
 	raw := func(b []byte) func() { return func() { _, _ = x.st.Write(b) } }
-	switch v.r.IntN(23) {
+	switch v.r.IntN(30) {
 	default:
 		b := v.odd(x)
 		return fmt.Sprintf("odd changes up to %d", v.seq), batch(b)
@@ -233,7 +235,78 @@ func (v *villain) choose(x *victim) (what string, send func()) {
 	case 21, 22:
 		b := v.sign(x, v.replica, v.key(), v.file("two faces", model.RootID))
 		return "another batch of the same number", batch(b)
+	case 23, 24:
+		b, what := v.ahead(x)
+		return "a batch by who knows " + what, batch(b)
+	case 25:
+		return "a batch by who knows thousands", batch(v.crowd())
+	case 26:
+		k, what := v.future(x)
+		return "a catch-up up to " + what, say(&wire.CatchUp{Folder: v.w.folder[:], Knowledge: k.Encode(), Epoch: x.epoch})
+	case 27:
+		if len(v.sent) > 0 {
+			return "a header alone", batch(model.Batch{Header: v.sent[v.r.IntN(len(v.sent))].Header})
+		}
+		return "no header", batch(model.Batch{})
+	case 28:
+		b := v.sign(x, v.replica, v.key(), v.file("x", model.RootID))
+		b.Header[len(b.Header)-1] ^= 4
+		return "a header alone that is not signed", batch(model.Batch{Header: b.Header})
+	case 29:
+		return "that it has all that is yet to be made", say(&wire.Ack{Folder: v.w.folder[:], Knowledge: x.k.Encode(), Has: v.soon(x).Encode(), Epoch: 1, Of: x.epoch})
 	}
+}
+
+// future is what nobody knows yet: of one of those who write, the next changes.
+func (v *villain) future(x *victim) (k model.VV, what string) {
+	v.mu.Lock()
+	k = x.k
+	v.mu.Unlock()
+	if len(k) == 0 {
+		return model.VV{{Replica: 5, Seq: 1}}, "nobody's"
+	}
+	d := k[v.r.IntN(len(k))]
+	d.Seq += 1 + v.r.Uint64N(1000)
+	return k.With(d), d.String()
+}
+
+// soon is what the next changes of all will be.
+func (v *villain) soon(x *victim) model.VV {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	k := x.k
+	for _, d := range x.k {
+		k = k.With(model.Dot{Replica: d.Replica, Seq: d.Seq + 5})
+	}
+	return k
+}
+
+// ahead makes a change over what others are yet to write.
+func (v *villain) ahead(x *victim) (model.Batch, string) {
+	k, what := v.future(x)
+	name := oddNames[v.r.IntN(len(oddNames))]
+	c := v.file(name, model.RootID)
+	if v.r.IntN(2) == 0 {
+		c.ID = model.BirthID(model.RootID, "doc.odt", model.File, 0)
+	}
+	c.Version.VV, c.Gone = k, k
+	h := model.Header{Replica: v.replica, Lo: v.seq + 1, Hi: v.seq + 1, Prev: v.prev, Author: "evil", Deps: k.With(model.Dot{Replica: v.replica, Seq: v.seq})}
+	if own := h.Deps.Get(v.replica); own > v.seq {
+		h.Deps = h.Deps.Without(model.Dot{Replica: v.replica, Seq: v.seq + 1})
+		c.Version.VV, c.Gone = h.Deps, h.Deps
+	}
+	return v.seal.Sign(h, [][]byte{c.Encode()}, v.key()), what
+}
+
+// crowd makes a batch by who knows replicas that are nobody's.
+func (v *villain) crowd() model.Batch {
+	deps := model.VV{}.With(model.Dot{Replica: v.replica, Seq: v.seq})
+	for range []int{1, 100, 4000, 7000}[v.r.IntN(4)] {
+		deps = append(deps, model.Dot{Replica: model.Replica(v.r.Uint64()), Seq: 1})
+	}
+	slices.SortFunc(deps, func(a, b model.Dot) int { return cmp.Compare(a.Replica, b.Replica) })
+	h := model.Header{Replica: v.replica, Lo: v.seq + 1, Hi: v.seq + 1, Prev: v.prev, Author: "evil", Deps: deps}
+	return v.seal.Sign(h, [][]byte{v.file("crowded", model.RootID).Encode()}, v.key())
 }
 
 func (v *villain) key() ed25519.PrivateKey { return v.id.Key() }

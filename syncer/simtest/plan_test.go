@@ -153,11 +153,7 @@ func newPlan(seed uint64) *plan {
 	if !p.calm && r.IntN(4) == 0 {
 		p.copies(r)
 	}
-	add(3, days, func(f *fault) {
-		if f.n = []int{1, 31, 100}[r.IntN(3)]; p.evil {
-			f.n = 1 // who says that it has what it has not lets the last copy of what was removed expire
-		}
-	})
+	add(3, days, func(f *fault) { f.n = []int{1, 31, 100}[r.IntN(3)] })
 	if p.peers > 2 && !p.calm && r.IntN(2) == 0 {
 		p.late = true
 		p.faults = append(p.faults, fault{kind: joins, m: p.peers - 1, step: p.steps/3 + r.IntN(p.steps/2)})

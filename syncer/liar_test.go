@@ -1,0 +1,345 @@
+package syncer_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/clachanfs/clachan/blocks/content"
+	. "github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// A liar is a member that signs what it likes.
+type liar struct {
+	seal model.Seal
+	key  ed25519.PrivateKey
+	rep  model.Replica
+	seq  uint64
+	prev [32]byte
+}
+
+func newLiar(p *peer) *liar {
+	pub, key, err := ed25519.GenerateKey(nil)
+	p.must(err)
+	return &liar{seal: model.Seal{Folder: p.opts.ID, Key: [32]byte(p.opts.Key)}, key: key, rep: model.NewReplica(pub)}
+}
+
+// batch is the next batch of the liar's, one change by who says to know deps.
+func (l *liar) batch(deps model.VV, c model.Change) model.Batch {
+	h := model.Header{Replica: l.rep, Lo: l.seq + 1, Hi: l.seq + 1, Prev: l.prev, Author: "eve", Device: "box"}
+	h.Deps = deps.With(model.Dot{Replica: l.rep, Seq: l.seq})
+	b := l.seal.Sign(h, [][]byte{c.Encode()}, l.key)
+	l.seq++
+	l.prev = model.HeaderHash(b.Header)
+	return b
+}
+
+// over empties a file, over all that knows has.
+func over(id model.ID, knows model.VV) model.Change {
+	return model.Change{ID: id, Kind: model.File, Lamport: 1, Version: &model.VersionChange{VV: knows, Content: content.Content{}.Encode()}}
+}
+
+// meets lets a peer meet one that is somebody else and has what it has.
+func (p *peer) meets(who string, say func(o *model.Opening)) {
+	p.t.Helper()
+	ours, err := p.Opening()
+	p.must(err)
+	theirs := model.Opening{Own: 5, K: ours.K, Marks: ours.Marks, Proofs: ours.Proofs}
+	if say != nil {
+		say(&theirs)
+	}
+	_, err = p.Meet(p.t.Context(), who, ours, theirs)
+	p.must(err)
+}
+
+// Who says to know what others are yet to make is refused by all, whoever brings
+// it: what they make then is seen.
+func TestWhatIsYetToBeMadeIsNotSuperseded(t *testing.T) {
+	w := newWorld(t, 3)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "F")
+	b.write("/mine", "m")
+	w.same()
+	w.part(true)
+	k := a.Knowledge()
+	for what, lie := range map[string]model.VV{
+		"more of b":   k.With(model.Dot{Replica: b.Replica(), Seq: k.Get(b.Replica()) + 1}),
+		"much more":   {{Replica: b.Replica(), Seq: model.MaxSeq}},
+		"more of a":   k.With(model.Dot{Replica: a.Replica(), Seq: k.Get(a.Replica()) + 1}),
+		"of nobody":   {{Replica: 77, Seq: 1}},
+		"out of ours": {{Replica: b.Replica(), Seq: 1<<64 - 1}},
+	} {
+		x := newLiar(a).batch(lie, over(a.node("/f"), lie))
+		for _, p := range w.peers {
+			if err := p.Receive(t.Context(), "eve", x); !errors.Is(err, model.ErrBatch) {
+				t.Errorf("%s at %s: %v", what, p.name, err)
+			}
+		}
+	}
+	b.write("/f", "b's new")
+	b.cutNow()
+	a.write("/g", "a's")
+	w.part(false)
+	w.want("/f 644 b's new", "/g 644 a's", "/mine 644 m")
+}
+
+// A batch that is dead and gone is named by what lives: a header goes first that
+// proves it, also in the middle of a session, and on from there.
+func TestWhatProvesTheDeadGoesFirst(t *testing.T) {
+	w := newWorld(t, 4)
+	a, b, c, d := w.peers[0], w.peers[1], w.peers[2], w.peers[3]
+	a.write("/f", "0")
+	w.same()
+	w.part(true)
+	talk := func(p, q *peer) {
+		w.talk.Lock()
+		defer w.talk.Unlock()
+		if w.meet(t.Context(), p, q) {
+			w.send(t.Context(), p, q)
+		}
+	}
+	talk(a, c)
+	for i := range 3 {
+		was := c.Knowledge()
+		b.write("/f", fmt.Sprint("b's", i))
+		b.cutNow()
+		talk(b, a)
+		a.write("/f", fmt.Sprint("a's", i))
+		a.cutNow()
+		alone, all := 0, 0
+		for x, err := range a.Since(t.Context(), was) {
+			a.must(err)
+			if all++; len(x.Body) == 0 {
+				alone++
+				continue
+			}
+			if err := c.Receive(t.Context(), "a", x); !errors.Is(err, model.ErrBatch) {
+				t.Errorf("taken in without what proves it: %v", err)
+			}
+		}
+		if alone != 1 || all != 2 {
+			t.Errorf("%d of %d are headers alone", alone, all)
+		}
+		talk(a, c)
+		if got := c.Knowledge(); !got.Equal(a.Knowledge()) {
+			t.Errorf("c knows %v of %v", got, a.Knowledge())
+		}
+		talk(a, b)
+	}
+	talk(c, d)
+	if got := d.Knowledge(); !got.Equal(a.Knowledge()) {
+		t.Errorf("d knows %v of %v", got, a.Knowledge())
+	}
+	e := w.join()
+	talk(d, e)
+	w.part(false)
+	w.want("/f 644 a's2")
+}
+
+// A catch-up says that what did not come is dead: that is believed of what was
+// made, not of what is yet to be.
+func TestWhatIsYetToBeMadeIsNotDead(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "F")
+	b.write("/f2", "F")
+	w.same()
+	w.part(true)
+	a.meets("eve", nil)
+	k := a.Knowledge()
+	for _, lie := range []model.Dot{{Replica: b.Replica(), Seq: 1e6}, {Replica: a.Replica(), Seq: 1e6}, {Replica: 77, Seq: 1}} {
+		if err := a.CaughtUp(t.Context(), "eve", k.With(lie)); !errors.Is(err, model.ErrBatch) {
+			t.Errorf("caught up to %v: %v", lie, err)
+		}
+	}
+	if !a.Joined().Equal(k) {
+		t.Errorf("knows %v, knew %v", a.Joined(), k)
+	}
+	b.write("/g", "G")
+	b.cutNow()
+	w.part(false)
+	w.want("/f 644 F", "/f2 644 F", "/g 644 G")
+}
+
+// A newcomer keeps no marks that were only said to it: it and those who have
+// others go on with each other.
+func TestWhatIsOnlySaidToANewcomerHoldsNobodyUp(t *testing.T) {
+	w := newWorld(t, 2)
+	a := w.peers[0]
+	for i := range 150 {
+		a.write("/f", fmt.Sprint(i))
+		a.cutNow()
+	}
+	w.same()
+	w.part(true)
+	c := w.join()
+	c.meets("eve", func(o *model.Opening) {
+		*o = must(t, a.Opening)
+		o.Own = 5
+		o.Marks = []model.Mark{{Dot: model.Dot{Replica: a.Replica(), Seq: 5}, Lo: 5, Hash: [16]byte{0xff}}}
+	})
+	for x, err := range a.Since(t.Context(), nil) {
+		a.must(err)
+		c.must(c.Receive(t.Context(), "eve", x))
+	}
+	if err := c.CaughtUp(t.Context(), "eve", a.Knowledge()); !errors.Is(err, ErrAnew) {
+		t.Fatal(err)
+	}
+	c.must(c.Sync())
+	c.Left("eve")
+	c.write("/c", "c's own")
+	w.part(false)
+	w.want("/c 644 c's own", "/f 644 149")
+}
+
+// However many replicas somebody makes up, or writes as, others can say what they
+// know.
+func TestNobodyMakesKnowledgeTooLarge(t *testing.T) {
+	w := newWorld(t, 2)
+	a := w.peers[0]
+	a.write("/f", "F")
+	w.same()
+	w.part(true)
+	r := rand.New(rand.NewPCG(1, 2))
+	l := newLiar(a)
+	for _, n := range []int{1, 6000} {
+		var deps model.VV
+		for range n {
+			deps = append(deps, model.Dot{Replica: model.Replica(r.Uint64()), Seq: 1})
+		}
+		slices.SortFunc(deps, func(x, y model.Dot) int { return map[bool]int{true: -1, false: 1}[x.Replica < y.Replica] })
+		if err := a.Receive(t.Context(), "eve", newLiar(a).batch(deps, over(model.ID{9}, nil))); !errors.Is(err, model.ErrBatch) {
+			t.Errorf("who knows %d made-up replicas: %v", n, err)
+		}
+	}
+	refused := 0
+	for range 300 { // one at a time lives
+		l.rep, l.seq, l.prev = model.NewReplica(l.key.Public().(ed25519.PublicKey)), 0, [32]byte{}
+		k := a.Joined()
+		if err := a.Receive(t.Context(), "eve", l.batch(k, over(a.node("/f"), k))); err != nil {
+			if !errors.Is(err, model.ErrBatch) {
+				t.Fatal(err)
+			}
+			refused++
+		}
+	}
+	if n := len(a.Joined()); n > 260 || refused < 40 {
+		t.Errorf("%d replicas, %d refused", n, refused)
+	}
+	a.write("/f", "goes on")
+	w.part(false)
+	w.want("/f 644 goes on")
+}
+
+// What is shown of a batch that is not here proves whose it is, and does no more.
+func TestAHeaderAloneChangesNothing(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "F")
+	w.same()
+	w.part(true)
+	b.write("/f", "of b")
+	b.cutNow()
+	tree, k := a.tree(), a.Joined()
+	var last model.Batch
+	for x, err := range b.Since(t.Context(), k) {
+		b.must(err)
+		last = x
+	}
+	a.must(a.Receive(t.Context(), "eve", model.Batch{Header: last.Header}))
+	bad := slices.Clone(last.Header)
+	bad[len(bad)-1] ^= 1
+	if err := a.Receive(t.Context(), "eve", model.Batch{Header: bad}); !errors.Is(err, model.ErrBatch) {
+		t.Errorf("a header that nobody has signed: %v", err)
+	}
+	if a.tree() != tree || !a.Joined().Equal(k) {
+		t.Errorf("knows %v, knew %v\n%s", a.Joined(), k, a.tree())
+	}
+	a.write("/f", "of a") // not knowing b's
+	a.cutNow()
+	for x, err := range a.Since(context.Background(), k) {
+		a.must(err)
+		h, err := model.DecodeHeader(x.Header)
+		if a.must(err); h.Replica == a.Replica() && !h.Deps.Equal(k) {
+			t.Errorf("says to know %v, knows %v", h.Deps, k)
+		}
+	}
+	w.part(false)
+	if tree := w.same(); len(tree) == 0 {
+		t.Error("nothing is left")
+	} else {
+		holds(t, tree, "of a", "of b")
+	}
+}
+
+// Who writes as some replicas to one member and as others to another does not
+// part the two: what each has taken in, the other takes from it.
+func TestManyNamesPartNobody(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "F")
+	w.same()
+	w.part(true)
+	l := newLiar(a)
+	refused := 0
+	for _, p := range w.peers {
+		for i := range 70 {
+			l.rep, l.seq, l.prev = model.NewReplica(l.key.Public().(ed25519.PublicKey)), 0, [32]byte{}
+			err := p.Receive(t.Context(), "eve", l.batch(nil, model.Change{ID: model.ID{byte(i), p.name[0]}, Kind: model.Dir, Lamport: 1,
+				Links: []model.LinkChange{{Parent: model.RootID, Name: fmt.Sprint(p.name, i)}}, Version: &model.VersionChange{}}))
+			if err != nil && !errors.Is(err, model.ErrBatch) {
+				t.Fatal(err)
+			} else if err != nil {
+				refused++
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("there is no end")
+	}
+	b.write("/f", "goes on")
+	b.cutNow()
+	w.part(false)
+	holds(t, w.same(), "goes on")
+}
+
+// However the clock of changes goes ahead, step by step, it stays where all can
+// go on, and what one has taken in no other refuses, though the steps are gone.
+func TestAClockThatRunsAheadPartsNobody(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "F")
+	w.same()
+	w.part(true)
+	l, clock, refused := newLiar(a), uint64(1)<<40, 0
+	for range 8 {
+		k := a.Joined()
+		c := over(a.node("/f"), k)
+		c.Lamport = clock
+		seq, prev := l.seq, l.prev
+		switch err := a.Receive(t.Context(), "eve", l.batch(k, c)); {
+		case errors.Is(err, model.ErrBatch):
+			refused, l.seq, l.prev = refused+1, seq, prev
+			clock = k.Latest()
+		case err != nil:
+			t.Fatal(err)
+		default:
+			clock += 1 << 39
+		}
+	}
+	if refused == 0 {
+		t.Error("there is no end")
+	}
+	a.write("/f", "goes on")
+	a.mv("/f", "/g")
+	a.cutNow()
+	w.part(false)
+	w.want("/g 644 goes on")
+	b.mv("/g", "/h")
+	w.want("/h 644 goes on")
+}
