@@ -140,7 +140,11 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell mod
 		}
 		f.alarm(isCopy, peer)
 		if !parted {
-			said[own] = index.Fork{Agreed: agreed[own]}
+			_, had, err := f.ix.Compare(before.Marks)
+			if err != nil {
+				return tell, fmt.Errorf("meet %s: %w", peer, err)
+			}
+			said[own] = index.Fork{Agreed: max(agreed[own], had[own])}
 		}
 		forks[own] = said[own]
 		return tell, f.beginAnew(peer, forks, theirs.Opening)
@@ -424,11 +428,15 @@ func (f *Folder) admit(t *index.Tx, from string, h model.Header, b model.Batch) 
 	if marked && m != model.MarkOf(h, b) {
 		return false, fmt.Errorf("%w: replica %v has parted at %d", ErrAnew, h.Replica, h.Hi)
 	}
-	if ok, _ := t.Chained(h); !ok {
+	ok, chained := t.Chained(h)
+	if !ok {
 		return false, fmt.Errorf("%w: replica %v has parted before %d", ErrAnew, h.Replica, h.Lo)
 	}
 	if t.Has(h) {
 		return true, nil
+	}
+	if h.Replica == f.ix.Replica() && h.Lo > 1 && !chained { // of what is between, ours may be other
+		return false, fmt.Errorf("%w: replica %v is known to have done more", ErrAnew, h.Replica)
 	}
 	own := f.met[from].Own // who does not say who it is may be anybody
 	return false, t.RoomForReplica(h, own == 0 || own.SameDevice(h.Replica))

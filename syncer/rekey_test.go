@@ -423,3 +423,29 @@ func TestRestoredCopyOlderThanTheMarksKeepsWhatWasDoneOnIt(t *testing.T) {
 		t.Error("nobody hears of it")
 	}
 }
+
+// A member may hear in the middle of a session what a copy of it has done, and not
+// of all of it, since some is dead: what it did itself meanwhile is no part of that.
+func TestWhoHearsLateOfItsCopyKeepsWhatItDid(t *testing.T) {
+	w := newCrashable(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "f")
+	w.same()
+	w.part(true)
+	d := a.clone(a.copyOfDisk())
+	w.talk2(a, b)
+	w.talk2(b, d)
+	a.write("/mine", "a's")
+	a.cutNow()
+	for i := range int64(3) {
+		_, err := d.SetAttr(d.ino("/f"), Set{Mtime: &i})
+		d.must(err)
+		d.cutNow()
+	}
+	w.talk.Lock()
+	w.send(t.Context(), d, b)
+	w.send(t.Context(), b, a)
+	w.talk.Unlock()
+	w.part(false)
+	w.want("/f 644 f", "/mine 644 a's")
+}
