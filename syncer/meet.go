@@ -61,6 +61,9 @@ func (m meeting) reaches(d model.Dot) bool {
 	return slices.ContainsFunc(m.proofs, func(p model.Proof) bool { return p.Dot.Replica == d.Replica && p.Dot.Seq >= d.Seq })
 }
 
+// marks are all that it tells.
+func (m meeting) marks() []model.Mark { return append(m.proven(), m.Marks...) }
+
 // proven are the marks of which the peer has shown the headers.
 func (m meeting) proven() []model.Mark {
 	out := make([]model.Mark, len(m.proofs))
@@ -117,11 +120,11 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell mod
 	if err := f.broken(); err != nil {
 		return tell, err
 	}
-	said, forks, agreed, err := f.partings(theirs)
+	before := f.met[peer]
+	said, forks, err := f.partings(theirs)
 	if err != nil {
 		return tell, fmt.Errorf("meet %s: %w", peer, err)
 	}
-	before := f.met[peer]
 	f.met[peer] = theirs
 	f.mu.Lock()
 	f.parted[peer] = len(said) > 0
@@ -133,20 +136,17 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell mod
 	tip := model.Dot{Replica: own, Seq: f.ix.K().Get(own)}
 	next := model.Dot{Replica: own, Seq: tip.Seq + 1}
 	_, forked := forks[own]
-	switch _, parted := said[own]; {
-	case theirs.reaches(next) && (parted || agreed[own] < tip.Seq) && !f.ix.Incomplete():
-		if theirs.Returning || !parted && !before.reaches(next) { // it may yet tell how much of ours it has
+	same, exact, err := f.shared(own, theirs, before)
+	if err != nil {
+		return tell, fmt.Errorf("meet %s: %w", peer, err)
+	}
+	switch {
+	case theirs.reaches(next) && same < tip.Seq && !f.ix.Incomplete():
+		if theirs.Returning || !exact && !before.reaches(next) { // it may yet tell how much of ours it has
 			return tell, ErrWait
 		}
 		f.alarm(isCopy, peer)
-		if !parted {
-			_, had, err := f.ix.Compare(before.Marks)
-			if err != nil {
-				return tell, fmt.Errorf("meet %s: %w", peer, err)
-			}
-			said[own] = index.Fork{Agreed: max(agreed[own], had[own])}
-		}
-		forks[own] = said[own]
+		forks[own] = index.Fork{Agreed: same}
 		return tell, f.beginAnew(peer, forks, theirs.Opening)
 	case theirs.Own == own || forked || theirs.reaches(next):
 		t := f.ix.Begin()
@@ -163,21 +163,23 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell mod
 	return tell, err
 }
 
-// near are the marks that tell a peer whether what it has of its own replica, or of
-// one of which it has missed much, is what is here: ours that come next before its
-// end.
+// near are the marks that tell a peer how much of what it has of its own replica, or
+// of one of which it has missed much, is what is here: ours that come next before
+// its end, and before ever more than that.
 func (f *Folder) near(theirs model.Opening) (out []model.Mark, err error) {
 	for _, d := range f.ix.K() {
 		has := theirs.K.Get(d.Replica)
 		if far := d.Seq > has && has > 0; !far || d.Replica != theirs.Own && d.Seq-has < index.KeptMarks {
 			continue
 		}
-		m, err := f.ix.Near(model.Dot{Replica: d.Replica, Seq: has})
-		if err != nil {
-			return nil, err
-		}
-		if m.Lo > 0 {
-			out = append(out, m)
+		for back := uint64(0); back < has; back = 2*back + 1 { // what is not of our history is at its end
+			m, err := f.ix.Near(model.Dot{Replica: d.Replica, Seq: has - back})
+			if err != nil {
+				return nil, err
+			}
+			if m.Lo > 0 {
+				out = append(out, m)
+			}
 		}
 	}
 	return out, nil
@@ -258,18 +260,28 @@ func (f *Folder) behind(theirs meeting) (late []byte, refused bool, err error) {
 }
 
 // partings finds the replicas of which a peer has another history: those it says,
-// and of these those that are proven; and up to where it says to have ours.
-func (f *Folder) partings(theirs meeting) (said, forks map[model.Replica]index.Fork, agreed map[model.Replica]uint64, err error) {
-	proven := theirs.proven()
-	said, agreed, err = f.ix.Compare(append(slices.Clone(theirs.Marks), proven...))
+// and of these those that are proven.
+func (f *Folder) partings(theirs meeting) (said, forks map[model.Replica]index.Fork, err error) {
+	said, _, err = f.ix.Compare(theirs.marks())
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	forks, _, err = f.ix.Compare(proven)
+	forks, _, err = f.ix.Compare(theirs.proven())
 	for r := range forks {
 		forks[r] = said[r] // where they part is more exact with what is said
 	}
-	return said, forks, agreed, err
+	return said, forks, err
+}
+
+// shared is up to where a peer tells, now or when it was met before, to have what we
+// have of a replica; exact if it tells that it has something else from there on.
+func (f *Folder) shared(r model.Replica, theirs, before meeting) (to uint64, exact bool, err error) {
+	forks, agreed, err := f.ix.Compare(append(theirs.marks(), before.marks()...))
+	x, parted := forks[r]
+	if to = agreed[r]; parted {
+		to = x.Agreed
+	}
+	return to, parted && x.Ours.Lo == to+1, err
 }
 
 // knew tells whether the peer can show changes as late as all that it says to have
