@@ -34,8 +34,8 @@
 //	batches' worth of bytes are not acked. CatchUp{K} follows when all up to K
 //	has been sent. Ack carries the count of batches taken in, durable knowledge
 //	and the count of missing blocks, and what was taken in but is not durable.
-//	A Batch without a body only proves that a batch was made that is dead by now.
-//	It goes before what names it, once on a link.
+//	A Batch without a body only proves that its author got that far. It goes
+//	before what names what is dead by now, once on a link.
 //
 // Authors send their changes to all they are connected to. What came from
 // others is therefore relayed only after a short hold, to those that have not

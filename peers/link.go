@@ -266,11 +266,13 @@ func opsFrames(ops [][]byte) func(yield func([][]byte) bool) {
 }
 
 // countAck tells the folder what the peer has: once all membership that the peer
-// named is here, since it may have taken in others by then whom that binds.
+// named is here, since it may have taken in others by then whom that binds, and
+// once the two have met: the same numbers may stand for other changes.
 func (s *session) countAck(l *link) {
 	log := l.r.log()
 	s.mu.Lock()
-	due := l.count && l.theirs.here && log.Knows(l.theirs.heads)
+	m := l.meeting
+	due := l.count && l.theirs.here && m.ok && m.told == l.openings && m.of == l.heard && log.Knows(l.theirs.heads)
 	k, missing := l.theirs.k, l.theirs.missing
 	l.count = l.count && !due
 	s.mu.Unlock()
@@ -399,7 +401,7 @@ func (s *session) fill(l *link, sentK model.VV) (k model.VV, ok bool, err error)
 			}
 			return nil, false, fmt.Errorf("own log: %w", err)
 		}
-		if len(b.Body) == 0 { // does not count: what it proves must follow
+		if len(b.Body) == 0 { // not enough by itself: what it proves must follow
 			h, err := model.DecodeHeader(b.Header)
 			if err != nil {
 				return nil, false, fmt.Errorf("own log: %w", err)
@@ -407,6 +409,7 @@ func (s *session) fill(l *link, sentK model.VV) (k model.VV, ok bool, err error)
 			if d := (model.Dot{Replica: h.Replica, Seq: h.Hi}); !l.shown.Has(d) {
 				l.shown = l.shown.With(d)
 				l.queue = append(l.queue, b)
+				size += len(b.Header)
 			}
 			continue
 		}

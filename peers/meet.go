@@ -38,18 +38,19 @@ func openingOf(m *wire.FolderState, k model.VV) (o model.Opening, err error) {
 	if x == nil {
 		return model.Opening{K: k}, nil
 	}
-	o.Own, o.Returning = model.Replica(x.Own), x.Returning
-	var errs [4]error
+	o.Own, o.Returning, o.Answers = model.Replica(x.Own), x.Returning, x.Answers
+	var errs [5]error
 	o.K, errs[0] = model.DecodeVV(x.Knowledge)
 	o.Horizon, errs[1] = model.DecodeVV(x.Horizon)
 	o.Marks, errs[2] = model.DecodeMarks(x.Marks)
 	o.Proofs, errs[3] = model.DecodeProofs(x.Proofs)
+	o.Told, errs[4] = model.DecodeMarks(x.Told)
 	return o, errors.Join(errs[:]...)
 }
 
 func openingMessage(o model.Opening) *wire.Opening {
 	return &wire.Opening{Own: uint64(o.Own), Knowledge: o.K.Encode(), Horizon: o.Horizon.Encode(),
-		Marks: model.EncodeMarks(o.Marks), Returning: o.Returning, Proofs: model.EncodeProofs(o.Proofs)}
+		Marks: model.EncodeMarks(o.Marks), Returning: o.Returning, Answers: o.Answers, Told: model.EncodeMarks(o.Told), Proofs: model.EncodeProofs(o.Proofs)}
 }
 
 // meet tells whether a link carries changes, and decides it if that is due. Of
@@ -126,7 +127,7 @@ func (s *session) decide(l *link, q *question) (bool, error) {
 		l.tell, l.opening = true, q.ours
 	}
 	s.mu.Unlock()
-	if show {
+	if show || err == nil { // there is something to say, or acks count now
 		s.wake()
 	}
 	return err == nil, nil

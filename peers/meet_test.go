@@ -77,13 +77,14 @@ func TestRestoredMachineAndItsPeerComeTogether(t *testing.T) {
 }
 
 func TestOpeningsSurviveTheWire(t *testing.T) {
-	o := model.Opening{Own: 7, K: model.VV{{Replica: 7, Seq: 3}}, Horizon: model.VV{{Replica: 7, Seq: 2}}, Returning: true,
-		Marks: []model.Mark{{Dot: model.Dot{Replica: 7, Seq: 3}, Lo: 2, Hash: [16]byte{1, 2}}}}
+	o := model.Opening{Own: 7, K: model.VV{{Replica: 7, Seq: 3}}, Horizon: model.VV{{Replica: 7, Seq: 2}}, Returning: true, Answers: true,
+		Marks: []model.Mark{{Dot: model.Dot{Replica: 7, Seq: 3}, Lo: 2, Hash: [16]byte{1, 2}}},
+		Told:  []model.Mark{{Dot: model.Dot{Replica: 7, Seq: 1}, Lo: 1, Hash: [16]byte{3}}}}
 	got, err := openingOf(&wire.FolderState{Opening: openingMessage(o)}, nil)
-	if err != nil || got.Own != 7 || !got.K.Equal(o.K) || !got.Horizon.Equal(o.Horizon) || !got.Returning || len(got.Marks) != 1 || got.Marks[0] != o.Marks[0] {
+	if err != nil || got.Own != 7 || !got.K.Equal(o.K) || !got.Horizon.Equal(o.Horizon) || !got.Returning || !got.Answers || len(got.Marks) != 1 || got.Marks[0] != o.Marks[0] || len(got.Told) != 1 || got.Told[0] != o.Told[0] {
 		t.Errorf("%+v, %v", got, err)
 	}
-	for _, bad := range []*wire.Opening{{Knowledge: []byte{1}}, {Horizon: []byte{1}}, {Marks: []byte{1}}} {
+	for _, bad := range []*wire.Opening{{Knowledge: []byte{1}}, {Horizon: []byte{1}}, {Marks: []byte{1}}, {Told: []byte{1}}} {
 		if _, err := openingOf(&wire.FolderState{Opening: bad}, nil); err == nil {
 			t.Errorf("%v is taken", bad)
 		}

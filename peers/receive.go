@@ -118,8 +118,9 @@ func (s *session) receiveBatch(m *wire.Batch) error {
 		return fmt.Errorf("%w: %w", errRefused, err)
 	}
 	// What a member wrote while it was a writer is relayed by all for ever; a
-	// member that is none now is not listened to itself.
-	if log := l.r.log(); bytes.Equal(h.Signer, s.pub) && !log.CanWrite(s.pub) || log.MayAuthor(h.Signer) != nil {
+	// member that is none now is not listened to itself, though it may prove what
+	// others name.
+	if log := l.r.log(); len(m.Body) > 0 && bytes.Equal(h.Signer, s.pub) && !log.CanWrite(s.pub) || log.MayAuthor(h.Signer) != nil {
 		return fmt.Errorf("%w: changes of one who may not write", errRefused)
 	}
 	if ok, err := s.meet(l); !ok || err != nil {

@@ -22,9 +22,9 @@ const (
 // who does not know all of it may hold what was collected here.
 func (f *Folder) Horizon() model.VV { return f.ix.Horizon() }
 
-// stable is, in which life, what all members have told to be durable there, with all that they
-// had said until then: of each the last ack that was known here in full. ok is
-// false if one has told nothing. A member counts until it is removed, however
+// stable is what all members have told, in this life, to be durable there, with all
+// that they had said until then: of each the last ack that was known here in full.
+// ok is false if one has told nothing. A member counts until it is removed, however
 // long it is silent: what it says may come by way of others who have collected
 // nothing.
 func (f *Folder) stable() (k model.VV, life uint64, ok bool) {

@@ -35,7 +35,10 @@
 // to (Rekey). What it had said is then another's, and is pulled like any other's.
 //
 // Where both sides went on before they met, their logs hold different batches
-// under the same numbers and cannot be joined: one side begins anew (see Meet).
+// under the same numbers and cannot be joined: one side begins anew (see Meet). So
+// does a restored database whose last change the peer does not say to have: of old
+// changes not all marks are kept. For that the peer tells its marks around that end
+// first (Opening.Answers).
 // The same is due where one was away so long that others have collected what it
 // still holds. To begin anew is to become a newcomer that keeps its tree:
 // programs see and write it all the time, the log is pulled from one peer, and
@@ -45,8 +48,8 @@
 //
 // Why it ends: each time somebody begins anew over replica r, it is r's owner,
 // which has another id afterwards, so that happens once and the ends of r stop
-// growing; or its tip of r rises to a later (number, hash), and of these there
-// are finitely many. If several replicas have parted, all members decide by the
+// growing; or its tip of r rises to a later (number, hash, own id), and of these
+// there are finitely many. If several replicas have parted, all members decide by the
 // smallest, so once all who hold ends of that one hold the same, the next is
 // the smallest. A member that has begun anew makes nobody else begin anew before
 // it is complete. Of two that have collected what the other may hold, the one
@@ -58,18 +61,19 @@
 // is believed as far as they have signed it (index/proof.go). A batch is joined,
 // and a catch-up taken over, only if a header is here of each replica that it
 // names, as far as it names it; else it could supersede, or call dead, what is yet
-// to be made. Of a batch that is dead the header alone goes ahead of what names
-// it, so whoever has joined a batch can prove it to the next. Whether a batch is
-// refused follows from what it says and from what all can show each other, not
-// from what one happens to have: or who has taken it in could not go on with who
-// must refuse it. A clock is held to what its author knew, for the same reason.
-// Marks that are only said are compared, never kept.
+// to be made. Where that is dead the newest header of its replica goes alone ahead
+// of what names it, so whoever has joined a batch can prove it to the next. Whether
+// a batch is refused follows from what it says and from what all can show each
+// other, as far as that goes, not from what one happens to have: or who has taken it
+// in could not go on with who must refuse it. A clock is held to what its author
+// knew, for the same reason. Marks that are only said are kept as such, and count
+// against nothing but what is proven.
 //
 // Not proven is that what was made is dead: a member that is asked for changes,
 // and has them, may say that others have superseded them, or send others' batches
 // with hashes in place of changes. Who believes it lacks them, and seems to know
-// them. And who writes two batches of one number lets those who took different
-// ones begin anew.
+// them. And who signs two headers of one number lets those who took different ones
+// begin anew.
 //
 // # What may be forgotten
 //

@@ -67,3 +67,62 @@ func TestWhatNobodyElseHasOutlivesAFork(t *testing.T) {
 	w.ack()
 	kept("when others have what came of it", false)
 }
+
+// A restored member that must begin anew twice, because the link broke in the
+// middle, lets go of its lost end once others have what came of it, as one that
+// began anew once does.
+func TestALostEndIsLetGoOfHoweverOftenAMemberBeginsAnew(t *testing.T) {
+	for _, twice := range []bool{false, true} {
+		w := newCrashable(t, 3)
+		w.members()
+		a, b, c := w.peers[0], w.peers[1], w.peers[2]
+		a.write("/f", "known to all")
+		w.same()
+		old := a.copyOfDisk()
+		for _, data := range []string{"lost 1", "lost 2", "lost 3", "lost 4"} {
+			a.write("/g", data)
+			a.cutNow()
+		}
+		b.write("/h", "h")
+		w.same()
+		w.part(true)
+		a.opts.KeepShare = 1e-18
+		a.restore(old)
+		for _, data := range []string{"seen by nobody else", "second"} {
+			a.write("/f", data)
+			a.cutNow()
+		}
+		was := a.Replica()
+		if twice {
+			w.talk.Lock()
+			for range 4 {
+				if w.meet(t.Context(), a, b) {
+					break
+				}
+			}
+			one := a.Replica()
+			for x, err := range b.Since(t.Context(), nil) {
+				a.must(err)
+				a.must(a.Receive(t.Context(), b.name, x))
+				if len(x.Body) > 0 {
+					break
+				}
+			}
+			w.shut()
+			w.meet(t.Context(), a, c)
+			if a.Replica() == one || one == was {
+				t.Fatal("has not begun anew twice")
+			}
+			w.talk.Unlock()
+		}
+		w.part(false)
+		w.same()
+		w.ack()
+		w.same()
+		w.ack()
+		a.must(a.Expire(t.Context()))
+		if got := a.pasts(); slices.Contains(got, "seen by nobody else") {
+			t.Errorf("twice %v: kept %q", twice, got)
+		}
+	}
+}

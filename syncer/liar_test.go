@@ -3,11 +3,14 @@ package syncer_test
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/clachanfs/clachan/blocks/content"
 	. "github.com/clachanfs/clachan/syncer"
@@ -166,7 +169,7 @@ func TestWhatIsYetToBeMadeIsNotDead(t *testing.T) {
 	w.want("/f 644 F", "/f2 644 F", "/g 644 G")
 }
 
-// A newcomer keeps no marks that were only said to it: it and those who have
+// What was only said to a newcomer parts it from nobody: it and those who have
 // others go on with each other.
 func TestWhatIsOnlySaidToANewcomerHoldsNobodyUp(t *testing.T) {
 	w := newWorld(t, 2)
@@ -342,4 +345,40 @@ func TestAClockThatRunsAheadPartsNobody(t *testing.T) {
 	w.want("/g 644 goes on")
 	b.mv("/g", "/h")
 	w.want("/h 644 goes on")
+}
+
+// What a member shows without a body is bounded.
+func TestHeadersThatAreShownAreBounded(t *testing.T) {
+	w := newWorld(t, 1)
+	a := w.peers[0]
+	a.write("/f", "F")
+	a.cutNow()
+	r := rand.New(rand.NewPCG(1, 2))
+	var deps model.VV
+	for range 4000 {
+		deps = append(deps, model.Dot{Replica: model.Replica(r.Uint64()), Seq: model.MaxSeq})
+	}
+	slices.SortFunc(deps, func(x, y model.Dot) int { return map[bool]int{true: -1, false: 1}[x.Replica < y.Replica] })
+	l := newLiar(a)
+	show := func(seq uint64) {
+		h := model.Header{Replica: l.rep, Lo: seq, Hi: seq, Author: "eve", Device: "box"}
+		h.Deps = deps.With(model.Dot{Replica: l.rep, Seq: seq - 1})
+		b := l.seal.Sign(h, [][]byte{{1}}, l.key)
+		a.must(a.Receive(t.Context(), "eve", model.Batch{Header: b.Header}))
+	}
+	show(model.MaxSeq)
+	for i := range 1000 {
+		show(uint64(2*i + 1))
+	}
+	size := 0
+	p := append(binary.BigEndian.AppendUint32(nil, 1), 'k')
+	it, err := a.disk.Meta().NewIter(&pebble.IterOptions{LowerBound: p, UpperBound: append(p[:4:4], 'k'+1)})
+	a.must(err)
+	for ok := it.First(); ok; ok = it.Next() {
+		size += len(it.Value())
+	}
+	a.must(it.Close())
+	if size > 1<<20 {
+		t.Errorf("%d MiB of headers nobody needs", size>>20)
+	}
 }

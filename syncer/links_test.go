@@ -21,7 +21,7 @@ func (w *world) meet(ctx context.Context, p, q *peer) bool {
 	tellQ, err1 := p.Meet(ctx, q.name, op, oq)
 	op.Show(tellQ)
 	tellP, err2 := q.Meet(ctx, p.name, oq, op)
-	if len(tellP.Headers)+len(tellP.Marks) > 0 && err1 != nil && !errors.Is(err1, ErrAnew) {
+	if (tellP.Answers || len(tellP.Headers)+len(tellP.Marks) > 0) && err1 != nil && !errors.Is(err1, ErrAnew) {
 		oq.Show(tellP)
 		_, err1 = p.Meet(ctx, q.name, op, oq)
 	}

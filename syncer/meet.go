@@ -42,7 +42,7 @@ func (f *Folder) opening() (o model.Opening, err error) {
 	f.apply.Unlock()
 	if !o.Returning {
 		var tips [][]byte
-		if o.Marks, err = s.Marks(); err == nil {
+		if o.Marks, o.Told, err = s.Marks(); err == nil {
 			tips, err = s.Tips(o.Marks)
 		}
 		o.Show(model.Tell{Headers: tips})
@@ -61,8 +61,8 @@ func (m meeting) reaches(d model.Dot) bool {
 	return slices.ContainsFunc(m.proofs, func(p model.Proof) bool { return p.Dot.Replica == d.Replica && p.Dot.Seq >= d.Seq })
 }
 
-// marks are all that it tells.
-func (m meeting) marks() []model.Mark { return append(m.proven(), m.Marks...) }
+// next is what the peer will do next, if it is what it says.
+func (m meeting) next() model.Dot { return model.Dot{Replica: m.Own, Seq: m.K.Get(m.Own) + 1} }
 
 // proven are the marks of which the peer has shown the headers.
 func (m meeting) proven() []model.Mark {
@@ -120,7 +120,6 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell mod
 	if err := f.broken(); err != nil {
 		return tell, err
 	}
-	before := f.met[peer]
 	said, forks, err := f.partings(theirs)
 	if err != nil {
 		return tell, fmt.Errorf("meet %s: %w", peer, err)
@@ -132,17 +131,18 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell mod
 	if tell.Marks, err = f.near(theirs.Opening); err != nil {
 		return tell, fmt.Errorf("meet %s: %w", peer, err)
 	}
+	tell.Answers = ours.Shows(theirs.next())
 	own := f.ix.Replica()
 	tip := model.Dot{Replica: own, Seq: f.ix.K().Get(own)}
 	next := model.Dot{Replica: own, Seq: tip.Seq + 1}
 	_, forked := forks[own]
-	same, exact, err := f.shared(own, theirs, before)
+	same, err := f.shared(own, theirs)
 	if err != nil {
 		return tell, fmt.Errorf("meet %s: %w", peer, err)
 	}
 	switch {
 	case theirs.reaches(next) && same < tip.Seq && !f.ix.Incomplete():
-		if theirs.Returning || !exact && !before.reaches(next) { // it may yet tell how much of ours it has
+		if theirs.Returning || !theirs.Answers { // it has yet to tell how much of ours it has
 			return tell, ErrWait
 		}
 		f.alarm(isCopy, peer)
@@ -206,7 +206,7 @@ func (f *Folder) mayJoin(peer string, ours model.Opening, theirs meeting, said, 
 	_, proven := forks[first]
 	switch {
 	case len(said) > 0:
-		if _, its := said[theirs.Own]; its && ours.Shows(model.Dot{Replica: theirs.Own, Seq: theirs.K.Get(theirs.Own) + 1}) {
+		if _, its := said[theirs.Own]; its && ours.Shows(theirs.next()) {
 			return tell, ErrWait // it begins anew, whatever else there is
 		}
 		if !proven || shown[first] && !losesFork(first, ours, theirs.Opening) || theirs.Returning {
@@ -262,26 +262,24 @@ func (f *Folder) behind(theirs meeting) (late []byte, refused bool, err error) {
 // partings finds the replicas of which a peer has another history: those it says,
 // and of these those that are proven.
 func (f *Folder) partings(theirs meeting) (said, forks map[model.Replica]index.Fork, err error) {
-	said, _, err = f.ix.Compare(theirs.marks())
+	said, _, err = f.ix.Compare(theirs.proven(), theirs.Marks, theirs.Told)
 	if err != nil {
 		return nil, nil, err
 	}
-	forks, _, err = f.ix.Compare(theirs.proven())
+	forks, _, err = f.ix.Compare(theirs.proven(), nil, nil)
 	for r := range forks {
 		forks[r] = said[r] // where they part is more exact with what is said
 	}
 	return said, forks, err
 }
 
-// shared is up to where a peer tells, now or when it was met before, to have what we
-// have of a replica; exact if it tells that it has something else from there on.
-func (f *Folder) shared(r model.Replica, theirs, before meeting) (to uint64, exact bool, err error) {
-	forks, agreed, err := f.ix.Compare(append(theirs.marks(), before.marks()...))
-	x, parted := forks[r]
-	if to = agreed[r]; parted {
-		to = x.Agreed
+// shared is up to where a peer tells to have what we have of a replica.
+func (f *Folder) shared(r model.Replica, theirs meeting) (uint64, error) {
+	forks, agreed, err := f.ix.Compare(theirs.proven(), theirs.Marks, theirs.Told)
+	if x, parted := forks[r]; parted {
+		return x.Agreed, err
 	}
-	return to, parted && x.Ours.Lo == to+1, err
+	return agreed[r], err
 }
 
 // knew tells whether the peer can show changes as late as all that it says to have
@@ -356,7 +354,7 @@ func losesFork(r model.Replica, ours, theirs model.Opening) bool {
 		return a
 	}
 	a, b := ours.Tip(r), theirs.Tip(r)
-	return cmp.Or(cmp.Compare(a.Dot.Seq, b.Dot.Seq), slices.Compare(a.Hash[:], b.Hash[:])) < 0
+	return cmp.Or(cmp.Compare(a.Dot.Seq, b.Dot.Seq), slices.Compare(a.Hash[:], b.Hash[:]), cmp.Compare(ours.Own, theirs.Own)) < 0
 }
 
 // away tells whether one who knows k may hold what one with that horizon has
@@ -437,17 +435,16 @@ func (f *Folder) admit(t *index.Tx, from string, h model.Header, b model.Batch) 
 	if err != nil {
 		return false, err
 	}
-	if marked && m != model.MarkOf(h, b) {
+	if marked && !m.Said && m.Mark != model.MarkOf(h, b) {
 		return false, fmt.Errorf("%w: replica %v has parted at %d", ErrAnew, h.Replica, h.Hi)
 	}
-	ok, chained := t.Chained(h)
-	if !ok {
+	if ok, _ := t.Chained(h); !ok {
 		return false, fmt.Errorf("%w: replica %v has parted before %d", ErrAnew, h.Replica, h.Lo)
 	}
 	if t.Has(h) {
 		return true, nil
 	}
-	if h.Replica == f.ix.Replica() && h.Lo > 1 && !chained { // of what is between, ours may be other
+	if h.Replica == f.ix.Replica() { // when they meet anew, this is shown
 		return false, fmt.Errorf("%w: replica %v is known to have done more", ErrAnew, h.Replica)
 	}
 	own := f.met[from].Own // who does not say who it is may be anybody

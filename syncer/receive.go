@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/clachanfs/clachan/blocks/content"
@@ -19,10 +20,10 @@ func (f *Folder) Knowledge() model.VV {
 }
 
 // Since yields the batches that k lacks, verbatim, in causal order, and ends
-// when all that was known at the call are yielded. Of those that are dead, and
-// that others name, comes no more than a header, to prove that they were made. They are durable first: a
-// change that was announced and then lost in a power cut would be made anew,
-// and differently.
+// when all that was known at the call are yielded. Before one that names what is
+// dead comes a header alone, which proves that it was made. All are durable first:
+// a change that was announced and then lost in a power cut would be made anew, and
+// differently.
 func (f *Folder) Since(ctx context.Context, k model.VV) iter.Seq2[model.Batch, error] {
 	return func(yield func(model.Batch, error) bool) {
 		f.apply.Lock()
@@ -79,12 +80,9 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 				return fmt.Errorf("batch from %s: %w", from, err)
 			}
 		}
-		if !h.Knew(f.ix.Horizon()) { // before anything is changed
+		if len(b.Body) > 0 && !h.Knew(f.ix.Horizon()) { // before anything is changed
 			f.alarm("%s has changes of replica %v whose author did not know of all that has been forgotten here: they are not taken in", from, h.Replica)
 			return fmt.Errorf("batch from %s: %w: changes of replica %v from %d on", from, ErrBehind, h.Replica, h.Lo)
-		}
-		if h.Replica == f.ix.Replica() {
-			f.restored(t, from)
 		}
 		if len(b.Body) == 0 {
 			t.ShowHeader(h, b.Header)
@@ -196,7 +194,7 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 		}
 		if !k.LE(f.ix.K()) {
 			t.Know(k)
-			t.Adopt(met.proofs, k)
+			t.Adopt(slices.Concat(met.Marks, met.Told), met.proofs, k)
 		}
 		if back && met.K.LE(k) {
 			t.Settle(k, f.o.ReadOnly)

@@ -143,7 +143,7 @@ func (m *FolderState) check() error {
 	o := m.GetOpening()
 	return firstError(size("folder", len(m.GetFolder()), 32), hashes("heads", m.GetHeads(), MaxHeads),
 		atMost("knowledge", len(m.GetKnowledge()), maxVV), atMost("opening", len(o.GetKnowledge()), maxVV),
-		atMost("horizon", len(o.GetHorizon()), maxVV), atMost("marks", len(o.GetMarks()), maxMarks),
+		atMost("horizon", len(o.GetHorizon()), maxVV), atMost("marks", len(o.GetMarks())+len(o.GetTold()), maxMarks),
 		atMost("proofs", len(o.GetProofs()), maxProofs))
 }
 

@@ -229,6 +229,8 @@ type Opening struct {
 	Marks         []byte                 `protobuf:"bytes,4,opt,name=marks,proto3" json:"marks,omitempty"`          // which header some batches had: replica fixed64, last and length less one varints, hash 16
 	Returning     bool                   `protobuf:"varint,5,opt,name=returning,proto3" json:"returning,omitempty"` // begun anew, and not complete
 	Proofs        []byte                 `protobuf:"bytes,6,opt,name=proofs,proto3" json:"proofs,omitempty"`        // signed headers, each after its length as a varint: nothing is done on marks that none proves
+	Told          []byte                 `protobuf:"bytes,8,opt,name=told,proto3" json:"told,omitempty"`            // marks that the sender was only told of, as in marks
+	Answers       bool                   `protobuf:"varint,7,opt,name=answers,proto3" json:"answers,omitempty"`     // said after the receiver's was heard
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -303,6 +305,20 @@ func (x *Opening) GetProofs() []byte {
 		return x.Proofs
 	}
 	return nil
+}
+
+func (x *Opening) GetTold() []byte {
+	if x != nil {
+		return x.Told
+	}
+	return nil
+}
+
+func (x *Opening) GetAnswers() bool {
+	if x != nil {
+		return x.Answers
+	}
+	return false
 }
 
 // One signed batch of changes, verbatim.
@@ -1061,14 +1077,16 @@ const file_wire_proto_rawDesc = "" +
 	"\x03ask\x18\b \x01(\bR\x03ask\x12\x14\n" +
 	"\x05epoch\x18\t \x01(\x04R\x05epoch\x122\n" +
 	"\aopening\x18\n" +
-	" \x01(\v2\x18.clachan.wire.v1.OpeningR\aopening\"\x9f\x01\n" +
+	" \x01(\v2\x18.clachan.wire.v1.OpeningR\aopening\"\xcd\x01\n" +
 	"\aOpening\x12\x10\n" +
 	"\x03own\x18\x01 \x01(\x06R\x03own\x12\x1c\n" +
 	"\tknowledge\x18\x02 \x01(\fR\tknowledge\x12\x18\n" +
 	"\ahorizon\x18\x03 \x01(\fR\ahorizon\x12\x14\n" +
 	"\x05marks\x18\x04 \x01(\fR\x05marks\x12\x1c\n" +
 	"\treturning\x18\x05 \x01(\bR\treturning\x12\x16\n" +
-	"\x06proofs\x18\x06 \x01(\fR\x06proofs\"a\n" +
+	"\x06proofs\x18\x06 \x01(\fR\x06proofs\x12\x12\n" +
+	"\x04told\x18\b \x01(\fR\x04told\x12\x18\n" +
+	"\aanswers\x18\a \x01(\bR\aanswers\"a\n" +
 	"\x05Batch\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x16\n" +
 	"\x06header\x18\x02 \x01(\fR\x06header\x12\x12\n" +

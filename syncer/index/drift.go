@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"slices"
@@ -341,16 +342,23 @@ func (t *Tx) Content(ino Ino) string {
 	switch {
 	case r.Kind == model.Dir:
 		return ""
-	case r.Kind == model.Symlink && v.Content != "":
-		return v.Content
 	case r.Kind == model.Symlink:
-		return r.Target
+		return cmp.Or(t.pointing(r, v).Content, r.Target)
 	case r.Shown != nil:
 		return r.Shown.Content
 	case v.Dot != (model.Dot{}):
 		return v.Content
 	}
 	return content.Content{}.Encode()
+}
+
+// pointing is the version that a symlink shows, of which v is wanted: removed by
+// others it has its name, and leads where it did, until the tree has followed.
+func (t *Tx) pointing(r *Row, v model.Version) model.Version {
+	if v.Dot == (model.Dot{}) && r.Node != nil {
+		v, _ = r.Node.Best()
+	}
+	return v
 }
 
 // ShownOrig is the version whose bytes an inode shows; zero: never committed.

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -17,14 +18,20 @@ import (
 // as marks: of each replica all among the newest KeptMarks numbers, further back
 // ever fewer, by their level, so that two members keep the same ones. Marks come
 // with batches, and with headers that are shown, of batches that were dead already:
-// the signatures make them true. What is only said is compared, never kept.
+// the signatures make them true. What is only said comes with the end of a
+// catch-up, and is kept too: without it another history under the same numbers,
+// of which all is dead that came here, could not be told from this one.
 //
 // Nobody begins anew on a mark that is only said, though two may wait for each
 // other on it. So the header of a batch that goes stays with its mark for as long
 // as it may be asked for, and the newest of a replica always: it proves what others
 // say to have known (proof.go).
 //
-// Row: hash 16, changes less one, then the header or nothing.
+// A mark that was only said is told as such, and counts only against what is
+// proven: a lie would part who believe it from all others.
+//
+// Row: hash 16, changes less one, then the header, or nothing, or a zero byte if it
+// was only said.
 
 // KeptMarks is how many of a replica's newest changes have all their marks kept.
 const KeptMarks = 4096
@@ -34,6 +41,15 @@ const (
 	newestMarks = 64 // of one replica, in an opening; fewer if there are many replicas
 	levelMarks  = 2  // and of each level
 )
+
+// onlySaid stands for the header of a mark that is only said.
+var onlySaid = []byte{0}
+
+// A Kept is a mark that is here.
+type Kept struct {
+	model.Mark
+	Said bool // and nothing more
+}
 
 func (t *Tx) mark(ridx uint32, m model.Mark, header []byte) {
 	v := binary.AppendUvarint(append([]byte{}, m.Hash[:]...), m.Dot.Seq-m.Lo)
@@ -64,8 +80,8 @@ func (t *Tx) age(ridx uint32, h model.Header) {
 	from := to - min(to, h.Hi-h.Lo+1)
 	t.fail(scan(t.b, t.ix.keys.log(tableMark, ridx, from), t.ix.keys.log(tableMark, ridx, to+1), func(k, v []byte) error {
 		m, header, err := decodeMark(k, v, h.Replica)
-		if err == nil && len(header) > 0 && !provable(m, tip) {
-			t.mark(ridx, m, nil)
+		if err == nil && len(header) > 0 && !provable(m.Mark, tip) {
+			t.mark(ridx, m.Mark, nil)
 		}
 		return err
 	}))
@@ -114,7 +130,7 @@ func (s *Snap) Tips(marks []model.Mark) (out [][]byte, err error) {
 	return out, nil
 }
 
-func decodeMark(k, v []byte, r model.Replica) (m model.Mark, header []byte, err error) {
+func decodeMark(k, v []byte, r model.Replica) (m Kept, header []byte, err error) {
 	if len(v) < 17 || len(k) != 17 {
 		return m, nil, errRow
 	}
@@ -123,7 +139,11 @@ func decodeMark(k, v []byte, r model.Replica) (m model.Mark, header []byte, err 
 	if size <= 0 || n >= hi {
 		return m, nil, errRow
 	}
-	return model.Mark{Dot: model.Dot{Replica: r, Seq: hi}, Lo: hi - n, Hash: [16]byte(v)}, v[16+size:], nil
+	m.Mark = model.Mark{Dot: model.Dot{Replica: r, Seq: hi}, Lo: hi - n, Hash: [16]byte(v)}
+	if header = v[16+size:]; bytes.Equal(header, onlySaid) {
+		m.Said, header = true, nil
+	}
+	return m, header, nil
 }
 
 // thin drops the marks that are too far back for their level.
@@ -136,8 +156,8 @@ func (t *Tx) thin(ridx uint32, tip uint64) {
 			return err
 		case m.Dot.Seq < tip && m.Level() < bits.Len64((tip-m.Dot.Seq)/KeptMarks):
 			return t.b.Delete(append([]byte(nil), k...), nil)
-		case len(header) > 0 && !provable(m, tip):
-			t.mark(ridx, m, nil)
+		case len(header) > 0 && !provable(m.Mark, tip):
+			t.mark(ridx, m.Mark, nil)
 		}
 		return nil
 	}))
@@ -145,7 +165,7 @@ func (t *Tx) thin(ridx uint32, tip uint64) {
 
 // Marked returns the mark here of which a batch from lo to d is part or shares
 // changes with.
-func (ix *Index) Marked(d model.Dot, lo uint64) (m model.Mark, ok bool, err error) {
+func (ix *Index) Marked(d model.Dot, lo uint64) (m Kept, ok bool, err error) {
 	i, known := ix.dict.Load().index[d.Replica]
 	if !known {
 		return m, false, nil
@@ -168,19 +188,20 @@ func (ix *Index) Near(d model.Dot) (m model.Mark, err error) {
 		return m, fmt.Errorf("marks: %w", err)
 	}
 	if it.Last() {
-		m, _, err = decodeMark(it.Key(), it.Value(), d.Replica)
+		var near Kept
+		near, _, err = decodeMark(it.Key(), it.Value(), d.Replica)
+		m = near.Mark
 	}
 	return m, errors.Join(err, it.Close())
 }
 
 // Marks chooses what a peer is told of each replica's history: the newest marks,
 // and the newest of each level. The newest of all comes first.
-func (s *Snap) Marks() ([]model.Mark, error) {
+func (s *Snap) Marks() (marks, said []model.Mark, err error) {
 	reps := s.dict.reps
 	room := (model.MaxMarks - 2*len(reps)) / max(len(reps), 1)
-	var out []model.Mark
 	for i, r := range reps {
-		var all []model.Mark
+		var all []Kept
 		prefix := s.ix.keys.replicaOf(tableMark, uint32(i))
 		err := scan(s.snap, prefix, after(prefix), func(k, v []byte) error {
 			m, _, err := decodeMark(k, v, r.ID)
@@ -188,7 +209,7 @@ func (s *Snap) Marks() ([]model.Mark, error) {
 			return err
 		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		slices.Reverse(all)
 		perLevel := map[int]int{}
@@ -200,13 +221,18 @@ func (s *Snap) Marks() ([]model.Mark, error) {
 					take = true
 				}
 			}
-			if take && len(out) < model.MaxMarks {
-				out = append(out, m)
-				n++
+			switch {
+			case !take || len(marks)+len(said) >= model.MaxMarks-len(reps):
+				continue
+			case m.Said:
+				said = append(said, m.Mark)
+			default:
+				marks = append(marks, m.Mark)
 			}
+			n++
 		}
 	}
-	return out, nil
+	return marks, said, nil
 }
 
 // A Fork is a replica of whose log two members hold different ends.
@@ -215,21 +241,30 @@ type Fork struct {
 	Ours   model.Mark // what differs there
 }
 
-// Compare finds the replicas of which a peer holds another history than we do, and
-// up to where what it tells of each is what is here.
-func (ix *Index) Compare(theirs []model.Mark) (forks map[model.Replica]Fork, agreed map[model.Replica]uint64, err error) {
+// Compare finds the replicas of which a peer holds another history than we do, by
+// the marks that it proves, that it says and that it was only told itself; and up to
+// where what it tells of each is what is here.
+func (ix *Index) Compare(proves, says, told []model.Mark) (forks map[model.Replica]Fork, agreed map[model.Replica]uint64, err error) {
 	agreed, forks = map[model.Replica]uint64{}, map[model.Replica]Fork{}
-	for _, m := range theirs {
+	for i, m := range slices.Concat(proves, says, told) {
 		ours, ok, err := ix.Marked(m.Dot, m.Lo)
 		switch {
 		case err != nil:
 			return nil, nil, err
 		case !ok:
-		case ours == m:
+		case ours.Mark == m:
 			agreed[m.Dot.Replica] = max(agreed[m.Dot.Replica], m.Dot.Seq)
+		case ours.Said && i >= len(proves): // who is right cannot be told
 		default:
+			if i >= len(proves)+len(says) {
+				if header, err := ix.Proof(ours.Mark); err != nil {
+					return nil, nil, err
+				} else if len(header) == 0 { // nor here
+					continue
+				}
+			}
 			if f, ok := forks[m.Dot.Replica]; !ok || m.Lo <= f.Agreed {
-				forks[m.Dot.Replica] = Fork{Ours: ours, Agreed: m.Lo - 1}
+				forks[m.Dot.Replica] = Fork{Ours: ours.Mark, Agreed: m.Lo - 1}
 			}
 		}
 	}
@@ -251,17 +286,25 @@ func FirstOf(forks map[model.Replica]Fork) model.Replica {
 	return first
 }
 
-// Adopt takes over what a peer has shown whose catch-up is in, up to k. What it
-// only says is not kept: nobody could tell who was right about it.
-func (t *Tx) Adopt(proofs []model.Proof, k model.VV) {
-	for _, p := range proofs {
-		i, ok := t.ix.dict.Load().index[p.Dot.Replica]
-		if !ok || !k.Has(p.Dot) {
-			continue
+// Adopt takes over the marks of a peer whose catch-up is in, up to k, and what
+// proves them.
+func (t *Tx) Adopt(ms []model.Mark, proofs []model.Proof, k model.VV) {
+	adopt := func(m model.Mark, header []byte) {
+		i, ok := t.ix.dict.Load().index[m.Dot.Replica]
+		if !ok || !k.Has(m.Dot) {
+			return
 		}
-		was, have, err := t.ix.Marked(p.Dot, p.Lo)
-		if t.fail(err); err == nil && (!have || was == p.Mark) {
-			t.mark(i, p.Mark, p.Header)
+		was, have, err := t.ix.Marked(m.Dot, m.Lo)
+		if t.fail(err); err == nil && (!have || was.Mark == m && !bytes.Equal(header, onlySaid)) {
+			t.mark(i, m, header)
+		}
+	}
+	for _, p := range proofs {
+		adopt(p.Mark, p.Header)
+	}
+	for _, m := range ms {
+		if !slices.ContainsFunc(proofs, func(p model.Proof) bool { return p.Mark == m }) {
+			adopt(m, onlySaid)
 		}
 	}
 }
@@ -274,5 +317,6 @@ func (t *Tx) Chained(h model.Header) (ok, known bool) {
 	}
 	m, known, err := t.ix.Marked(model.Dot{Replica: h.Replica, Seq: h.Lo - 1}, h.Lo-1)
 	t.fail(err)
+	known = known && !m.Said
 	return !known || [16]byte(h.Prev[:16]) == m.Hash, known
 }

@@ -38,7 +38,7 @@ func BenchmarkOpening(b *testing.B) {
 			}
 			for b.Loop() {
 				s := ix.Snapshot()
-				marks, err := s.Marks()
+				marks, _, err := s.Marks()
 				if err != nil || len(marks) == 0 {
 					b.Fatal(err)
 				}

@@ -71,7 +71,8 @@ func (ix *Index) history(t *testing.T, thin bool, lists ...[]model.Mark) {
 func (ix *Index) told() ([]model.Mark, error) {
 	s := ix.Snapshot()
 	defer s.Close()
-	return s.Marks()
+	marks, _, err := s.Marks()
+	return marks, err
 }
 
 // Wherever two histories part, and however long they go on, what two members
@@ -90,7 +91,7 @@ func TestMarksShowWhereHistoriesPart(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			forks, _, err := x[1].Compare(told)
+			forks, _, err := x[1].Compare(nil, told, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -116,7 +117,7 @@ func eitherSees(t *testing.T, a, b *Index) bool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		forks, _, err := x[1].Compare(told)
+		forks, _, err := x[1].Compare(nil, told, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +149,7 @@ func TestMarksFarBackAreThinnedAlike(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if forks, _, err := b.Compare(told); err != nil || len(forks) > 0 {
+	if forks, _, err := b.Compare(nil, told, nil); err != nil || len(forks) > 0 {
 		t.Errorf("forks %v, %v", forks, err)
 	}
 }

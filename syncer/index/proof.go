@@ -76,7 +76,9 @@ func (ix *Index) proofAt(r pebble.Reader, ridx uint32, hi uint64, kept []byte) (
 func (t *Tx) ShowHeader(h model.Header, header []byte) {
 	ridx := t.number(h.Replica)
 	_, before, err := t.ix.reach(t.ix.db, ridx, 1)
-	t.fail(err)
+	if t.fail(err); h.Hi <= before { // nothing new: who signs may make any number of them
+		return
+	}
 	t.mark(ridx, model.MarkOf(h, model.Batch{Header: header}), header)
 	if h.Hi/newestMarks > before/newestMarks {
 		t.thin(ridx, max(h.Hi, t.rep(h.Replica).Hi))

@@ -347,7 +347,7 @@ func (r *rebase) strip(ino Ino, row *Row, w *Bytes) {
 		w.Ours, w.Base = true, t.ShownOrig(ino)
 	}
 	if row.Kind == model.Symlink && row.Target == "" {
-		if row.Target = t.Content(ino); !r.back.clean(v.Orig, r.k) {
+		if row.Target = t.Content(ino); !r.back.clean(t.pointing(row, v).Orig, r.k) {
 			row.ID = model.ID{} // only we know where it leads: a new one
 			r.forget(ino)
 		}

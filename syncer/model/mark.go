@@ -143,22 +143,27 @@ type Opening struct {
 	K         VV
 	Horizon   VV       // who holds some of it, but does not know all of it, may hold what was collected
 	Marks     []Mark   // what it says
+	Told      []Mark   // what it was told of, and nothing more
 	Proofs    [][]byte // signed headers: of the newest marks, and of those that the peer has others for
 	Returning bool     // it has begun anew and is not complete
+	Answers   bool     // it is said after the other's was heard
 }
 
 // A Tell is what a peer is told beside an opening, for what it has said.
 type Tell struct {
 	Marks   []Mark
 	Headers [][]byte // signed
+	Answers bool     // the other waits for it, whatever there is to say
 }
 
 // Show adds to what is said and shown, as much as there is room for, and tells
 // whether there was for any.
 func (o *Opening) Show(more Tell) (grown bool) {
+	grown = more.Answers && !o.Answers
+	o.Answers = o.Answers || more.Answers
 	o.Marks = slices.Clip(o.Marks)
 	for _, m := range more.Marks {
-		if len(o.Marks) < MaxMarks && !slices.Contains(o.Marks, m) {
+		if len(o.Marks)+len(o.Told) < MaxMarks && !slices.Contains(o.Marks, m) {
 			o.Marks, grown = append(o.Marks, m), true
 		}
 	}
@@ -187,10 +192,10 @@ func (o Opening) Shows(d Dot) bool {
 	})
 }
 
-// Tip is the newest mark of a replica.
+// Tip is the newest mark of a replica, of what is joined.
 func (o Opening) Tip(r Replica) (tip Mark) {
 	for _, m := range o.Marks {
-		if m.Dot.Replica == r && m.Dot.Seq > tip.Dot.Seq {
+		if m.Dot.Replica == r && m.Dot.Seq > tip.Dot.Seq && o.K.Has(m.Dot) {
 			tip = m
 		}
 	}
