@@ -449,3 +449,30 @@ func TestWhoHearsLateOfItsCopyKeepsWhatItDid(t *testing.T) {
 	w.part(false)
 	w.want("/f 644 f", "/mine 644 a's")
 }
+
+// A symlink that others have replaced is shown until what replaces it is here: who
+// begins anew then has nothing of its own there, and cuts none that leads nowhere.
+func TestWhoBeginsAnewFollowsWhereASymlinkWasReplaced(t *testing.T) {
+	w := newCrashable(t, 3)
+	a, b, c := w.peers[0], w.peers[1], w.peers[2]
+	_, err := a.Create(RootIno, "l", New{Kind: model.Symlink, Target: "somewhere"})
+	a.must(err)
+	w.same()
+	w.part(true)
+	d := c.clone(c.copyOfDisk())
+	a.rm("/l")
+	a.write("/l", strings.Repeat("a file", 1000))
+	a.cutNow()
+	w.talk.Lock()
+	if w.meet(t.Context(), a, b) {
+		w.send(t.Context(), a, b)
+	}
+	w.talk.Unlock()
+	if tree := b.tree(); !strings.Contains(tree, "somewhere") {
+		t.Fatalf("b shows no symlink:\n%s", tree)
+	}
+	tree := w.anewAfter(d)
+	if !strings.Contains(tree, "/l 644 a filea") || strings.Contains(tree, "somewhere") {
+		t.Errorf("all show\n%s", tree)
+	}
+}
