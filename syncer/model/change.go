@@ -155,7 +155,7 @@ func DecodeChange(b []byte, d Dot) (Change, error) {
 		c.Born, c.ID = true, c.birthID()
 	}
 	if err == nil {
-		err = c.valid()
+		err = c.Valid()
 	}
 	if err != nil {
 		return c, fmt.Errorf("change %v: %w", d, err)
@@ -174,8 +174,8 @@ func (c Change) birthID() ID {
 	return ID{}
 }
 
-// valid refuses what no honest member writes.
-func (c Change) valid() error {
+// Valid refuses what no honest member writes.
+func (c Change) Valid() error {
 	switch {
 	case c.ID.IsZero() || c.ID == RootID && (len(c.Links) > 0 || c.Version != nil || len(c.Gone) > 0):
 		return fmt.Errorf("%w: node id", ErrBatch)
