@@ -126,3 +126,41 @@ func TestALostEndIsLetGoOfHoweverOftenAMemberBeginsAnew(t *testing.T) {
 		}
 	}
 }
+
+// A lost end is let go of, though its member takes another id later and writes
+// nothing under that.
+func TestALostEndIsLetGoOfThoughItsMemberTakesAnotherID(t *testing.T) {
+	for _, rekey := range []bool{false, true} {
+		w := newCrashable(t, 2)
+		w.members()
+		a, b := w.peers[0], w.peers[1]
+		a.write("/f", "known to all")
+		w.same()
+		old := a.copyOfDisk()
+		for _, data := range []string{"lost 1", "lost 2", "lost 3", "lost 4"} {
+			a.write("/g", data)
+			a.cutNow()
+		}
+		b.write("/h", "h")
+		w.same()
+		w.part(true)
+		a.opts.KeepShare = 1e-18
+		a.restore(old)
+		for _, data := range []string{"seen by nobody else", "second"} {
+			a.write("/f", data)
+			a.cutNow()
+		}
+		w.part(false)
+		w.same()
+		w.ack()
+		if rekey {
+			a.must(a.Rekey())
+		}
+		w.same()
+		w.ack()
+		a.must(a.Expire(t.Context()))
+		if got := a.pasts(); slices.Contains(got, "seen by nobody else") {
+			t.Errorf("rekey %v: kept %q", rekey, got)
+		}
+	}
+}

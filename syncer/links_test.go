@@ -21,8 +21,7 @@ func (w *world) meet(ctx context.Context, p, q *peer) bool {
 	tellQ, err1 := p.Meet(ctx, q.name, op, oq)
 	op.Show(tellQ)
 	tellP, err2 := q.Meet(ctx, p.name, oq, op)
-	if (tellP.Answers || len(tellP.Headers)+len(tellP.Marks) > 0) && err1 != nil && !errors.Is(err1, ErrAnew) {
-		oq.Show(tellP)
+	if oq.Show(tellP) && !errors.Is(err1, ErrAnew) {
 		_, err1 = p.Meet(ctx, q.name, op, oq)
 	}
 	w.anew(p, err1)

@@ -131,7 +131,13 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell mod
 	if tell.Marks, err = f.near(theirs.Opening); err != nil {
 		return tell, fmt.Errorf("meet %s: %w", peer, err)
 	}
-	tell.Answers = ours.Shows(theirs.next())
+	header, err := f.ix.ProofOf(theirs.next())
+	if err != nil {
+		return tell, fmt.Errorf("meet %s: %w", peer, err)
+	}
+	if tell.Answers = len(header) > 0; tell.Answers {
+		tell.Headers = [][]byte{header}
+	}
 	own := f.ix.Replica()
 	tip := model.Dot{Replica: own, Seq: f.ix.K().Get(own)}
 	next := model.Dot{Replica: own, Seq: tip.Seq + 1}
@@ -158,8 +164,8 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell mod
 	if f.ix.Incomplete() {
 		return tell, f.meetIncomplete(peer, theirs.Opening, len(said) > 0)
 	}
-	headers, err := f.mayJoin(peer, ours, theirs, said, forks)
-	tell.Headers = headers
+	headers, err := f.mayJoin(peer, ours, theirs, said, forks, tell.Answers)
+	tell.Headers = append(tell.Headers, headers...)
 	return tell, err
 }
 
@@ -167,26 +173,33 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell mod
 // of one of which it has missed much, is what is here: ours that come next before
 // its end, and before ever more than that.
 func (f *Folder) near(theirs model.Opening) (out []model.Mark, err error) {
-	for _, d := range f.ix.K() {
+	around := func(d model.Dot, far uint64) error {
 		has := theirs.K.Get(d.Replica)
-		if far := d.Seq > has && has > 0; !far || d.Replica != theirs.Own && d.Seq-has < index.KeptMarks {
-			continue
+		if has == 0 || d.Seq < has+far {
+			return nil
 		}
 		for back := uint64(0); back < has; back = 2*back + 1 { // what is not of our history is at its end
 			m, err := f.ix.Near(model.Dot{Replica: d.Replica, Seq: has - back})
 			if err != nil {
-				return nil, err
+				return err
 			}
 			if m.Lo > 0 {
 				out = append(out, m)
 			}
 		}
+		return nil
 	}
-	return out, nil
+	k := f.ix.K()
+	err = around(model.Dot{Replica: theirs.Own, Seq: k.Get(theirs.Own)}, 1) // first, since there is only so much room
+	for _, d := range k {
+		err = cmp.Or(err, around(d, index.KeptMarks))
+	}
+	return out, err
 }
 
-// mayJoin decides between two that are complete.
-func (f *Folder) mayJoin(peer string, ours model.Opening, theirs meeting, said, forks map[model.Replica]index.Fork) (tell [][]byte, err error) {
+// mayJoin decides between two that are complete. more tells whether more is here of
+// the peer's own replica than it has: it is going to be shown that.
+func (f *Folder) mayJoin(peer string, ours model.Opening, theirs meeting, said, forks map[model.Replica]index.Fork, more bool) (tell [][]byte, err error) {
 	shown := map[model.Replica]bool{}       // whose end we can show
 	plain := map[model.Replica]index.Fork{} // whose end one of the two can show
 	for r, x := range said {
@@ -206,7 +219,7 @@ func (f *Folder) mayJoin(peer string, ours model.Opening, theirs meeting, said, 
 	_, proven := forks[first]
 	switch {
 	case len(said) > 0:
-		if _, its := said[theirs.Own]; its && ours.Shows(theirs.next()) {
+		if _, its := said[theirs.Own]; its && more {
 			return tell, ErrWait // it begins anew, whatever else there is
 		}
 		if !proven || shown[first] && !losesFork(first, ours, theirs.Opening) || theirs.Returning {

@@ -193,8 +193,9 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 			t.SetHorizon(h)
 		}
 		if !k.LE(f.ix.K()) {
+			was := f.ix.K()
 			t.Know(k)
-			t.Adopt(slices.Concat(met.Marks, met.Told), met.proofs, k)
+			t.Adopt(slices.Concat(met.Marks, met.Told), met.proofs, was, k)
 		}
 		if back && met.K.LE(k) {
 			t.Settle(k, f.o.ReadOnly)

@@ -9,7 +9,8 @@ import (
 )
 
 // Ends are the replicas of which this database has dropped an end that others do
-// not share, when it began anew over it: an m row "ends". History still names
+// not share, when it began anew over it: an m row "ends" (who says it anew, then of
+// each its id and where it began, 8 bytes each). History still names
 // changes of such an end, and whoever says to have these has others.
 type Ends struct {
 	agreed map[model.Replica]uint64 // up to here they are the same for all
@@ -27,26 +28,27 @@ func (e Ends) Said(d model.Dot) model.Dot {
 
 // Ends reads the row.
 func (ix *Index) Ends() (Ends, error) {
-	out := Ends{map[model.Replica]uint64{}, ix.Replica()}
+	out := Ends{map[model.Replica]uint64{}, 0}
 	v, err := ix.get(ix.keys.meta("ends"))
 	if errors.Is(err, ErrNotFound) {
 		return out, nil
 	}
-	if err == nil && (len(v)%16 != 1 || v[0] != rowVersion) {
+	if err == nil && (len(v)%16 != 9 || v[0] != rowVersion) {
 		err = errRow
 	}
 	if err != nil {
 		return Ends{}, fmt.Errorf("ends: %w", err)
 	}
 	n := binary.BigEndian.Uint64
-	for v = v[1:]; len(v) > 0; v = v[16:] {
+	out.own = model.Replica(n(v[1:]))
+	for v = v[9:]; len(v) > 0; v = v[16:] {
 		out.agreed[model.Replica(n(v))] = n(v[8:])
 	}
 	return out, nil
 }
 
 func (e Ends) encode() []byte {
-	out := []byte{rowVersion}
+	out := binary.BigEndian.AppendUint64([]byte{rowVersion}, uint64(e.own))
 	for r, to := range e.agreed {
 		out = binary.BigEndian.AppendUint64(out, uint64(r))
 		out = binary.BigEndian.AppendUint64(out, to)
@@ -54,15 +56,13 @@ func (e Ends) encode() []byte {
 	return out
 }
 
-// end notes the ends that go.
+// end notes the ends that go. What is shown is said anew each time, by the last.
 func (r *rebase) end(forks map[model.Replica]Fork) error {
-	if len(forks) == 0 {
-		return nil
-	}
 	all, err := r.ix.Ends()
-	if err != nil {
+	if err != nil || len(forks)+len(all.agreed) == 0 {
 		return err
 	}
+	all.own = r.own
 	for rep, f := range forks {
 		to := f.Agreed
 		if was, again := all.agreed[rep]; again {

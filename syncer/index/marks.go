@@ -103,8 +103,8 @@ func (ix *Index) proof(db pebble.Reader, d *dict, m model.Mark) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	_, kept, err := decodeMark(k, v, m.Dot.Replica)
-	if err != nil {
+	here, kept, err := decodeMark(k, v, m.Dot.Replica)
+	if err != nil || here.Said {
 		return nil, err
 	}
 	return ix.proofAt(db, i, m.Dot.Seq, kept)
@@ -177,7 +177,8 @@ func (ix *Index) Marked(d model.Dot, lo uint64) (m Kept, ok bool, err error) {
 	return m, err == nil && m.Lo > 0 && m.Lo <= d.Seq, err
 }
 
-// Near is the newest mark of a replica that is not after d, or none.
+// Near is the newest mark of a replica that is not after d, and is more than said;
+// or none.
 func (ix *Index) Near(d model.Dot) (m model.Mark, err error) {
 	i, known := ix.dict.Load().index[d.Replica]
 	if !known {
@@ -187,10 +188,12 @@ func (ix *Index) Near(d model.Dot) (m model.Mark, err error) {
 	if err != nil {
 		return m, fmt.Errorf("marks: %w", err)
 	}
-	if it.Last() {
+	for ok := it.Last(); ok && err == nil; ok = it.Prev() {
 		var near Kept
-		near, _, err = decodeMark(it.Key(), it.Value(), d.Replica)
-		m = near.Mark
+		if near, _, err = decodeMark(it.Key(), it.Value(), d.Replica); err == nil && !near.Said {
+			m = near.Mark
+			break
+		}
 	}
 	return m, errors.Join(err, it.Close())
 }
@@ -199,7 +202,7 @@ func (ix *Index) Near(d model.Dot) (m model.Mark, err error) {
 // and the newest of each level. The newest of all comes first.
 func (s *Snap) Marks() (marks, said []model.Mark, err error) {
 	reps := s.dict.reps
-	room := (model.MaxMarks - 2*len(reps)) / max(len(reps), 1)
+	room := max(model.MaxMarks/4-len(reps), 0) / max(len(reps), 1)
 	for i, r := range reps {
 		var all []Kept
 		prefix := s.ix.keys.replicaOf(tableMark, uint32(i))
@@ -212,27 +215,34 @@ func (s *Snap) Marks() (marks, said []model.Mark, err error) {
 			return nil, nil, err
 		}
 		slices.Reverse(all)
-		perLevel := map[int]int{}
-		n := 0
-		for _, m := range all {
-			take := n == 0 || n < min(newestMarks, room/2)
-			for l := range m.Level() + 1 {
-				if perLevel[l]++; perLevel[l] <= levelMarks && n < room {
-					take = true
-				}
-			}
-			switch {
-			case !take || len(marks)+len(said) >= model.MaxMarks-len(reps):
-				continue
-			case m.Said:
-				said = append(said, m.Mark)
-			default:
-				marks = append(marks, m.Mark)
-			}
-			n++
-		}
+		marks, said = choose(all, room, marks, said)
 	}
 	return marks, said, nil
+}
+
+// choose adds to what is told the marks of one replica, the newest first: those that
+// are only said have a quarter of the room, and take none from others.
+func choose(all []Kept, room int, marks, said []model.Mark) (_, _ []model.Mark) {
+	var perLevel [2][129]int
+	var n [2]int
+	most := [2]int{2 * room, room} // the last quarter is for what a peer must be told beside
+	for _, m := range all {
+		out, i := &marks, 0
+		if m.Said {
+			out, i = &said, 1
+		}
+		take := n[i] == 0 || n[i] < min(newestMarks, most[i]/2)
+		for l := range m.Level() + 1 {
+			if perLevel[i][l]++; perLevel[i][l] <= levelMarks && n[i] < most[i] {
+				take = true
+			}
+		}
+		if take && len(marks)+len(said) < model.MaxMarks/4*3 {
+			*out = append(*out, m.Mark)
+			n[i]++
+		}
+	}
+	return marks, said
 }
 
 // A Fork is a replica of whose log two members hold different ends.
@@ -286,16 +296,16 @@ func FirstOf(forks map[model.Replica]Fork) model.Replica {
 	return first
 }
 
-// Adopt takes over the marks of a peer whose catch-up is in, up to k, and what
-// proves them.
-func (t *Tx) Adopt(ms []model.Mark, proofs []model.Proof, k model.VV) {
+// Adopt takes over the marks of a peer whose catch-up is in, from was up to k, and
+// what proves them. Of what was known nobody needs to be told.
+func (t *Tx) Adopt(ms []model.Mark, proofs []model.Proof, was, k model.VV) {
 	adopt := func(m model.Mark, header []byte) {
 		i, ok := t.ix.dict.Load().index[m.Dot.Replica]
 		if !ok || !k.Has(m.Dot) {
 			return
 		}
-		was, have, err := t.ix.Marked(m.Dot, m.Lo)
-		if t.fail(err); err == nil && (!have || was.Mark == m && !bytes.Equal(header, onlySaid)) {
+		here, have, err := t.ix.Marked(m.Dot, m.Lo)
+		if t.fail(err); err == nil && (!have || here.Mark == m && !bytes.Equal(header, onlySaid)) {
 			t.mark(i, m, header)
 		}
 	}
@@ -303,7 +313,10 @@ func (t *Tx) Adopt(ms []model.Mark, proofs []model.Proof, k model.VV) {
 		adopt(p.Mark, p.Header)
 	}
 	for _, m := range ms {
-		if !slices.ContainsFunc(proofs, func(p model.Proof) bool { return p.Mark == m }) {
+		proven := func(p model.Proof) bool {
+			return p.Dot.Replica == m.Dot.Replica && p.Lo <= m.Dot.Seq && m.Lo <= p.Dot.Seq
+		}
+		if !was.Has(m.Dot) && !slices.ContainsFunc(proofs, proven) {
 			adopt(m, onlySaid)
 		}
 	}

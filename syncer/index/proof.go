@@ -30,6 +30,14 @@ func (ix *Index) Reached(d model.Dot) (yes bool, err error) {
 	return header != nil, err
 }
 
+// ProofOf is the newest header that proves that a dot was made, if one is here.
+func (ix *Index) ProofOf(d model.Dot) (header []byte, err error) {
+	if i, known := ix.dict.Load().index[d.Replica]; known {
+		header, _, err = ix.reach(ix.db, i, d.Seq)
+	}
+	return header, err
+}
+
 // reach finds the newest header of a replica that is not before from.
 func (ix *Index) reach(r pebble.Reader, ridx uint32, from uint64) (header []byte, hi uint64, err error) {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: ix.keys.log(tableMark, ridx, from), UpperBound: after(ix.keys.replicaOf(tableMark, ridx))})

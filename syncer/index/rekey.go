@@ -11,8 +11,14 @@ import (
 // Rekey goes on as a new replica; what was written as the one before stays, as
 // another's.
 func (t *Tx) Rekey(own model.Replica) {
+	was := t.ix.Replica()
 	t.ix.setReplica(own)
 	t.number(own)
+	ends, err := t.ix.Ends()
+	if t.fail(err); err == nil && ends.own == was && t.rep(was).Known == 0 { // it will never say anything
+		ends.own = own
+		t.fail(t.b.Set(t.ix.keys.meta("ends"), ends.encode(), nil))
+	}
 }
 
 // MovedTo tells whether the database is not where it was, and remembers where it

@@ -167,29 +167,17 @@ func (o *Opening) Show(more Tell) (grown bool) {
 			o.Marks, grown = append(o.Marks, m), true
 		}
 	}
-	o.Proofs = slices.Clip(o.Proofs)
-	size := 0
-	for _, h := range o.Proofs {
-		size += len(h)
-	}
-	for _, h := range more.Headers {
-		if size += len(h); len(h) == 0 || size > MaxProofBytes || len(o.Proofs) == MaxProofs {
-			break
+	size, proofs := 0, [][]byte(nil)
+	for i, h := range slices.Concat(more.Headers, o.Proofs) { // what was shown unasked gives way
+		same := func(x []byte) bool { return bytes.Equal(x, h) }
+		if len(h) == 0 || size+len(h) > MaxProofBytes || len(proofs) == MaxProofs || slices.ContainsFunc(proofs, same) {
+			continue
 		}
-		if !slices.ContainsFunc(o.Proofs, func(x []byte) bool { return bytes.Equal(x, h) }) {
-			o.Proofs, grown = append(o.Proofs, h), true
-		}
+		grown = grown || i < len(more.Headers) && !slices.ContainsFunc(o.Proofs, same)
+		proofs, size = append(proofs, h), size+len(h)
 	}
+	o.Proofs = proofs
 	return grown
-}
-
-// Shows tells whether a header is shown, which our side has verified, of a batch of
-// d's replica that reaches d.
-func (o Opening) Shows(d Dot) bool {
-	return slices.ContainsFunc(o.Proofs, func(b []byte) bool {
-		h, err := DecodeHeader(b)
-		return err == nil && h.Replica == d.Replica && h.Hi >= d.Seq
-	})
 }
 
 // Tip is the newest mark of a replica, of what is joined.
