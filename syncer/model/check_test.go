@@ -148,6 +148,9 @@ func (w *world) checkTree(p *peer) {
 				*x.n++
 			}
 		}
+		if e.Extra {
+			w.checkClock(p, e)
+		}
 	})
 	w.met.undone += len(p.m.Undone())
 	if !p.tree.drifts() {
@@ -156,6 +159,26 @@ func (w *world) checkTree(p *peer) {
 		}
 	}
 	w.checkAgreed(p)
+}
+
+// checkClock: a conflict copy is older than what has the plain name, but for one
+// of an unsure clock that is far ahead of a sure one.
+func (w *world) checkClock(p *peer, e *Entry) {
+	n := p.m.Node(e.ID)
+	copied, main := version(n, e), n.Shown()[0]
+	const day = 24 * 3600 * 1e9
+	near := false // to a sure one of those it was chosen from
+	for _, h := range n.Heads {
+		near = near || !h.Unsure && !n.Del().Has(h.Dot) && main.Mtime-h.Mtime <= day
+	}
+	switch newer := copied.Mtime > main.Mtime; {
+	case newer && !copied.Unsure:
+		w.fail("clock", "%v has the name and not %v, which is newer\n%s", main.Dot, copied.Dot, dump(n))
+	case main.Unsure && !copied.Unsure && !near:
+		w.fail("clock", "%v has the name and not %v, which is of a sure clock\n%s", main.Dot, copied.Dot, dump(n))
+	case newer:
+		w.met.unsure++
+	}
 }
 
 // checkAgreed: who knows the same sees the same, at any moment (I14).

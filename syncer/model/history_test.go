@@ -67,6 +67,14 @@ func newWorld(seed int64) *world {
 		p.sealed = seed%16 == 0
 		w.peers = append(w.peers, p)
 	}
+	if seed%5 == 2 { // nothing keeps some clocks right, and some are years ahead
+		for _, p := range w.peers {
+			p.unsure = r.Intn(2) == 0
+			if r.Intn(3) == 0 {
+				p.clock += []int64{1, 2, 700, 7000}[r.Intn(4)] * 24 * 3600 * 8
+			}
+		}
+	}
 	return w
 }
 
@@ -308,7 +316,7 @@ func (w *world) tellAll(on bool) {
 }
 
 // sights counts what histories came across.
-type sights struct{ names, conflicts, copies, undue, further, undone, agreed int }
+type sights struct{ names, conflicts, copies, undue, further, undone, agreed, unsure int }
 
 func (a *sights) add(b sights) {
 	a.names += b.names
@@ -318,6 +326,7 @@ func (a *sights) add(b sights) {
 	a.further += b.further
 	a.undone += b.undone
 	a.agreed += b.agreed
+	a.unsure += b.unsure
 }
 
 func TestHistories(t *testing.T) {
