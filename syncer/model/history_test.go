@@ -31,6 +31,7 @@ type world struct {
 	contents int
 	supers   map[ID][]noted
 	unlinks  map[ID]map[uint64][]noted
+	resets   map[ID]map[string][]noted // "": of all attributes
 	verbose  bool
 	met      sights
 }
@@ -51,7 +52,7 @@ var nameSets = [][]string{{"a.txt", "b", "c"}, {"a.txt", "b", "c", "d"}, {"a.txt
 
 func newWorld(seed int64) *world {
 	r := rand.New(rand.NewSource(seed))
-	w := &world{seed: seed, supers: map[ID][]noted{}, unlinks: map[ID]map[uint64][]noted{}}
+	w := &world{seed: seed, supers: map[ID][]noted{}, unlinks: map[ID]map[uint64][]noted{}, resets: map[ID]map[string][]noted{}}
 	set := r.Intn(3)
 	if seed%7 == 3 { // databases and their journals
 		set = 3
