@@ -353,17 +353,3 @@ func inTurns(ss []step) (out []step) {
 	}
 	return out
 }
-
-// Seeds of histories that once broke.
-func TestHistoriesThatBroke(t *testing.T) {
-	for _, s := range []int64{
-		658523,  // an explicit copy went, and the version it stood for came back beside its node
-		17423,   // pinning undone moves placed a directory anew that was dead for a moment
-		1002635, // a directory came back with a name in it that the same cut had written and removed
-		127126,  // a link that its user brought back took the name of a file that he had put elsewhere
-	} {
-		if bad := newWorld(s).run(steps(s, length(s))); bad != nil {
-			t.Errorf("seed %d: %s: %s", s, bad.what, bad.why)
-		}
-	}
-}
