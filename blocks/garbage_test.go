@@ -29,6 +29,14 @@ func naming(d *Disk, folder uint32) func(context.Context, *Marks) error {
 	}
 }
 
+// seeded is the block of a seed, every seventh a small one.
+func seeded(seed uint64) []byte {
+	if seed%7 == 0 {
+		return random(seed, 2000)
+	}
+	return random(seed, MaxBlock)
+}
+
 func TestASweepGivesBackWhatNothingNames(t *testing.T) {
 	fs := vfs.NewMem()
 	d := open(t, fs)
@@ -37,25 +45,11 @@ func TestASweepGivesBackWhatNothingNames(t *testing.T) {
 		t.Helper()
 		var ids []byte
 		for _, seed := range seeds {
-			size := MaxBlock
-			if seed%7 == 0 {
-				size = 2000
-			}
-			id := mustPut(t, s, random(seed, size))
+			id := mustPut(t, s, seeded(seed))
 			ids = append(ids, id[:]...)
 		}
 		check(t, s.Flush(t.Context()))
 		check(t, d.Meta().Set(rowKey(1, n), ids, pebble.NoSync))
-	}
-	ids := func(seeds ...uint64) (out []ID) {
-		for _, seed := range seeds {
-			size := MaxBlock
-			if seed%7 == 0 {
-				size = 2000
-			}
-			out = append(out, testKey.ID(random(seed, size)))
-		}
-		return out
 	}
 	name(0, 1, 2, 3, 4, 5, 6) // a pack that will be wholly dead
 	name(1, 8, 9, 10, 11, 12) // one of which one block lives
@@ -79,15 +73,14 @@ func TestASweepGivesBackWhatNothingNames(t *testing.T) {
 	}
 	verify := func() {
 		t.Helper()
-		for _, id := range ids(1, 2, 3, 4, 5, 6, 8, 9, 11, 12, 14) {
-			if s.Has(id) {
-				t.Errorf("block %s is there", id)
+		for _, seed := range []uint64{1, 2, 3, 4, 5, 6, 8, 9, 11, 12, 14} {
+			if s.Has(testKey.ID(seeded(seed))) {
+				t.Errorf("block %d is there", seed)
 			}
 		}
-		for _, seed := range []uint64{10, 15, 16, 17, 18} {
-			mustHave(t, s, testKey.ID(random(seed, MaxBlock)), random(seed, MaxBlock))
+		for _, seed := range []uint64{7, 10, 15, 16, 17, 18} {
+			mustHave(t, s, testKey.ID(seeded(seed)), seeded(seed))
 		}
-		mustHave(t, s, testKey.ID(random(7, 2000)), random(7, 2000))
 		for i := range uint64(4) {
 			mustHave(t, other, testKey.ID(random(i+100, MaxBlock)), random(i+100, MaxBlock))
 		}
@@ -108,7 +101,7 @@ func TestASweepGivesBackWhatNothingNames(t *testing.T) {
 	if len(there) != 4 { // with that of the small rows
 		t.Errorf("packs %v", there)
 	}
-	mustHave(t, s, testKey.ID(random(7, 2000)), random(7, 2000))
+	mustHave(t, s, testKey.ID(seeded(7)), seeded(7))
 }
 
 // A block that was put, or found here, and is not named yet outlives a sweep if
@@ -157,17 +150,7 @@ func TestASweepSparesWhatIsHeld(t *testing.T) {
 				done <- err
 			}()
 			if tt.before {
-				for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-					s.holders.mu.Lock()
-					over := s.holders.cur != held
-					s.holders.mu.Unlock()
-					if over {
-						break
-					}
-					if time.Now().After(deadline) {
-						t.Fatal("the sweep did not turn over those who hold")
-					}
-				}
+				awaitTurn(t, s, held)
 				select {
 				case <-marking:
 					t.Error("the sweep did not wait")
@@ -189,6 +172,22 @@ func TestASweepSparesWhatIsHeld(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// awaitTurn waits until a sweep no longer counts those who hold from now on.
+func awaitTurn(t *testing.T, s *Store, held *generation) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		s.holders.mu.Lock()
+		over := s.holders.cur != held
+		s.holders.mu.Unlock()
+		if over {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the sweep did not turn over those who hold")
+		}
 	}
 }
 

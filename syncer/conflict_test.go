@@ -73,6 +73,46 @@ func TestEqualContentNeverConflicts(t *testing.T) {
 	}
 }
 
+// A machine whose clock is years ahead, and knows no better, does not take the name
+// from an edit that others make after its own; where its clock is thought to be
+// right it does. Its time is shown as it is.
+func TestAWildClockDoesNotTakeTheName(t *testing.T) {
+	for _, unsure := range []bool{true, false} {
+		t.Run(fmt.Sprint("unsynchronised: ", unsure), func(t *testing.T) {
+			w := newWorld(t, 3)
+			a, wild := w.peers[0], w.peers[1]
+			wild.opts.Unsure = func() bool { return unsure }
+			wild.again(wild.opts.Remote)
+			a.write("/f.txt", "v")
+			w.same()
+			w.part(true)
+			ahead := time.Now().AddDate(2, 0, 0).UnixNano()
+			wild.write("/f.txt", "wild")
+			_, err := wild.SetAttr(wild.ino("/f.txt"), Set{Mtime: &ahead})
+			wild.must(err)
+			wild.cutNow()
+			a.write("/f.txt", "later")
+			a.cutNow()
+			w.part(false)
+			tree := w.same()
+			name := "/f (conflict, ub, db, " + time.Unix(0, ahead).UTC().Format("2006-01-02 15.04.05") + ").txt"
+			if !unsure {
+				name = "/f.txt"
+			}
+			if strings.Count(tree, "(conflict") != 1 || a.shows(name) != "wild" {
+				t.Fatalf("no %s with wild bytes in\n%s", name, tree)
+			}
+			if got := a.stat(name).Mtime; got != ahead {
+				t.Errorf("mtime %d, was %d", got, ahead)
+			}
+			a.again(a.opts.Remote) // the rows say the same
+			if again := w.same(); again != tree {
+				t.Errorf("was\n%s\nis\n%s", tree, again)
+			}
+		})
+	}
+}
+
 func (p *peer) ino(path string) Ino {
 	p.t.Helper()
 	dir, name := p.at(path)

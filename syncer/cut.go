@@ -260,6 +260,7 @@ func (f *Folder) applyCut(s *selection, ready map[Ino]*frozen) (done []*frozen, 
 		names = append(names, c.copies(ino, s)...)
 	}
 	author := t.NewAuthor(f.o.Label, f.o.Now().Unix())
+	author.Unsure = f.o.Unsure()
 	author.Diff(index.Cut{Tx: t}, names, c.list)
 	f.logOwn(t, author)
 	for _, th := range c.list {

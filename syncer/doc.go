@@ -14,6 +14,7 @@
 //	open.go            when a file is cut that somebody has open for writing
 //	group.go           a database and its journals are cut as one
 //	stale.go           what a process saves over without having seen it
+//	clock.go           whether what it says of the time can be believed
 //	backup.go          what waits because more of a save is to come
 //	cut.go             from tree to view: freeze, store blocks, Diff, log, sync, announce
 //	receive.go         from peers to view: verify, join, rescue, know

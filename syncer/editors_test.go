@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -71,7 +72,7 @@ func (p program) probe(path string) {
 }
 
 // However a program saves, while another peer follows, no save is a conflict, and
-// the file is one node from the first to the last.
+// the file is one node from the first to the last, with all saves in its history.
 func TestEditorSaves(t *testing.T) {
 	each := (*saves + len(patterns) - 1) / len(patterns)
 	all := 0
@@ -86,6 +87,7 @@ func TestEditorSaves(t *testing.T) {
 			w.settle()
 			id := a.node(path)
 			pad := strings.Repeat("x", 6000) // too much for a row
+			var cut, met []int               // saves that were surely a version here, and at both
 			for n := range each {
 				data := fmt.Sprint(n + 1)
 				if n%2 == 0 {
@@ -96,6 +98,7 @@ func TestEditorSaves(t *testing.T) {
 				switch {
 				case n%7 == 0:
 					a.must(a.Cut(context.Background()))
+					cut = append(cut, n+1)
 				case n%50 == 49:
 					if tree := w.same(); strings.Contains(tree, "conflict") {
 						t.Fatalf("save %d is a conflict:\n%s", n+1, tree)
@@ -103,6 +106,7 @@ func TestEditorSaves(t *testing.T) {
 					if got := a.node(path); got != id {
 						t.Fatalf("save %d made another node: %v, was %v", n+1, got, id)
 					}
+					met = append(met, n+1)
 				}
 			}
 			tree := w.same()
@@ -115,9 +119,31 @@ func TestEditorSaves(t *testing.T) {
 			if !strings.HasPrefix(b.shows(path), fmt.Sprint(each)) {
 				t.Errorf("the other peer does not have the last save")
 			}
+			a.remembers(path, each, append(cut, met...))
+			b.remembers(path, each, met)
 		})
 	}
 	t.Logf("%d saves in %d patterns, %v: 0 conflict copies, one node each", all, len(patterns), time.Since(begun).Round(time.Millisecond))
+}
+
+// remembers checks that saves are in the history of a file, each once and, where
+// they were made, in their order. Elsewhere one that was never shown, as a later
+// was known when its bytes came, goes before the one that was.
+func (p *peer) remembers(path string, last int, saves []int) {
+	p.t.Helper()
+	there := map[int]bool{last: true}
+	for _, x := range p.past(path) {
+		n, err := strconv.Atoi(strings.TrimRight(p.bytesOf(x), "x"))
+		if err != nil || there[n] || x.Removed || x.Here && n > last {
+			p.t.Errorf("%s: save %d came before save %d: %+v, %v", p.name, n, last, x, err)
+		}
+		last, there[n] = n, true
+	}
+	for _, n := range saves {
+		if !there[n] {
+			p.t.Errorf("%s: save %d is not in the history", p.name, n)
+		}
+	}
 }
 
 // node is the node that a peer shows under a path.

@@ -40,7 +40,10 @@ type Options struct {
 	// is not known.
 	Place []byte
 	Now   func() time.Time // the wall clock, for what is shown: labels and times; nil: time.Now
-	Log   *slog.Logger
+	// Unsure tells whether the wall clock is known not to be synchronised; nil: as
+	// the kernel says.
+	Unsure func() bool
+	Log    *slog.Logger
 
 	// History is kept for KeepDays, 30 if 0, while it takes at most KeepShare,
 	// a tenth if 0, of the disk.
@@ -117,6 +120,9 @@ func Open(o Options) (*Folder, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Unsure == nil {
+		o.Unsure = unsynchronised
 	}
 	ix, err := index.Open(o.Disk.Meta(), o.Number, o.Names, o.UID, o.GID)
 	if err != nil {

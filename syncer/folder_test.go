@@ -92,7 +92,7 @@ func newWorldOf(t testing.TB, n int, names string) *world {
 		_, dev, _ := ed25519.GenerateKey(rand.Reader)
 		p := &peer{t: t, w: w, name: string(rune('a' + i)), fs: vfs.NewMem()}
 		p.opts = Options{Number: 1, ID: id, Name: "test", Names: names, Key: key, Device: dev, Label: model.Label{Author: "u" + p.name, Device: "d" + p.name},
-			Allowed: func(ed25519.PublicKey) error { return nil }, Remote: &memRemote{p}}
+			Allowed: func(ed25519.PublicKey) error { return nil }, Remote: &memRemote{p}, Unsure: func() bool { return false }}
 		p.start()
 		w.live.Lock()
 		w.peers = append(w.peers, p)

@@ -267,24 +267,29 @@ func loseNothing(t *testing.T, seed int64) {
 	w.same()
 	for _, u := range us {
 		u.must(u.Expire(context.Background()))
-		there := map[string]model.Dot{}
-		u.committed(there)
-		u.must(u.Pasts(func(x index.Past) bool { there[u.bytesOf(x)] = x.Orig; return true }))
-		for c, orig := range had[u.peer] {
-			if _, ok := there[c]; ok {
-				continue
-			}
-			t.Errorf("%s had %.20q, which is neither shown nor in its history", u.name, c)
-			for id, s := range u.State() {
-				if strings.Contains(s, orig.String()) {
-					t.Logf("%v: node %s %.600q", orig, id, s)
-				}
-			}
-		}
+		u.stillHas(t, had[u.peer])
 	}
 	w.same()
 	if t.Failed() {
 		t.Log(strings.Join(log, "\n"))
+	}
+}
+
+// stillHas checks that contents are shown or in the history.
+func (p *peer) stillHas(t *testing.T, had map[string]model.Dot) {
+	there := map[string]model.Dot{}
+	p.committed(there)
+	p.must(p.Pasts(func(x index.Past) bool { there[p.bytesOf(x)] = x.Orig; return true }))
+	for c, orig := range had {
+		if _, ok := there[c]; ok {
+			continue
+		}
+		t.Errorf("%s had %.20q, which is neither shown nor in its history", p.name, c)
+		for id, s := range p.State() {
+			if strings.Contains(s, orig.String()) {
+				t.Logf("%v: node %s %.600q", orig, id, s)
+			}
+		}
 	}
 }
 

@@ -66,9 +66,8 @@ func TestDeadBatchesGoAndNewcomersMissNothing(t *testing.T) {
 
 // A catch-up over gaps that breaks off leaves nothing claimed that did not come.
 func TestBrokenCatchUpClaimsNothing(t *testing.T) {
-	seed := mrand.Int63()
-	t.Logf("seed %d", seed)
-	r := mrand.New(mrand.NewSource(seed))
+	t.Logf("seed %d", *seed)
+	r := mrand.New(mrand.NewSource(*seed))
 	w := newWorld(t, 2)
 	a := w.peers[0]
 	for i := range 30 {
@@ -106,9 +105,8 @@ func TestBrokenCatchUpClaimsNothing(t *testing.T) {
 // TestCrashKeepsWhatWasSynced kills a peer at random moments: what remains is
 // whole, what was synced is there, and the two come together again.
 func TestCrashKeepsWhatWasSynced(t *testing.T) {
-	seed := mrand.Int63()
-	t.Logf("seed %d", seed)
-	r := mrand.New(mrand.NewSource(seed))
+	t.Logf("seed %d", *seed)
+	r := mrand.New(mrand.NewSource(*seed))
 	for round := range 8 {
 		w := newWorld(t, 2)
 		a, b := w.peers[0], w.peers[1]

@@ -97,9 +97,8 @@ func TestLossLeavingDeletesNothing(t *testing.T) {
 // After a power cut a file has its old bytes or its new ones, never none and
 // never fewer, and the others never get what was not whole.
 func TestLossPowerCutLeavesNoShortFile(t *testing.T) {
-	seed := mrand.Int63()
-	t.Logf("seed %d", seed)
-	r := mrand.New(mrand.NewSource(seed))
+	t.Logf("seed %d", *seed)
+	r := mrand.New(mrand.NewSource(*seed))
 	w := newWorld(t, 2)
 	a, b := w.peers[0], w.peers[1]
 	a.crashable()
@@ -299,15 +298,36 @@ func TestLossLocalOnlyFilesDoNotBlockARemoval(t *testing.T) {
 	w.want("/other 644 x")
 }
 
-// A directory renamed while it is sent is one directory, and its bytes travel
-// once.
+// gatedRemote lets some blocks through, and the rest when the gate opens.
+type gatedRemote struct {
+	*memRemote
+	free  int64
+	gate  chan struct{}
+	asked atomic.Int64
+	given atomic.Int64
+}
+
+func (r *gatedRemote) Fetch(ctx context.Context, id blocks.ID, size int64, class Class) error {
+	if r.asked.Add(1) > r.free {
+		select {
+		case <-r.gate:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	defer r.given.Add(1)
+	return r.memRemote.Fetch(ctx, id, size, class)
+}
+
+// A directory renamed while it is sent, some of its bytes here and others not, is
+// one directory, and its bytes travel once.
 func TestLossDirectoryRenamedWhileItSyncs(t *testing.T) {
 	w := newWorld(t, 2)
 	a, b := w.peers[0], w.peers[1]
-	r := &fullRemote{memRemote: &memRemote{b}}
+	const files = 60
+	r := &gatedRemote{memRemote: &memRemote{b}, free: files / 2, gate: make(chan struct{})}
 	b.again(r)
 	a.mkdir("/d")
-	const files = 60
 	for i := range files {
 		a.write(fmt.Sprint("/d/f", i), strings.Repeat(fmt.Sprint(i, ","), 5000))
 		if i == files/2 {
@@ -315,7 +335,15 @@ func TestLossDirectoryRenamedWhileItSyncs(t *testing.T) {
 		}
 	}
 	a.must(a.Cut(context.Background()))
+	halfway := func() bool {
+		n, _ := b.Missing()
+		return a.Knowledge().LE(b.Knowledge()) && r.given.Load() == r.free && r.asked.Load() > r.free && n > 0
+	}
+	w.until("half the bytes are there", halfway)
 	a.mv("/d", "/e")
+	a.must(a.Cut(context.Background()))
+	w.until("the rename is there, and no more bytes", halfway)
+	close(r.gate)
 	tree := w.same()
 	if strings.Count(tree, "\n") != files || !strings.HasPrefix(tree, "/e 755 /") {
 		t.Fatalf("got\n%s", tree)

@@ -25,7 +25,7 @@ func TestLossIndexReset(t *testing.T) {
 	}
 	w.part(false)
 	tree := w.same()
-	holds(t, tree, "new", "S")
+	holds(t, tree, "old", "new", "S")
 	if strings.Contains(tree, "/same (conflict") {
 		t.Errorf("equal contents conflict:\n%s", tree)
 	}

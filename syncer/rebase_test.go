@@ -128,9 +128,8 @@ func TestWorkGoesOnWhileAMemberReturns(t *testing.T) {
 // A power cut at any moment of a return leaves a member that returns again, or
 // is complete.
 func TestReturnSurvivesPowerCuts(t *testing.T) {
-	seed := mrand.Int63()
-	t.Logf("seed %d", seed)
-	r := mrand.New(mrand.NewSource(seed))
+	t.Logf("seed %d", *seed)
+	r := mrand.New(mrand.NewSource(*seed))
 	for round := range 12 {
 		w := longAway(t, func(c *peer) {
 			for i := range 5 {

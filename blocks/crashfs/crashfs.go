@@ -1,4 +1,3 @@
-// Package crashfs is a filesystem in memory that can lose its power, for tests.
 package crashfs
 
 import (

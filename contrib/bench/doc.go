@@ -11,5 +11,5 @@
 //
 // Metadata needs neither: it prints what a node of a real tree, written in turns
 // by five replicas, takes beside its bytes: on the disk, compacted, without and
-// with the log, and on the wire to a newcomer.
+// with the log, and on the wire to a newcomer; and fails if that is too much.
 package bench

@@ -27,6 +27,10 @@ const (
 	metaReplicas = 5
 	metaNodes    = 20_000
 	metaTurn     = 200 // nodes that one replica makes before the next does
+
+	// The most that a node may take, in bytes.
+	maxDisk = 260 // with the log
+	maxWire = 130
 )
 
 // A replica is an engine of the folder, joined with the others by calls.
@@ -201,7 +205,8 @@ func (r *replica) size(b *testing.B, tables string) (n uint64) {
 }
 
 // BenchmarkMetadata copies the names of a part of the module cache, written in
-// turns by five replicas, and measures what a node takes beside its bytes.
+// turns by five replicas, and measures what a node takes beside its bytes: not
+// more than it may.
 func BenchmarkMetadata(b *testing.B) {
 	out, err := exec.Command("go", "env", "GOMODCACHE").Output()
 	must(b, err)
@@ -248,6 +253,9 @@ func BenchmarkMetadata(b *testing.B) {
 		b.ReportMetric(float64(rows)/float64(nodes), "disk-B/node")
 		b.ReportMetric(float64(rows+log)/float64(nodes), "disk+log-B/node")
 		b.ReportMetric(float64(wire)/float64(nodes), "wire-B/node")
+		if disk := (rows + log) / uint64(nodes); disk > maxDisk || wire/nodes > maxWire {
+			b.Errorf("a node takes %d bytes on disk and %d on the wire, more than %d and %d", disk, wire/nodes, maxDisk, maxWire)
+		}
 		for _, r := range all {
 			r.stop()
 		}

@@ -148,6 +148,7 @@ const (
 	headPassive = 1 << iota // repeats a content: orig and label follow
 	headVV                  // supersedes something
 	headMtime               // not the row's mtime
+	headUnsure
 )
 
 func (e *enc) node(n *model.Node, mtime int64) {
@@ -165,6 +166,9 @@ func (e *enc) node(n *model.Node, mtime int64) {
 		}
 		if h.Mtime != mtime {
 			f |= headMtime
+		}
+		if h.Unsure {
+			f |= headUnsure
 		}
 		e.u(f)
 		e.dot(h.Dot)
@@ -359,7 +363,7 @@ func (d *dec) node(r *Row) *model.Node {
 	var covered model.VV
 	for k := d.count(); k > 0 && d.err == nil; k-- {
 		f := d.u()
-		h := model.Version{Dot: d.dot(), Mtime: r.Mtime}
+		h := model.Version{Dot: d.dot(), Mtime: r.Mtime, Unsure: f&headUnsure != 0}
 		h.Orig = h.Dot
 		if f&headPassive != 0 {
 			h.Orig = d.dot()

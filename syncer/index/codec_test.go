@@ -53,7 +53,7 @@ func randomRow(r *rand.Rand, t *Tx, parent model.ID) *Row {
 	n := &model.Node{ID: row.ID, Kind: row.Kind}
 	for range r.Intn(3) {
 		d := dot()
-		h := model.Version{Dot: d, Orig: d, VV: vv().Without(d).With(d), Content: "c", Mtime: row.Mtime}
+		h := model.Version{Dot: d, Orig: d, VV: vv().Without(d).With(d), Content: "c", Mtime: row.Mtime, Unsure: r.Intn(4) == 0}
 		if r.Intn(2) == 0 {
 			h.Orig, h.By, h.Mtime = dot(), model.Label{Author: "ana", Device: "desk"}, r.Int63()
 		}

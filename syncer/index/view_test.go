@@ -474,7 +474,7 @@ func anyVersion(r *rand.Rand, c *model.Change, k model.VV, others []model.Dot) {
 		return v
 	}
 	if r.Intn(2) == 0 {
-		c.Version = &model.VersionChange{VV: some(), Mtime: int64(r.Intn(3)) * 1e9}
+		c.Version = &model.VersionChange{VV: some(), Mtime: int64(r.Intn(3)) * 1e9 << (r.Intn(2) * 20), Unsure: r.Intn(3) == 0}
 		switch c.Kind {
 		case model.File:
 			c.Version.Content = inline(fmt.Sprint(r.Intn(6)))

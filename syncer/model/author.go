@@ -12,6 +12,7 @@ type Author struct {
 	Lamport uint64
 	By      Label
 	Now     int64 // UTC seconds, for the batch header
+	Unsure  bool  // the wall clock is not synchronised
 
 	changes []*Change
 	index   map[ID]int
@@ -85,7 +86,7 @@ func (a *Author) reassert(n *Node, h Version) {
 	if h.Orig == h.Dot {
 		by = a.Origin(h.Dot).By
 	}
-	a.put(n, VersionChange{Orig: h.Orig, By: by, Content: h.Content, Mtime: h.Mtime})
+	a.put(n, VersionChange{Orig: h.Orig, By: by, Content: h.Content, Mtime: h.Mtime, Unsure: h.Unsure})
 }
 
 // revive makes a node alive that may not be.

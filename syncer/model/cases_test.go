@@ -5,11 +5,13 @@ import (
 	"math/rand"
 	"strings"
 	"testing"
+	"time"
 )
 
 // script plays operations of two users: "a write /doc A", "b mv /doc /d2". Words
 // in double quotes may hold spaces. A user's operations are cut before an
 // exchange ("sync"), at "a cut", and in the end; "a get" joins without cutting.
+// "a clock 24h unsure" puts a clock ahead, of which nothing tells that it is right.
 func script(t *testing.T, lines string) (a, b *peer) {
 	t.Helper()
 	defer func() {
@@ -34,6 +36,13 @@ func script(t *testing.T, lines string) (a, b *peer) {
 		switch {
 		case f[0] == "sync":
 			sync()
+		case f[1] == "clock":
+			p := map[string]*peer{"a": a, "b": b}[f[0]]
+			ahead, err := time.ParseDuration(f[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.clock, p.unsure = p.clock+int64(ahead/time.Second)*8, len(f) > 3
 		case f[1] == "cut":
 			map[string]*peer{"a": a, "b": b}[f[0]].cut(all)
 		case f[1] == "get":
@@ -209,6 +218,15 @@ var cases = []struct{ name, script, want string }{
 	{"rm the winner", "a write /d A\nb write /d B\nsync\na rm /d", "/d" + annCopy + ":A"},
 	{"resolve by rename", "a write /d A\nb write /d B\nsync\na mv \"/d" + annCopy + "\" /d", "/d:A"},
 	{"edit a conflict copy", "a write /d A\nb write /d B\nsync\na write \"/d" + annCopy + "\" C", "/d:B|/d" + annCopy + ":C"},
+	{"edit by a clock years ahead, edit", "a write /d v\nsync\na clock 87600h unsure\na write /d A\nb write /d B", "/d (conflict, ann, box, 1979-12-30 00.00.00):A|/d:B"},
+	{"edit by a clock years ahead, two edits", "a write /d v\nsync\na clock 87600h unsure\na write /d A\nb write /d B\nb cut\nb write /d C", "/d (conflict, ann, box, 1979-12-30 00.00.00):A|/d:C"},
+	{"edit by a clock years ahead that seems right, edit", "a write /d v\nsync\na clock 87600h\na write /d A\nb write /d B", "/d:A|/d" + bobCopy + ":B"},
+	{"edit by a clock that may be ahead by a day, edit", "a write /d v\nsync\na clock 24h unsure\na write /d A\nb write /d B", "/d:A|/d" + bobCopy + ":B"},
+	{"edit by a clock that may be ahead by more, edit", "a write /d v\nsync\na clock 86402s unsure\na write /d A\nb write /d B", "/d (conflict, ann, box, 1970-01-02 00.00.02):A|/d:B"},
+	{"edits by two clocks that may be ahead", "a write /d v\nsync\na clock 87600h unsure\nb clock 72h unsure\na write /d A\nb write /d B", "/d:A|/d (conflict, bob, box, 1970-01-04 00.00.01):B"},
+	{"mv of what a clock years ahead wrote, edit", "b clock 87600h unsure\nb write /d v\nsync\nb clock -87600h\nb mv /d /e\na clock 8s\na write /d A", "/e:A"},
+	{"copy by a clock years ahead made a file", "a write /d v\nsync\na clock 87600h unsure\na write /d A\nb write /d B\nsync\nb write \"/d (conflict, ann, box, 1979-12-30 00.00.00)\" C", "/d:B|/d (conflict, ann, box, 1979-12-30 00.00.00):C"},
+
 	{"ln of a conflict copy", "a write /d A\nb write /d B\nsync\na ln \"/d" + annCopy + "\" /e", "/d:B|/d" + annCopy + ":A|/e:A|/e=/d" + annCopy},
 }
 

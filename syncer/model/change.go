@@ -14,7 +14,7 @@ import (
 // that is the first with its name as spelt.
 // link: 1 key fixed64, 2 parent, 3 name, 4 removed (1, or 2 if undone too).
 // version: 1 vv without its own dot, 2 orig (replica fixed64, seq varint) and
-// 3 author, 4 device if it repeats a content, 5 content, 6 mtime zigzag.
+// 3 author, 4 device if it repeats a content, 5 content, 6 mtime zigzag, 7 unsure.
 // attr: 1 name, 2 value.
 type Change struct {
 	Dot     Dot // from the batch's header
@@ -44,6 +44,7 @@ type VersionChange struct {
 	By      Label
 	Content string
 	Mtime   int64
+	Unsure  bool
 }
 
 // An AttrChange sets an attribute; an empty Val removes it.
@@ -117,7 +118,11 @@ func (v *VersionChange) encode() []byte {
 	if v.Content != "" {
 		m = appendBytes(m, 5, []byte(v.Content))
 	}
-	return appendUint(m, 6, protowire.EncodeZigZag(v.Mtime))
+	m = appendUint(m, 6, protowire.EncodeZigZag(v.Mtime))
+	if v.Unsure {
+		m = appendUint(m, 7, 1)
+	}
+	return m
 }
 
 // DecodeChange reads a change; d is its dot.
@@ -258,6 +263,8 @@ func decodeVersion(b []byte) (*VersionChange, error) {
 			v.Content = string(p)
 		case 6:
 			v.Mtime = protowire.DecodeZigZag(x)
+		case 7:
+			v.Unsure = x != 0
 		}
 		return err
 	})

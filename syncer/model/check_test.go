@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math/rand"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +19,18 @@ func (w *world) note(c Change, k VV) {
 			}
 			w.unlinks[c.ID][l.Key] = append(w.unlinks[c.ID][l.Key], noted{c.Dot, k})
 		}
+	}
+	reset := func(attr string) {
+		if w.resets[c.ID] == nil {
+			w.resets[c.ID] = map[string][]noted{}
+		}
+		w.resets[c.ID][attr] = append(w.resets[c.ID][attr], noted{c.Dot, k})
+	}
+	for _, a := range c.Attrs {
+		reset(a.Name)
+	}
+	if c.Born {
+		reset("")
 	}
 }
 
@@ -148,6 +161,9 @@ func (w *world) checkTree(p *peer) {
 				*x.n++
 			}
 		}
+		if e.Extra {
+			w.checkClock(p, e)
+		}
 	})
 	w.met.undone += len(p.m.Undone())
 	if !p.tree.drifts() {
@@ -156,6 +172,26 @@ func (w *world) checkTree(p *peer) {
 		}
 	}
 	w.checkAgreed(p)
+}
+
+// checkClock: a conflict copy is older than what has the plain name, but for one
+// of an unsure clock that is far ahead of a sure one.
+func (w *world) checkClock(p *peer, e *Entry) {
+	n := p.m.Node(e.ID)
+	copied, main := version(n, e), n.Shown()[0]
+	const day = 24 * 3600 * 1e9
+	near := false // to a sure one of those it was chosen from
+	for _, h := range n.Heads {
+		near = near || !h.Unsure && !n.Del().Has(h.Dot) && main.Mtime-h.Mtime <= day
+	}
+	switch newer := copied.Mtime > main.Mtime; {
+	case newer && !copied.Unsure:
+		w.fail("clock", "%v has the name and not %v, which is newer\n%s", main.Dot, copied.Dot, dump(n))
+	case main.Unsure && !copied.Unsure && !near:
+		w.fail("clock", "%v has the name and not %v, which is of a sure clock\n%s", main.Dot, copied.Dot, dump(n))
+	case newer:
+		w.met.unsure++
+	}
 }
 
 // checkAgreed: who knows the same sees the same, at any moment (I14).
@@ -328,8 +364,9 @@ func (w *world) checkLoss(tree string) {
 	}
 }
 
-// checkBack: nothing that somebody superseded or removed, knowing it, is back;
-// except a file's only name, without which it would be lost (I13).
+// checkBack: nothing that somebody superseded, removed or reset, knowing it, is
+// back (I13). A name that was removed is shown for want of another only; a
+// directory that was, for what is in it.
 func (w *world) checkBack(p *peer) {
 	for id, n := range p.m.Nodes {
 		del := n.Del()
@@ -343,12 +380,30 @@ func (w *world) checkBack(p *peer) {
 		for i := range n.Links {
 			l := &n.Links[i]
 			for _, x := range w.unlinks[id][l.Key] {
-				if n.Kind != Dir && x.k.Has(l.Loc().Dot) && !l.Dead() && n.Live() && len(n.Names(w.fold)) > 1 {
+				if x.k.Has(l.Loc().Dot) && !l.Dead() {
 					w.fail("I13", "name %x is back\n%s", l.Key, dump(n))
 				}
 			}
 		}
+		for name, a := range n.Attrs {
+			for _, x := range slices.Concat(w.resets[id][name], w.resets[id][""]) {
+				if a.Val != "" && x.k.Has(a.Dot) {
+					w.fail("I13", "attribute %q of %v is back\n%s", name, a.Dot, dump(n))
+				}
+			}
+		}
 	}
+	full := map[ID]bool{}
+	paths(p.m, func(_ string, e *Entry) { full[e.Parent] = true })
+	paths(p.m, func(path string, e *Entry) {
+		n := p.m.Node(e.ID)
+		switch l := n.Link(e.Key); {
+		case n.Kind == Dir && !n.Live() && !full[e.ID]:
+			w.fail("I13", "directory %s is back, and nothing in it\n%s", path, dump(n))
+		case n.Kind != Dir && !e.Extra && l.Dead() && (!e.Undue || len(n.Names(w.fold)) > 1):
+			w.fail("I13", "%s is back\n%s", path, dump(n))
+		}
+	})
 }
 
 // checkPin: writing down what the view decided does not change it (I6).

@@ -255,10 +255,14 @@ func (a *Author) namesOf(n *Node) (out []LinkChange) {
 		}
 	}
 	switch {
-	case placed || len(out) > 0 || len(n.Links) == 0:
-	case n.Kind == Dir:
-		x := a.Loc(n.ID)
-		out = append(out, LinkChange{Parent: x.Parent, Name: x.Name})
+	case len(n.Links) == 0:
+	case n.Kind == Dir: // without the places it had before: others may have collected them
+		l := LinkChange{Removed: true}
+		if x := a.Loc(n.ID); !placed {
+			l.Parent, l.Name = x.Parent, x.Name
+		}
+		out = append(out, l)
+	case placed || len(out) > 0:
 	default:
 		if a.lent == nil {
 			a.lent = map[ID]uint64{}

@@ -484,7 +484,7 @@ func (d *diff) births() {
 			continue
 		}
 		x := d.birth(t, ns[0])
-		d.put(x, VersionChange{Content: t.Content, Mtime: t.Mtime})
+		d.put(x, VersionChange{Content: t.Content, Mtime: t.Mtime, Unsure: d.Unsure})
 		d.setAttrs(d.Node(t.ID), t.Attrs)
 		for _, n := range ns[1:] {
 			x = d.Node(t.ID)
@@ -518,14 +518,14 @@ func (d *diff) edit(t *Thing) {
 	case len(shown) == 0:
 	case !t.Edited || shown[0].Content == t.Content:
 		if shown[0].Mtime != t.Mtime {
-			shown[0].Mtime = t.Mtime
+			shown[0].Mtime, shown[0].Unsure = t.Mtime, d.Unsure
 			d.reassert(x, shown[0])
 		}
 		return
 	case shown[0].Orig != t.Base && !d.seen(t, shown[0].Orig) && !d.woken[t.ID]:
 		d.forkUnseen(x, shown[0])
 	}
-	d.put(d.Node(t.ID), VersionChange{Content: t.Content, Mtime: t.Mtime})
+	d.put(d.Node(t.ID), VersionChange{Content: t.Content, Mtime: t.Mtime, Unsure: d.Unsure})
 }
 
 // comeBack gives a file that lives on without names, or with the last it had

@@ -17,6 +17,15 @@
 //
 // Changes travel in signed Batches (batch.go, change.go), in causal order.
 //
+// Of concurrent versions the one with the newest mtime has the plain name. A
+// machine whose clock is years ahead would always win, and no two members agree
+// on what the future is. So a version says whether its author's clock was
+// synchronised when it was cut (Version.Unsure, which belongs to the mtime and
+// goes wherever that is repeated). An unsure mtime counts as 0 if it is more than
+// 24 h after the newest sure one beside it; it is shown as it is all the same.
+// Where nobody is sure, nothing tells who is wrong, and the newest wins. All of
+// this is in the versions: it is the same on all members, at any time.
+//
 // A State is where nodes are kept: the index in rows, Mem in memory.
 //
 // Invariants: one version of a node by one replica supersedes all it knew, so

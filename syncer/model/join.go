@@ -11,7 +11,7 @@ func (n *Node) Join(c Change, deps VV) {
 		n.forget(deps)
 	}
 	if v := c.Version; v != nil {
-		h := Version{Dot: c.Dot, VV: v.VV.With(c.Dot), Orig: v.Orig, Content: v.Content, Mtime: v.Mtime, By: v.By}
+		h := Version{Dot: c.Dot, VV: v.VV.With(c.Dot), Orig: v.Orig, Content: v.Content, Mtime: v.Mtime, Unsure: v.Unsure, By: v.By}
 		if h.Orig == (Dot{}) {
 			h.Orig = c.Dot
 		}

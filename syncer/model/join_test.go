@@ -72,7 +72,7 @@ func TestAuthorsChangesSayWhatItDid(t *testing.T) {
 				if a.spent(n.ID) {
 					continue
 				}
-				v := VersionChange{Mtime: int64(r.Intn(9))}
+				v := VersionChange{Mtime: int64(r.Intn(9)) << (r.Intn(2) * 60), Unsure: r.Intn(3) == 0}
 				if n.Kind == File {
 					v.Content = fmt.Sprint(r.Intn(9))
 				}

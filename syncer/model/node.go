@@ -36,6 +36,7 @@ type Version struct {
 	Orig    Dot // the change that introduced this content; passive if not Dot
 	Content string
 	Mtime   int64 // ns
+	Unsure  bool  // the clock that Mtime is of was not synchronised
 	By      Label // of Orig
 }
 
@@ -108,7 +109,7 @@ func (n *Node) Equal(o *Node) bool {
 	return n.ID == o.ID && n.Kind == o.Kind && n.Covered.Equal(o.Covered) &&
 		slices.EqualFunc(n.Gone, o.Gone, func(x, y Gone) bool { return x.Dot == y.Dot && x.VV.Equal(y.VV) }) &&
 		slices.EqualFunc(n.Heads, o.Heads, func(x, y Version) bool {
-			return x.Dot == y.Dot && x.Orig == y.Orig && x.Content == y.Content && x.Mtime == y.Mtime && x.By == y.By && x.VV.Equal(y.VV)
+			return x.Dot == y.Dot && x.Orig == y.Orig && x.Content == y.Content && x.Mtime == y.Mtime && x.Unsure == y.Unsure && x.By == y.By && x.VV.Equal(y.VV)
 		}) &&
 		slices.EqualFunc(n.Links, o.Links, func(x, y Link) bool {
 			return x.Key == y.Key && slices.Equal(x.Hist, y.Hist) &&

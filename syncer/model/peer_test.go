@@ -20,7 +20,8 @@ type peer struct {
 	r       Replica
 	key     ed25519.PrivateKey
 	by      Label
-	clock   int64 // a wall clock, perhaps wrong
+	clock   int64 // a wall clock, perhaps wrong: in eighths of a second
+	unsure  bool  // nothing keeps the clock right
 	k       VV
 	lamport uint64
 	prev    [32]byte
@@ -83,7 +84,7 @@ func (p *peer) origin(d Dot) Origin {
 }
 
 func (p *peer) author() *Author {
-	return &Author{State: kept{p.m, map[ID]*Node{}}, K: p.k, Replica: p.r, Lamport: p.lamport, By: p.by, Now: p.seconds()}
+	return &Author{State: kept{p.m, map[ID]*Node{}}, K: p.k, Replica: p.r, Lamport: p.lamport, By: p.by, Now: p.seconds(), Unsure: p.unsure}
 }
 
 // kept remembers nodes as they were before an author changed them.
@@ -322,7 +323,7 @@ func dump(n *Node) string {
 	}
 	s := fmt.Sprintf("%v kind %d covered %v gone %v\n", n.ID, n.Kind, n.Covered, n.Gone)
 	for _, h := range n.Heads {
-		s += fmt.Sprintf("  head %v vv %v orig %v %q %d %v\n", h.Dot, h.VV, h.Orig, h.Content, h.Mtime, h.By)
+		s += fmt.Sprintf("  head %v vv %v orig %v %q %d (unsure: %v) %v\n", h.Dot, h.VV, h.Orig, h.Content, h.Mtime, h.Unsure, h.By)
 	}
 	for _, l := range n.Links {
 		s += fmt.Sprintf("  link %x %v dels %v\n", l.Key, l.Hist, l.Dels)

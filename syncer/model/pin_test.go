@@ -39,7 +39,7 @@ func anyState(r *rand.Rand) (*peer, int) {
 			c.Links = append(c.Links, l)
 		}
 		if r.Intn(2) == 0 || known[id] == nil {
-			c.Version = &VersionChange{Mtime: int64(r.Intn(3)) * 1e9}
+			c.Version = &VersionChange{Mtime: int64(r.Intn(3)) * 1e9 << (r.Intn(2) * 20), Unsure: r.Intn(3) == 0}
 			if c.Kind == File {
 				c.Version.Content = fmt.Sprint("x", i)
 			}

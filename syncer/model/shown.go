@@ -2,7 +2,9 @@ package model
 
 import (
 	"cmp"
+	"math"
 	"slices"
+	"time"
 )
 
 // Shown returns the versions of a node that are displayed, the winner first. A
@@ -14,7 +16,7 @@ func (n *Node) Shown() []Version {
 	if len(hs) < 2 {
 		return hs
 	}
-	slices.SortFunc(hs, better)
+	slices.SortFunc(hs, better(hs))
 	hidden := make([]bool, len(hs))
 	for i, t := range slices.Backward(hs) {
 		for j, e := range hs {
@@ -37,12 +39,29 @@ func (n *Node) Best() (Version, bool) {
 	if len(n.Heads) == 0 {
 		return Version{}, false
 	}
-	return slices.MinFunc(n.Heads, better), true
+	return slices.MinFunc(n.Heads, better(n.Heads)), true
 }
 
-// better orders kept versions: which gets the plain name.
-func better(a, b Version) int {
-	return cmp.Or(cmp.Compare(b.Mtime, a.Mtime), compareDots(b.Orig, a.Orig), compareDots(b.Dot, a.Dot))
+// better orders kept versions: which gets the plain name. The newest does; but a
+// time that its author was unsure of, more than a day after all those of hs that
+// their authors were sure of, counts as none.
+func better(hs []Version) func(a, b Version) int {
+	const day = 24 * time.Hour
+	newest, sure := int64(math.MinInt64), false
+	for _, h := range hs {
+		if !h.Unsure {
+			newest, sure = max(newest, h.Mtime), true
+		}
+	}
+	when := func(v Version) int64 {
+		if v.Unsure && sure && v.Mtime > newest && uint64(v.Mtime-newest) > uint64(day) {
+			return 0
+		}
+		return v.Mtime
+	}
+	return func(a, b Version) int {
+		return cmp.Or(cmp.Compare(when(b), when(a)), compareDots(b.Orig, a.Orig), compareDots(b.Dot, a.Dot))
+	}
 }
 
 // An Entry is one name in a directory.

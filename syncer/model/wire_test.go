@@ -23,7 +23,7 @@ func someChanges() []Change {
 		{ID: id, Lamport: 1, Born: true, Links: []LinkChange{{Parent: RootID, Name: "a"}}, Version: &VersionChange{Content: "x"},
 			Attrs: []AttrChange{{AttrMode, "\x01\xa4"}, {XattrTag + "user.k", "="}}},
 		{ID: ForkID(id, Dot{1, 1}), Kind: Symlink, Lamport: 1 << 40, Links: []LinkChange{{Parent: id, Name: "b", Removed: true, Undone: true},
-			{Key: 9, Removed: true}}, Version: &VersionChange{VV: VV{{1, 1}, {2, 3}}, Orig: Dot{2, 3}, By: Label{"ann", "box"}, Content: "t", Mtime: -5},
+			{Key: 9, Removed: true}}, Version: &VersionChange{VV: VV{{1, 1}, {2, 3}}, Orig: Dot{2, 3}, By: Label{"ann", "box"}, Content: "t", Mtime: -5, Unsure: true},
 			Attrs: []AttrChange{{AttrMode, ""}}},
 		{ID: BirthID(RootID, "d", Dir, 2), Kind: Dir, Lamport: 3, Gone: VV{{1, 3}, {2, 1}}},
 		{ID: BirthID(RootID, "a", File, 1), Lamport: 4, Born: true, Links: []LinkChange{{Parent: RootID, Name: "a"}}},
