@@ -326,6 +326,9 @@ func (w *world) compare() {
 		if l.err != nil {
 			w.fail("I9", "%s cannot read: %v", m.name, l.err)
 		}
+		if m.rotten {
+			w.mend(m)
+		}
 		m.check()
 		if as := m.f.Alarms(); len(as) > 0 && !w.copied && w.evil != nil {
 			w.fail("I12", "%s was made to believe: %s", m.name, as[0].Text)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,7 +173,11 @@ func (d *disk) GetDiskUsage(path string) (vfs.DiskUsage, error) {
 	return vfs.DiskUsage{AvailBytes: uint64(diskSize - used), TotalBytes: diskSize, UsedBytes: uint64(used)}, nil
 }
 
-// flipBit changes a bit of a stored block, if a table of blocks is there.
+// flipMin is how large a table must be to have blocks in it that are worth a bit.
+const flipMin = 4096
+
+// flipBit changes a bit of a stored block, if a table of blocks is there; where
+// is empty if there is none.
 func flipBit(mem vfs.FS, dir string, r *rand.Rand) (where string, err error) {
 	names, err := mem.List(dir)
 	if err != nil {
@@ -180,13 +185,14 @@ func flipBit(mem vfs.FS, dir string, r *rand.Rand) (where string, err error) {
 	}
 	var tables []string
 	for _, n := range names {
-		if strings.HasSuffix(n, ".sst") {
+		if st, err := mem.Stat(mem.PathJoin(dir, n)); err == nil && strings.HasSuffix(n, ".sst") && st.Size() >= flipMin {
 			tables = append(tables, n)
 		}
 	}
 	if len(tables) == 0 {
 		return "", nil
 	}
+	slices.Sort(tables)
 	path := mem.PathJoin(dir, tables[r.IntN(len(tables))])
 	f, err := mem.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -194,7 +200,7 @@ func flipBit(mem vfs.FS, dir string, r *rand.Rand) (where string, err error) {
 	}
 	defer f.Close()
 	st, err := f.Stat()
-	if err != nil || st.Size() < 4096 {
+	if err != nil {
 		return "", err
 	}
 	at, one := int64(r.IntN(int(st.Size()*3/4))), make([]byte, 1) // the end describes the table

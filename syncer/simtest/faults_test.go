@@ -1,6 +1,11 @@
 package simtest
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/clachanfs/clachan/blocks"
+)
 
 // happen begins a fault. Those that last end by themselves.
 func (w *world) happen(f fault) {
@@ -108,10 +113,30 @@ func (w *world) rot(m *machine, f fault) {
 	w.together()
 	time.Sleep(f.dur)
 	w.together()
-	m.rotten = true
 	where, err := flipBit(m.mem, "data/blocks", w.r)
 	if err != nil {
 		w.fail("disk", "%v", err)
 	}
+	if where == "" {
+		w.say("nothing to flip")
+		return
+	}
+	m.rotten, m.decayed = true, true
+	w.count("bits flipped", 1)
 	w.say("flipped: %s", where)
+}
+
+// mend has a machine whose blocks have rotted read all of them, and then all that
+// it shows, and of its history what others still have: from then on nothing is
+// excused.
+func (w *world) mend(m *machine) {
+	if err := m.f.Store().Check(context.Background(), func(blocks.ID, error) {}); err != nil {
+		w.fail("I9", "%s cannot check its blocks: %v", m.name, err)
+	}
+	if l := m.tree(); l.err != nil {
+		w.fail("I9", "%s cannot read what others have: %v", m.name, l.err)
+	}
+	w.past(m)
+	w.say("%s has read all its blocks", m.name)
+	m.rotten = false
 }

@@ -120,7 +120,7 @@ func (w *world) double(m *machine) {
 	if b == nil {
 		return
 	}
-	o := &machine{w: w, i: len(w.ms), name: m.name + "'", id: m.id, pid: m.pid, mem: b.mem, rotten: m.rotten}
+	o := &machine{w: w, i: len(w.ms), name: m.name + "'", id: m.id, pid: m.pid, mem: b.mem, rotten: m.rotten, decayed: m.decayed}
 	o.skew.Store(m.skew.Load())
 	o.addr = addrOf(200)
 	w.forked, w.copied = true, true

@@ -51,19 +51,20 @@ type machine struct {
 	mu    sync.Mutex // guards errs
 	errs  []error
 
-	users  []*user
-	back   time.Time // when a machine that is down comes back
-	double *machine  // runs as the same; nil: none
-	off    bool      // stays down
-	backup *backup
-	lacks  map[*text]bool // what it may lack at a start: it was restored
-	away   bool           // its users are
-	rotten bool           // bits of stored blocks have flipped
-	eio    float64
-	full   bool
-	faulty bool      // the disk has faults now
-	sick   time.Time // the last one ended
-	healed time.Time // it has worked since then
+	users   []*user
+	back    time.Time // when a machine that is down comes back
+	double  *machine  // runs as the same; nil: none
+	off     bool      // stays down
+	backup  *backup
+	lacks   map[*text]bool // what it may lack at a start: it was restored
+	away    bool           // its users are
+	rotten  bool           // bits of stored blocks have flipped since all was read last
+	decayed bool           // ever
+	eio     float64
+	full    bool
+	faulty  bool      // the disk has faults now
+	sick    time.Time // the last one ended
+	healed  time.Time // it has worked since then
 
 	announced atomic.Pointer[model.VV] // what others have been told is durable here
 }
@@ -254,6 +255,9 @@ func (l logTo) Handle(_ context.Context, r slog.Record) error {
 		}
 		return true
 	})
+	if r.Message == "damaged block" {
+		l.w.count("blocks found damaged", 1)
+	}
 	text := b.String()
 	l.w.say("%s logs: %s%.300s", l.name, r.Message, text)
 	return nil

@@ -7,8 +7,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,15 +22,14 @@ import (
 // A world is one simulation. All in it happens in one bubble, and users act one
 // after the other, each while nothing else moves.
 type world struct {
-	plan      *plan
-	net       *network
-	ms        []*machine
-	oracle    *oracle
-	handles   map[*handle]bool
-	ops       int
-	collected atomic.Int64 // nodes, and parts of nodes
-	later     []timed      // faults that end
-	begun     time.Time
+	plan    *plan
+	net     *network
+	ms      []*machine
+	oracle  *oracle
+	handles map[*handle]bool
+	ops     int
+	later   []timed // faults that end
+	begun   time.Time
 
 	folder   trust.FolderID
 	settings trust.Settings
@@ -45,6 +44,7 @@ type world struct {
 	shared *rand.Rand
 	story  []string
 	broken string // the first violation
+	counts map[string]int
 }
 
 type timed struct {
@@ -75,6 +75,13 @@ func (w *world) note(what, format string, args ...any) {
 	if w.broken == "" {
 		w.broken = text
 	}
+}
+
+// count notes that something has happened n times that simulations are about.
+func (w *world) count(what string, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.counts[what] += n
 }
 
 func (w *world) failed() string {
@@ -108,7 +115,7 @@ func (w *world) everybody() []*machine {
 
 func newWorld(p *plan) (*world, error) {
 	r := rand.New(rand.NewPCG(p.seed, 2))
-	w := &world{plan: p, r: r, shared: rand.New(rand.NewPCG(p.seed, 5)), handles: map[*handle]bool{}, begun: time.Now()}
+	w := &world{plan: p, r: r, shared: rand.New(rand.NewPCG(p.seed, 5)), counts: map[string]int{}, handles: map[*handle]bool{}, begun: time.Now()}
 	w.net = newNetwork(rand.New(rand.NewPCG(p.seed, 3)))
 	w.net.lossy = p.lossy
 	w.oracle = newOracle(w)
@@ -433,7 +440,8 @@ func (m *machine) check() {
 		return
 	}
 	err := m.f.Check(context.Background(), func(err error) {
-		if !m.rotten {
+		lost := m.decayed && strings.HasPrefix(err.Error(), "history of ") // of its own past only it may have had the blocks
+		if !m.rotten && !lost {
 			m.w.note("I8", "%s: check: %v", m.name, err)
 		}
 	})
