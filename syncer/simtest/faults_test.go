@@ -48,6 +48,11 @@ func (w *world) happen(f fault) {
 		if m.up {
 			m.host.hangUp()
 		}
+	case garbling:
+		w.net.setGarbled(m.at(), float64(f.share)/100)
+		end(func() { w.net.setGarbled(m.at(), 0) })
+	case lostLink:
+		w.loseLink(m, f)
 	case pause:
 		time.Sleep(f.dur)
 	case inSync:
@@ -63,6 +68,26 @@ func (w *world) happen(f fault) {
 	case twins:
 		w.double(m)
 	}
+}
+
+// loseLink lets what a machine sends pile up for a second, and then the machine
+// lose its connections, while the others hear nothing of it: they get what is
+// under way later, when there may be new connections.
+func (w *world) loseLink(m *machine, f fault) {
+	stuck := func(on bool) {
+		for _, o := range w.ms {
+			if o != m {
+				w.net.setCut(m.at(), o.at(), on)
+			}
+		}
+	}
+	stuck(true)
+	w.later = append(w.later, timed{time.Now().Add(time.Second), func() {
+		stuck(false)
+		if m.up && !m.crashed() {
+			w.later = append(w.later, timed{time.Now().Add(f.dur + time.Second), m.host.loseConns(f.dur)})
+		}
+	}})
 }
 
 // join makes the machine that waits a member, with what its users have not

@@ -48,6 +48,8 @@ const (
 	restored // the machine goes on with that copy
 	twins    // a copy of a machine runs at the same time
 	joins    // the last machine becomes a member only now
+	garbling // links repeat and swap frames
+	lostLink // a machine loses its connections, and what it has sent comes when there are new ones
 )
 
 // A fault is one thing that happens to a machine.
@@ -90,6 +92,10 @@ func (f fault) String() string {
 		return fmt.Sprintf("%d days pass", f.n)
 	case joins:
 		return m + " joins"
+	case garbling:
+		return fmt.Sprintf("%d %% of what %s sends and gets comes twice or out of order for %v", f.share, m, f.dur)
+	case lostLink:
+		return fmt.Sprintf("%s loses its connections; what it has sent since a second before comes %v later", m, f.dur)
 	}
 	return f.identity()
 }
@@ -158,6 +164,10 @@ func newPlan(seed uint64) *plan {
 		p.late = true
 		p.faults = append(p.faults, fault{kind: joins, m: p.peers - 1, step: p.steps/3 + r.IntN(p.steps/2)})
 	}
+	if r.IntN(3) == 0 {
+		add(3, garbling, func(f *fault) { seconds(f); f.share = []int{1, 5, 30}[r.IntN(3)] })
+	}
+	add(2, lostLink, func(f *fault) { f.dur = time.Duration(200+r.IntN(4000)) * time.Millisecond })
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
 }

@@ -209,6 +209,7 @@ func (w *world) guard(f func()) {
 
 // close ends everything, so that the bubble can.
 func (w *world) close() {
+	w.net.report(w.count)
 	w.quit()
 	if w.evil != nil {
 		w.evil.stop()
