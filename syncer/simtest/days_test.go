@@ -26,6 +26,7 @@ func (m *machine) others() (out []string) {
 // pass lets days pass for all, one by one: each does what is due.
 func (w *world) pass(n int) {
 	w.oracle.had = nil
+	w.days += n
 	for range n {
 		for _, m := range w.ms {
 			m.skew.Add(int64(24 * time.Hour))

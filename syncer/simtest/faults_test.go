@@ -44,6 +44,7 @@ func (w *world) happen(f fault) {
 		w.rot(m, f)
 	case clockJump:
 		m.skew.Add(int64(f.dur))
+		m.jumped = true
 	case hangUp:
 		if m.up {
 			m.host.hangUp()

@@ -65,6 +65,7 @@ type machine struct {
 	faulty  bool      // the disk has faults now
 	sick    time.Time // the last one ended
 	healed  time.Time // it has worked since then
+	jumped  bool      // its clock was set, or it was down for days: what is in the history is younger to it
 
 	announced atomic.Pointer[model.VV] // what others have been told is durable here
 }
@@ -107,7 +108,7 @@ func (m *machine) start() error {
 		m.mem = m.rest()
 		return fmt.Errorf("start %s: %w", m.name, err)
 	}
-	m.up, m.healed = true, time.Now()
+	m.up, m.healed, m.jumped = true, time.Now(), m.jumped || m.w.days > 0
 	return nil
 }
 

@@ -48,6 +48,12 @@ func (t *total) String() string {
 	return strings.Join(out, ", ")
 }
 
+// usual is what happens in so many simulations at least once.
+var usual = map[string]int{
+	"things collected": 10, "frames repeated": 100, "frames swapped": 100, "reads from old connections": 100,
+	"bits flipped": 200, "blocks found damaged": 300,
+}
+
 // TestSim runs whole engines in hostile worlds.
 func TestSim(t *testing.T) {
 	var next atomic.Int64
@@ -66,6 +72,11 @@ func TestSim(t *testing.T) {
 			})
 		}
 	})
+	for what, few := range usual {
+		if n := all.counts[what]; n == 0 && all.sims >= few {
+			t.Errorf("in %d simulations: no %s", all.sims, what)
+		}
+	}
 	t.Logf("%v, from seed %d", all, *seed)
 	fmt.Printf("%d simulations\n", all.sims)
 }

@@ -28,6 +28,7 @@ type world struct {
 	oracle  *oracle
 	handles map[*handle]bool
 	ops     int
+	days    int     // have passed
 	later   []timed // faults that end
 	begun   time.Time
 
@@ -290,6 +291,7 @@ func (w *world) live() {
 	}
 	w.say("the end: all faults are over")
 	w.together()
+	w.bounded()
 }
 
 // sleep lets a moment pass.
