@@ -81,16 +81,6 @@ func (n *network) host(p spot) *simHost {
 	return n.hosts[p]
 }
 
-// count returns how many frames of the types were sent.
-func (n *network) count(types ...wire.Type) (sum int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, t := range types {
-		sum += n.frames[t]
-	}
-	return sum
-}
-
 // flying tells whether bytes are on their way.
 func (n *network) flying() bool {
 	n.mu.Lock()
@@ -283,13 +273,4 @@ func (n *network) report(count func(string, int)) {
 	count("frames repeated", n.repeated)
 	count("frames swapped", n.swapped)
 	count("reads from old connections", n.belated)
-}
-
-func (n *network) all() (sum int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, k := range n.frames {
-		sum += k
-	}
-	return sum
 }

@@ -27,6 +27,7 @@ type plan struct {
 	names  string  // the folder's name policy
 	late   bool    // the last machine joins on the way
 	copied bool    // disks are, and run
+	long   bool    // it is watched for long that nothing happens when nobody does anything
 	faults []fault
 }
 
@@ -168,6 +169,7 @@ func newPlan(seed uint64) *plan {
 		add(3, garbling, func(f *fault) { seconds(f); f.share = []int{1, 5, 30}[r.IntN(3)] })
 	}
 	add(2, lostLink, func(f *fault) { f.dur = time.Duration(200+r.IntN(4000)) * time.Millisecond })
+	p.long = r.IntN(4) == 0
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
 }

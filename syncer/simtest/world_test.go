@@ -292,6 +292,9 @@ func (w *world) live() {
 	w.say("the end: all faults are over")
 	w.together()
 	w.bounded()
+	if w.plan.long {
+		w.idle(80*time.Minute, time.Hour)
+	}
 }
 
 // sleep lets a moment pass.
