@@ -194,10 +194,10 @@ func (m *machine) whole() (model.VV, bool) {
 // show the same. Then nothing may be lost, and nothing may move any more.
 func (w *world) together() {
 	w.quitHandles()
-	later := w.later
-	w.later = nil
-	for _, t := range later {
-		t.do()
+	for len(w.later) > 0 { // what ends may begin something that ends
+		do := w.later[0].do
+		w.later = w.later[1:]
+		do()
 	}
 	for i, m := range w.ms {
 		w.cure(m)

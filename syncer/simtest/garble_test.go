@@ -7,7 +7,7 @@ import (
 	"github.com/clachanfs/clachan/peers/wire"
 )
 
-// A tap counts the frames of a control stream, or the bytes of others, and
+// A tap counts the frames of a control stream, or what is written to others, and
 // garbles the frames of a link that does.
 type tap struct {
 	n        *network
