@@ -18,6 +18,8 @@ import (
 type listing struct {
 	lines []string
 	texts map[*text]bool
+	names map[string]bool // with kinds
+	vals  map[string]bool // of attributes
 	err   error
 	bad   [2]string // the first invariant that does not hold, and how
 }
@@ -41,7 +43,7 @@ func (m *machine) tree() (l listing) {
 }
 
 func (m *machine) look() listing {
-	l := listing{texts: map[*text]bool{}}
+	l := listing{texts: map[*text]bool{}, names: map[string]bool{}, vals: map[string]bool{}}
 	fold, _ := model.FoldOf(m.w.plan.names)
 	dirs, groups := map[syncer.Ino]string{}, map[syncer.Ino][]string{}
 	var walk func(dir syncer.Ino, at string)
@@ -88,6 +90,7 @@ func (m *machine) look() listing {
 // describe tells of one node what must be the same everywhere.
 func (m *machine) describe(a syncer.Attr, path string, l *listing) string {
 	out := fmt.Sprintf(" %v %o", a.Kind, a.Mode)
+	m.w.memory.name(m, path, a.Kind, l)
 	t, err := m.contentOf(a, path, l)
 	if err != nil && !m.unwell() && !m.rotten && !m.crashed() {
 		l.fault("I9", "cannot read %s: %v", path, err)
@@ -107,6 +110,7 @@ func (m *machine) describe(a syncer.Attr, path string, l *listing) string {
 	for _, n := range names {
 		v, err := m.f.Getxattr(a.Ino, n)
 		l.err = errors.Join(l.err, err)
+		m.w.memory.val(m, path, string(v), l)
 		out += fmt.Sprintf(" %s=%s", n, v)
 	}
 	return out
@@ -349,6 +353,7 @@ func (w *world) compare() {
 		}
 	}
 	w.oracle.inSync(first.texts)
+	w.memory.inSync(first)
 }
 
 // diff tells which lines only one has.

@@ -99,6 +99,7 @@ func (w *world) join() {
 	w.ms = append(w.ms, m)
 	m.lacks = w.oracle.all() // what is gone may show while it is not complete
 	w.oracle.had = nil       // it has no history
+	w.memory.lose()
 	w.boot(m)
 }
 

@@ -58,6 +58,7 @@ func (w *world) restore(m *machine, away bool, tries int) {
 	w.down(m, time.Now())
 	w.forked, w.copied = true, true
 	m.announced.Store(nil)
+	w.memory.lose()
 	m.mem, m.away = b.mem.CrashClone(vfs.CrashCloneCfg{}), away
 	m.lacks = maps.Clone(w.oracle.all())
 	for t := range b.visible {
@@ -123,6 +124,7 @@ func (w *world) double(m *machine) {
 	o := &machine{w: w, i: len(w.ms), name: m.name + "'", id: m.id, pid: m.pid, mem: b.mem, rotten: m.rotten, decayed: m.decayed}
 	o.skew.Store(m.skew.Load())
 	o.addr = addrOf(200)
+	w.memory.lose()
 	w.forked, w.copied = true, true
 	w.ms = append(w.ms, o)
 	m.double, o.double = o, m
@@ -151,6 +153,7 @@ func (w *world) single() {
 		off.off = false
 	}
 	w.say("%s is switched off for good", o.name)
+	w.memory.lose()
 	w.oracle.had = nil
 	w.forget(o, nil)
 	if o.up {

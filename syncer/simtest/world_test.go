@@ -26,6 +26,7 @@ type world struct {
 	net     *network
 	ms      []*machine
 	oracle  *oracle
+	memory  *memory
 	handles map[*handle]bool
 	ops     int
 	days    int     // have passed
@@ -119,7 +120,7 @@ func newWorld(p *plan) (*world, error) {
 	w := &world{plan: p, r: r, shared: rand.New(rand.NewPCG(p.seed, 5)), counts: map[string]int{}, handles: map[*handle]bool{}, begun: time.Now()}
 	w.net = newNetwork(rand.New(rand.NewPCG(p.seed, 3)))
 	w.net.lossy = p.lossy
-	w.oracle = newOracle(w)
+	w.oracle, w.memory = newOracle(w), newMemory(w)
 	n := p.peers
 	if p.evil {
 		n++
