@@ -25,6 +25,7 @@ type disk struct {
 	sized   bool // it says how large it is, and can be full
 	writes  atomic.Int64
 	crashed atomic.Bool
+	logs    atomic.Bool // no log can be written
 	onCrash func() // before the power is gone
 
 	mu      sync.Mutex // guards what follows
@@ -86,6 +87,9 @@ func (d *disk) spare(op errorfs.Op) bool {
 }
 
 func (d *disk) fault(op errorfs.Op) error {
+	if d.logs.Load() && strings.HasSuffix(op.Path, ".log") && fails(op.Kind) {
+		return fmt.Errorf("%s %s: %w", op.Path, "simulated", syscall.EIO)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.eio > 0 && strings.HasSuffix(op.Path, ".sst") && fails(op.Kind) && d.r.Float64() < d.eio && !d.spare(op) {
