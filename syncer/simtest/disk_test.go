@@ -26,7 +26,7 @@ type disk struct {
 	writes  atomic.Int64
 	crashed atomic.Bool
 	logs    atomic.Bool // no log can be written
-	onCrash func() // before the power is gone
+	onCrash func()      // before the power is gone
 
 	mu      sync.Mutex // guards what follows
 	r       *rand.Rand

@@ -25,7 +25,7 @@
 // failing disks, flipped bits, clocks that jump by years, days that pass for all
 // (old history goes, blocks that nothing names too, and what was removed long
 // ago and is known to all is collected), disks that are set back to a copy or run
-// twice, and a member that keeps no rule. Users draw what they do from it too. But goroutines run, and
+// twice, a member that may only read, and one that keeps no rule. Users draw what they do from it too. But goroutines run, and
 // maps are walked, in any order, and keys are random: a seed run again is the
 // same plan and another story. -twice runs each seed twice and compares plan
 // and verdict; a violation that does not come again at once may need the seed to

@@ -152,7 +152,7 @@ func (m *machine) load() (err error) {
 	m.f, err = syncer.Open(syncer.Options{
 		Disk: m.bd, Number: 1, ID: m.w.folder, Name: "sim", Names: m.w.plan.names, Key: blocks.Key(set.IDKey), Seed: chunker.Seed(set.ChunkSeed),
 		Device: m.id.Key(), Label: model.Label{Author: "u" + m.name, Device: m.name},
-		Allowed: l.MayAuthor, Remote: told{m.node.Remote(m.w.folder), m, m.d}, Members: m.others, Joined: m.i > 0, Now: m.now, Log: log,
+		Allowed: l.MayAuthor, Remote: told{m.node.Remote(m.w.folder), m, m.d}, Members: m.others, Joined: m.i > 0, ReadOnly: m.reads(), Now: m.now, Log: log,
 	})
 	if err != nil {
 		m.f = nil

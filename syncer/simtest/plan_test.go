@@ -27,6 +27,7 @@ type plan struct {
 	names  string  // the folder's name policy
 	late   bool    // the last machine joins on the way
 	copied bool    // disks are, and run
+	reader bool    // machine b may not write
 	long   bool    // it is watched for long that nothing happens when nobody does anything
 	faults []fault
 }
@@ -170,6 +171,7 @@ func newPlan(seed uint64) *plan {
 	}
 	add(2, lostLink, func(f *fault) { f.dur = time.Duration(200+r.IntN(4000)) * time.Millisecond })
 	p.long = r.IntN(4) == 0
+	p.reader = p.peers > 2 && !p.calm && !p.copied && r.IntN(4) == 0
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
 }
@@ -210,6 +212,9 @@ func (p *plan) String() string {
 	}
 	if p.slow >= 0 {
 		fmt.Fprintf(&b, ", %s is 100 times slower", name(p.slow))
+	}
+	if p.reader {
+		b.WriteString(", b may only read")
 	}
 	if p.evil {
 		b.WriteString(", one more member is malicious")

@@ -173,7 +173,11 @@ func (w *world) found() error {
 	}
 	for _, m := range w.everybody() {
 		if m != owner {
-			if err := l.Add(owner.id, m.id.Public(), trust.Writer, m.name, now); err != nil {
+			role := trust.Writer
+			if m.reads() {
+				role = trust.Reader
+			}
+			if err := l.Add(owner.id, m.id.Public(), role, m.name, now); err != nil {
 				return err
 			}
 		}
