@@ -45,6 +45,19 @@ func (f *Folder) stable() (k model.VV, life uint64, ok bool) {
 	return k, f.lives, true
 }
 
+// hear takes what members have told, of which all is known here by now: what a
+// peer told before it was durable here too it may not tell again. The caller
+// holds mu.
+func (f *Folder) hear() {
+	for p, k := range f.early {
+		if k.LE(f.durable) {
+			f.untold[p] = f.untold[p] || !k.Equal(f.told[p].K)
+			f.told[p] = index.Ack{K: k, Seen: f.o.Now()}
+			delete(f.early, p)
+		}
+	}
+}
+
 // saveAcks writes down what members have told.
 func (f *Folder) saveAcks() error {
 	f.mu.Lock()

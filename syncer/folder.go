@@ -85,6 +85,7 @@ type Folder struct {
 	parted  map[string]bool      // who had another history of some replica when last met
 	told    map[string]index.Ack // the last of each that was known here too, for collecting
 	untold  map[string]bool      // those of told that are not in rows yet
+	early   map[string]model.VV  // told by each since, and not all of it known here
 	failed  error
 	parked  []Ino  // inodes whose bytes nobody connected had
 	commits uint64 // so far
@@ -130,7 +131,7 @@ func Open(o Options) (*Folder, error) {
 	}
 	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
-		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, parted: map[string]bool{}, untold: map[string]bool{},
+		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, parted: map[string]bool{}, untold: map[string]bool{}, early: map[string]model.VV{},
 		met:   map[string]meeting{},
 		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
 	if f.told, err = ix.Acks(); err != nil {
@@ -333,6 +334,7 @@ func (f *Folder) Sync() error {
 	grown := !k.LE(f.durable)
 	f.durable = f.durable.Join(k)
 	now := f.durable
+	f.hear()
 	f.mu.Unlock()
 	if grown {
 		f.o.Remote.Announce(now)

@@ -342,6 +342,7 @@ func (f *Folder) beginAnew(peer string, forks map[model.Replica]index.Fork, thei
 	f.anchor, f.fed = peer, time.Now()
 	f.mu.Lock()
 	f.durable = nil
+	clear(f.early) // of the histories before
 	f.lives++
 	f.mu.Unlock()
 	f.log.Warn("beginning anew, with what the tree shows", "from", peer)

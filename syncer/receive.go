@@ -217,10 +217,8 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 func (f *Folder) Acked(peer string, k model.VV, missing uint64) {
 	f.mu.Lock()
 	f.acks[peer] = Ack{K: k, Missing: missing}
-	if k.LE(f.durable) {
-		f.untold[peer] = f.untold[peer] || !k.Equal(f.told[peer].K)
-		f.told[peer] = index.Ack{K: k, Seen: f.o.Now()}
-	}
+	f.early[peer] = k
+	f.hear()
 	f.mu.Unlock()
 	f.unpark()
 }

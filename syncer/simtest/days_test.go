@@ -26,6 +26,7 @@ func (m *machine) others() (out []string) {
 // pass lets days pass for all, one by one: each does what is due.
 func (w *world) pass(n int) {
 	w.oracle.had = nil
+	w.days += n
 	for range n {
 		for _, m := range w.ms {
 			m.skew.Add(int64(24 * time.Hour))
@@ -44,7 +45,7 @@ func (w *world) tidy(m *machine) {
 	k, err := m.f.Collect(ctx, m.now().AddDate(0, 0, -tombDays))
 	if k > 0 {
 		w.say("%s collects %d nodes", m.name, k)
-		w.collected.Add(int64(k))
+		w.count("things collected", k)
 	}
 	if err == nil {
 		err = m.f.Expire(ctx)
@@ -60,7 +61,7 @@ func (w *world) tidy(m *machine) {
 // keeps checks that what all had when they were last in sync, and do not show
 // any more, is in the history of a machine, and reads.
 func (w *world) keeps(m *machine, l listing) {
-	if w.oracle.had == nil || m.sized || w.plan.rot {
+	if w.oracle.had == nil || m.sized || m.decayed {
 		return
 	}
 	has := w.past(m)
@@ -71,7 +72,8 @@ func (w *world) keeps(m *machine, l listing) {
 	}
 }
 
-// past is what is in the history of a machine; where no disk rots, all reads.
+// past is what is in the history of a machine. All of it reads, but on a disk that has rotted: others
+// may never have had some of it.
 func (w *world) past(m *machine) map[*text]bool {
 	has := map[*text]bool{}
 	err := m.f.Pasts(func(p index.Past) bool {
@@ -82,7 +84,7 @@ func (w *world) past(m *machine) map[*text]bool {
 				w.fail("I9", "%s has a version of %s: %v", m.name, p.Path, err)
 			}
 			b = make([]byte, c.Size)
-			if _, err := content.NewReader(m.f.Blocks(), c).ReadAt(context.Background(), b, 0); err != nil && c.Size > 0 && !w.plan.rot {
+			if _, err := content.NewReader(m.f.Blocks(), c).ReadAt(context.Background(), b, 0); err != nil && c.Size > 0 && !m.decayed {
 				w.fail("I9", "%s cannot read a version of %s: %v", m.name, p.Path, err)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,8 @@ type disk struct {
 	sized   bool // it says how large it is, and can be full
 	writes  atomic.Int64
 	crashed atomic.Bool
-	onCrash func() // before the power is gone
+	logs    atomic.Bool // no log can be written
+	onCrash func()      // before the power is gone
 
 	mu      sync.Mutex // guards what follows
 	r       *rand.Rand
@@ -85,6 +87,9 @@ func (d *disk) spare(op errorfs.Op) bool {
 }
 
 func (d *disk) fault(op errorfs.Op) error {
+	if d.logs.Load() && strings.HasSuffix(op.Path, ".log") && fails(op.Kind) {
+		return fmt.Errorf("%s %s: %w", op.Path, "simulated", syscall.EIO)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.eio > 0 && strings.HasSuffix(op.Path, ".sst") && fails(op.Kind) && d.r.Float64() < d.eio && !d.spare(op) {
@@ -172,7 +177,11 @@ func (d *disk) GetDiskUsage(path string) (vfs.DiskUsage, error) {
 	return vfs.DiskUsage{AvailBytes: uint64(diskSize - used), TotalBytes: diskSize, UsedBytes: uint64(used)}, nil
 }
 
-// flipBit changes a bit of a stored block, if a table of blocks is there.
+// flipMin is how large a table must be to have blocks in it that are worth a bit.
+const flipMin = 4096
+
+// flipBit changes a bit of a stored block, if a table of blocks is there; where
+// is empty if there is none.
 func flipBit(mem vfs.FS, dir string, r *rand.Rand) (where string, err error) {
 	names, err := mem.List(dir)
 	if err != nil {
@@ -180,13 +189,14 @@ func flipBit(mem vfs.FS, dir string, r *rand.Rand) (where string, err error) {
 	}
 	var tables []string
 	for _, n := range names {
-		if strings.HasSuffix(n, ".sst") {
+		if st, err := mem.Stat(mem.PathJoin(dir, n)); err == nil && strings.HasSuffix(n, ".sst") && st.Size() >= flipMin {
 			tables = append(tables, n)
 		}
 	}
 	if len(tables) == 0 {
 		return "", nil
 	}
+	slices.Sort(tables)
 	path := mem.PathJoin(dir, tables[r.IntN(len(tables))])
 	f, err := mem.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -194,7 +204,7 @@ func flipBit(mem vfs.FS, dir string, r *rand.Rand) (where string, err error) {
 	}
 	defer f.Close()
 	st, err := f.Stat()
-	if err != nil || st.Size() < 4096 {
+	if err != nil {
 		return "", err
 	}
 	at, one := int64(r.IntN(int(st.Size()*3/4))), make([]byte, 1) // the end describes the table

@@ -10,7 +10,7 @@
 // # What is real
 //
 // A simulation is one synctest bubble: time stands still while anything can go
-// on, and jumps when nothing can. In it are two to four machines, each with
+// on, and jumps when nothing can. In it are two to five machines, each with
 // blocks.Disk on a crashable filesystem in memory, a syncer.Folder, and a
 // peers.Node with its keepers, sessions, links, pullers and servers. Only what
 // is below them is not real: hosts and streams (host_test.go, net_test.go), disks
@@ -25,11 +25,28 @@
 // failing disks, flipped bits, clocks that jump by years, days that pass for all
 // (old history goes, blocks that nothing names too, and what was removed long
 // ago and is known to all is collected), disks that are set back to a copy or run
-// twice, and a member that keeps no rule. Users draw what they do from it too. But goroutines run, and
+// twice, a member that may only read, and one that keeps no rule. Users draw what they do from it too. But goroutines run, and
 // maps are walked, in any order, and keys are random: a seed run again is the
 // same plan and another story. -twice runs each seed twice and compares plan
 // and verdict; a violation that does not come again at once may need the seed to
 // be run some more times.
+//
+// # Links
+//
+// A stream is in order, and encrypted: nothing repeats or swaps its frames. But
+// batches come twice by way of several members, and old connections outlive their
+// end. So a garbled link takes control frames apart, and repeats some that mean
+// the same when they come again (Batch, Ack, CatchUp), at once or later, and swaps
+// some neighbours (Batch, Ack, Presence, Pong). No CatchUp changes places with
+// what it says was sent: only a liar's could. A receiver may end the session over
+// it, and opens another; nothing may be lost. A machine that loses its link has
+// new connections while the others still get by the old what it had sent.
+//
+// # Disks
+//
+// A failing disk fails what is done to tables. Pebble ends the process when it
+// cannot write or sync its log, or a manifest: those faults are crashes, and
+// waldisk_test.go shows that nobody hears of what was not durable then.
 //
 // # Copies
 //
@@ -61,10 +78,17 @@
 //	I7   no call fails in a way that programs do not know
 //	I8   after a start all is there that was acknowledged, and the rows are what the log says
 //	I9   every file reads, and shows bytes that were written so as a whole
-//	I10  nobody speaks when nothing happens
+//	I10  nobody speaks when nothing happens, but to keep links alive, and nobody asks
+//	     for blocks; after an hour or so, in some worlds, nobody writes
+//	I11  in the end, when years have passed, no dead node is left that nothing living
+//	     was in, no batch of which nothing is cited, no history (bounded_test.go);
+//	     nobody honest is behind
 //	I12  the malicious member breaks none of these
-//	I13  what was gone when all was in sync does not come back
+//	I13  what was gone when all was in sync does not come back: texts, names, attributes
 //	I14  who knows the same and has nothing left to do shows the same, always
+//
+// I2 and I6 are of the model, and checked there. What simulations are about is
+// counted, and a run of some length in which it did not happen fails.
 //
 // The oracle knows each text, the bytes of a file after one write, and whether it
 // may be gone: it was replaced or deleted by a user whose screen showed it, or

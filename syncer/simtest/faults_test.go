@@ -1,6 +1,11 @@
 package simtest
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/clachanfs/clachan/blocks"
+)
 
 // happen begins a fault. Those that last end by themselves.
 func (w *world) happen(f fault) {
@@ -39,10 +44,16 @@ func (w *world) happen(f fault) {
 		w.rot(m, f)
 	case clockJump:
 		m.skew.Add(int64(f.dur))
+		m.jumped = true
 	case hangUp:
 		if m.up {
 			m.host.hangUp()
 		}
+	case garbling:
+		w.net.setGarbled(m.at(), float64(f.share)/100)
+		end(func() { w.net.setGarbled(m.at(), 0) })
+	case lostLink:
+		w.loseLink(m, f)
 	case pause:
 		time.Sleep(f.dur)
 	case inSync:
@@ -60,6 +71,26 @@ func (w *world) happen(f fault) {
 	}
 }
 
+// loseLink lets what a machine sends pile up for a second, and then the machine
+// lose its connections, while the others hear nothing of it: they get what is
+// under way later, when there may be new connections.
+func (w *world) loseLink(m *machine, f fault) {
+	stuck := func(on bool) {
+		for _, o := range w.ms {
+			if o != m {
+				w.net.setCut(m.at(), o.at(), on)
+			}
+		}
+	}
+	stuck(true)
+	w.later = append(w.later, timed{time.Now().Add(time.Second), func() {
+		stuck(false)
+		if m.up && !m.crashed() {
+			w.later = append(w.later, timed{time.Now().Add(f.dur + time.Second), m.host.loseConns(f.dur)})
+		}
+	}})
+}
+
 // join makes the machine that waits a member, with what its users have not
 // written yet: the others count it from now on.
 func (w *world) join() {
@@ -68,6 +99,7 @@ func (w *world) join() {
 	w.ms = append(w.ms, m)
 	m.lacks = w.oracle.all() // what is gone may show while it is not complete
 	w.oracle.had = nil       // it has no history
+	w.memory.lose()
 	w.boot(m)
 }
 
@@ -108,10 +140,30 @@ func (w *world) rot(m *machine, f fault) {
 	w.together()
 	time.Sleep(f.dur)
 	w.together()
-	m.rotten = true
 	where, err := flipBit(m.mem, "data/blocks", w.r)
 	if err != nil {
 		w.fail("disk", "%v", err)
 	}
+	if where == "" {
+		w.say("nothing to flip")
+		return
+	}
+	m.rotten, m.decayed = true, true
+	w.count("bits flipped", 1)
 	w.say("flipped: %s", where)
+}
+
+// mend has a machine whose blocks have rotted read all of them, and then all that
+// it shows, and of its history what others still have: from then on nothing is
+// excused.
+func (w *world) mend(m *machine) {
+	if err := m.f.Store().Check(context.Background(), func(blocks.ID, error) {}); err != nil {
+		w.fail("I9", "%s cannot check its blocks: %v", m.name, err)
+	}
+	if l := m.tree(); l.err != nil {
+		w.fail("I9", "%s cannot read what others have: %v", m.name, l.err)
+	}
+	w.past(m)
+	w.say("%s has read all its blocks", m.name)
+	m.rotten = false
 }

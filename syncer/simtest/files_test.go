@@ -120,6 +120,7 @@ func (m *machine) names(ino syncer.Ino) (all []string) {
 }
 
 func (m *machine) mkdir(path string) error {
+	m.w.memory.give(path)
 	dir, name, err := m.walk(path)
 	if err == nil {
 		_, err = m.f.Create(dir, name, syncer.New{Kind: model.Dir, Mode: 0o755})
@@ -128,6 +129,7 @@ func (m *machine) mkdir(path string) error {
 }
 
 func (m *machine) symlink(path string) error {
+	m.w.memory.give(path)
 	to := fmt.Sprintf("target %d of %s", m.w.oracle.next(), m.name)
 	dir, name, err := m.walk(path)
 	if err == nil {
@@ -141,6 +143,7 @@ func (m *machine) symlink(path string) error {
 }
 
 func (m *machine) link(from, to string) error {
+	m.w.memory.give(to)
 	a, err := m.stat(from)
 	if err == nil {
 		var dir syncer.Ino
@@ -176,6 +179,12 @@ func (m *machine) rmdir(path string) error {
 }
 
 func (m *machine) rename(from, to string, flags uint32) error {
+	m.w.memory.give(to)
+	m.w.memory.move(m.stat(from))
+	if flags == syncer.RenameExchange {
+		m.w.memory.give(from)
+		m.w.memory.move(m.stat(to))
+	}
 	d1, n1, err := m.walk(from)
 	if err == nil {
 		var d2 syncer.Ino
@@ -236,6 +245,7 @@ func (m *machine) setxattr(path, name, val string) error {
 		if val == "" {
 			err = m.f.Removexattr(a.Ino, name)
 		} else {
+			m.w.memory.setVal(val)
 			err = m.f.Setxattr(a.Ino, name, []byte(val), 0)
 		}
 	}
@@ -282,6 +292,9 @@ type handle struct {
 
 // open opens a file, and makes it if create says so.
 func (m *machine) open(path string, writes, create, excl bool) (*handle, error) {
+	if create {
+		m.w.memory.give(path)
+	}
 	dir, name, err := m.walk(path)
 	var a syncer.Attr
 	if err == nil {

@@ -224,7 +224,7 @@ func (h *simHost) NewStream(ctx context.Context, p peer.ID, protos ...protocol.I
 }
 
 func (n *network) newPipe(from, to spot, proto protocol.ID) *pipe {
-	return &pipe{n: n, from: from, to: to, tap: &tap{n: n, ctl: proto == wire.Ctl}, changed: make(chan struct{})}
+	return &pipe{n: n, from: from, to: to, tap: &tap{n: n, from: from, to: to, ctl: proto == wire.Ctl}, changed: make(chan struct{})}
 }
 
 // A simConn is one side of a connection.
@@ -237,6 +237,7 @@ type simConn struct {
 	mu      sync.Mutex // guards what follows
 	streams []*simStream
 	closed  bool
+	old     bool // the other side has ended it, and has not said so
 }
 
 func (c *simConn) LocalPeer() peer.ID            { return c.h.id }
@@ -267,20 +268,29 @@ func (c *simConn) all() []*simStream {
 // Close ends the connection and all its streams, on both sides.
 func (c *simConn) Close() error {
 	for _, x := range []*simConn{c, c.other} {
-		x.h.mu.Lock()
-		x.h.conns = slices.DeleteFunc(x.h.conns, func(y *simConn) bool { return y == x })
-		x.h.mu.Unlock()
-		x.mu.Lock()
-		x.closed = true
-		streams := x.streams
-		x.streams = nil
-		x.mu.Unlock()
-		for _, s := range streams {
+		x.leave()
+		for _, s := range x.shut() {
 			s.in.fail(errReset)
 			s.out.fail(errReset)
 		}
 	}
 	return nil
+}
+
+// leave takes the connection from its host.
+func (c *simConn) leave() {
+	c.h.mu.Lock()
+	defer c.h.mu.Unlock()
+	c.h.conns = slices.DeleteFunc(c.h.conns, func(x *simConn) bool { return x == c })
+}
+
+// shut lets no stream be opened any more, and returns those there were.
+func (c *simConn) shut() []*simStream {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	streams := c.streams
+	c.closed, c.streams = true, nil
+	return streams
 }
 
 // A simStream is one side of a stream.
@@ -310,7 +320,11 @@ func (s *simStream) muted() bool {
 func (s *simStream) Conn() libp2p.Conn     { return s.c }
 func (s *simStream) Protocol() protocol.ID { return s.proto }
 
-func (s *simStream) Read(b []byte) (int, error) { return s.in.read(b) }
+func (s *simStream) Read(b []byte) (int, error) {
+	n, err := s.in.read(b)
+	s.belated(n)
+	return n, err
+}
 
 func (s *simStream) Write(b []byte) (int, error) {
 	if s.muted() {
@@ -320,10 +334,10 @@ func (s *simStream) Write(b []byte) (int, error) {
 }
 
 func (s *simStream) Close() error {
-	if !s.muted() {
+	if !s.muted() { // else the other side hears nothing
 		s.out.close()
+		s.in.fail(errReset)
 	}
-	s.in.fail(errReset)
 	s.forget()
 	return nil
 }
@@ -336,8 +350,8 @@ func (s *simStream) CloseWrite() error {
 }
 
 func (s *simStream) Reset() error {
-	s.in.fail(errReset)
 	if !s.muted() {
+		s.in.fail(errReset)
 		s.out.fail(errReset)
 	}
 	s.forget()

@@ -52,12 +52,14 @@ func (w *world) restore(m *machine, away bool, tries int) {
 		}
 		return
 	}
+	showed := w.showedBy(m)
 	m.d.crash() // nothing of it goes out any more
-	w.forget(m, b.visible)
+	w.forget(m, showed, b.visible)
 	w.oracle.had = nil // its history goes with its disk
 	w.down(m, time.Now())
 	w.forked, w.copied = true, true
 	m.announced.Store(nil)
+	w.memory.lose()
 	m.mem, m.away = b.mem.CrashClone(vfs.CrashCloneCfg{}), away
 	m.lacks = maps.Clone(w.oracle.all())
 	for t := range b.visible {
@@ -92,8 +94,17 @@ func (w *world) wanting(m *machine) bool {
 	return false
 }
 
-// forget excuses what only a machine has that forgets all but what it keeps.
-func (w *world) forget(m *machine, keeps map[*text]bool) {
+// showedBy is what a machine shows now.
+func (w *world) showedBy(m *machine) map[*text]bool {
+	if !m.up || m.crashed() {
+		return nil
+	}
+	return m.tree().texts
+}
+
+// forget excuses what only a machine has that forgets all but what it keeps: what
+// it, or its double, has written, and what it showed.
+func (w *world) forget(m *machine, showed, keeps map[*text]bool) {
 	w.witness(m)
 	seen := maps.Clone(keeps)
 	if seen == nil {
@@ -105,7 +116,7 @@ func (w *world) forget(m *machine, keeps map[*text]bool) {
 		}
 	}
 	for t := range w.oracle.all() {
-		if !seen[t] {
+		if !seen[t] && (t.by == m || t.by == m.double || showed[t]) {
 			t.excused = true
 		}
 	}
@@ -120,9 +131,10 @@ func (w *world) double(m *machine) {
 	if b == nil {
 		return
 	}
-	o := &machine{w: w, i: len(w.ms), name: m.name + "'", id: m.id, pid: m.pid, mem: b.mem, rotten: m.rotten}
+	o := &machine{w: w, i: len(w.ms), name: m.name + "'", id: m.id, pid: m.pid, mem: b.mem, rotten: m.rotten, decayed: m.decayed}
 	o.skew.Store(m.skew.Load())
 	o.addr = addrOf(200)
+	w.memory.lose()
 	w.forked, w.copied = true, true
 	w.ms = append(w.ms, o)
 	m.double, o.double = o, m
@@ -151,8 +163,9 @@ func (w *world) single() {
 		off.off = false
 	}
 	w.say("%s is switched off for good", o.name)
+	w.memory.lose()
 	w.oracle.had = nil
-	w.forget(o, nil)
+	w.forget(o, w.showedBy(o), nil)
 	if o.up {
 		w.down(o, o.back)
 	}

@@ -51,19 +51,21 @@ type machine struct {
 	mu    sync.Mutex // guards errs
 	errs  []error
 
-	users  []*user
-	back   time.Time // when a machine that is down comes back
-	double *machine  // runs as the same; nil: none
-	off    bool      // stays down
-	backup *backup
-	lacks  map[*text]bool // what it may lack at a start: it was restored
-	away   bool           // its users are
-	rotten bool           // bits of stored blocks have flipped
-	eio    float64
-	full   bool
-	faulty bool      // the disk has faults now
-	sick   time.Time // the last one ended
-	healed time.Time // it has worked since then
+	users   []*user
+	back    time.Time // when a machine that is down comes back
+	double  *machine  // runs as the same; nil: none
+	off     bool      // stays down
+	backup  *backup
+	lacks   map[*text]bool // what it may lack at a start: it was restored
+	away    bool           // its users are
+	rotten  bool           // bits of stored blocks have flipped since all was read last
+	decayed bool           // ever
+	eio     float64
+	full    bool
+	faulty  bool      // the disk has faults now
+	sick    time.Time // the last one ended
+	healed  time.Time // it has worked since then
+	jumped  bool      // its clock was set, or it was down for days: what is in the history is younger to it
 
 	announced atomic.Pointer[model.VV] // what others have been told is durable here
 }
@@ -106,7 +108,7 @@ func (m *machine) start() error {
 		m.mem = m.rest()
 		return fmt.Errorf("start %s: %w", m.name, err)
 	}
-	m.up, m.healed = true, time.Now()
+	m.up, m.healed, m.jumped = true, time.Now(), m.jumped || m.w.days > 0
 	return nil
 }
 
@@ -150,7 +152,7 @@ func (m *machine) load() (err error) {
 	m.f, err = syncer.Open(syncer.Options{
 		Disk: m.bd, Number: 1, ID: m.w.folder, Name: "sim", Names: m.w.plan.names, Key: blocks.Key(set.IDKey), Seed: chunker.Seed(set.ChunkSeed),
 		Device: m.id.Key(), Label: model.Label{Author: "u" + m.name, Device: m.name},
-		Allowed: l.MayAuthor, Remote: told{m.node.Remote(m.w.folder), m, m.d}, Members: m.others, Joined: m.i > 0, Now: m.now, Log: log,
+		Allowed: l.MayAuthor, Remote: told{m.node.Remote(m.w.folder), m, m.d}, Members: m.others, Joined: m.i > 0, ReadOnly: m.reads(), Now: m.now, Log: log,
 		Unsure: func() bool { return m.skew.Load() != 0 },
 	})
 	if err != nil {
@@ -255,6 +257,9 @@ func (l logTo) Handle(_ context.Context, r slog.Record) error {
 		}
 		return true
 	})
+	if r.Message == "damaged block" {
+		l.w.count("blocks found damaged", 1)
+	}
 	text := b.String()
 	l.w.say("%s logs: %s%.300s", l.name, r.Message, text)
 	return nil

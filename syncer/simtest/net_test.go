@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,9 @@ type network struct {
 	frames map[wire.Type]int
 	sent   int64 // bytes
 	blocks int   // asked for
+
+	garbled                    map[spot]float64 // share of frames that are repeated or swapped
+	repeated, swapped, belated int
 }
 
 // A spot is an address: where a host is. Two hosts may have one id.
@@ -37,7 +41,7 @@ func linkOf(a, b spot) link { return link{min(a, b), max(a, b)} }
 
 func newNetwork(r *rand.Rand) *network {
 	return &network{r: r, hosts: map[spot]*simHost{}, cut: map[link]bool{}, slow: map[spot]float64{},
-		healed: make(chan struct{}), frames: map[wire.Type]int{}}
+		healed: make(chan struct{}), frames: map[wire.Type]int{}, garbled: map[spot]float64{}}
 }
 
 // setCut cuts a link or mends it.
@@ -75,16 +79,6 @@ func (n *network) host(p spot) *simHost {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.hosts[p]
-}
-
-// count returns how many frames of the types were sent.
-func (n *network) count(types ...wire.Type) (sum int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, t := range types {
-		sum += n.frames[t]
-	}
-	return sum
 }
 
 // flying tells whether bytes are on their way.
@@ -166,9 +160,10 @@ func (p *pipe) write(b []byte) (int, error) {
 				at = p.last
 			}
 			p.last = at
-			p.chunks = append(p.chunks, chunk{append([]byte(nil), b...), at})
-			p.size += len(b)
-			p.tap.take(b)
+			if out := p.tap.take(b); len(out) > 0 {
+				p.chunks = append(p.chunks, chunk{slices.Clone(out), at})
+				p.size += len(out)
+			}
 			p.touch()
 			return len(b), nil
 		}
@@ -265,58 +260,17 @@ func (p *pipe) setDeadline(which *time.Time, t time.Time) {
 	p.touch()
 }
 
-// A tap counts the frames of a control stream, or the bytes of others.
-type tap struct {
-	n    *network
-	ctl  bool
-	rest []byte // of a frame that is not whole yet
-}
-
-func (t *tap) take(b []byte) {
-	t.n.mu.Lock()
-	defer t.n.mu.Unlock()
-	t.n.sent += int64(len(b))
-	if !t.ctl {
-		t.n.blocks++
-		return
-	}
-	t.rest = append(t.rest, b...)
-	for {
-		size, k := uvarint(t.rest)
-		if k <= 0 || len(t.rest) < k+size {
-			return
-		}
-		if size > 0 {
-			t.n.frames[wire.Type(t.rest[k])]++
-		}
-		t.rest = t.rest[k+size:]
-	}
-}
-
-func uvarint(b []byte) (v, n int) {
-	for i, c := range b {
-		if i > 4 {
-			return 0, -1
-		}
-		v |= int(c&0x7f) << (7 * i)
-		if c < 0x80 {
-			return v, i + 1
-		}
-	}
-	return 0, 0
-}
-
 func (n *network) String() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return fmt.Sprintf("frames %v, %d bytes", n.frames, n.sent)
 }
 
-func (n *network) all() (sum int) {
+// report tells how often faults have had an effect.
+func (n *network) report(count func(string, int)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, k := range n.frames {
-		sum += k
-	}
-	return sum
+	count("frames repeated", n.repeated)
+	count("frames swapped", n.swapped)
+	count("reads from old connections", n.belated)
 }

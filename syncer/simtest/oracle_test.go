@@ -79,6 +79,9 @@ func (o *oracle) write(m *machine, b []byte, path string) *text {
 		t = &text{n: o.next()}
 		o.texts[key] = t
 	}
+	if t.consumed || t.excused { // it is there again
+		t.kept, t.acked, t.consumed, t.excused = false, false, false, false
+	}
 	t.by, t.path, t.at = m, path, time.Now()
 	if o.base != nil {
 		o.base[t] = true

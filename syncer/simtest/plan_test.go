@@ -27,6 +27,8 @@ type plan struct {
 	names  string  // the folder's name policy
 	late   bool    // the last machine joins on the way
 	copied bool    // disks are, and run
+	reader bool    // machine b may not write
+	long   bool    // it is watched for long that nothing happens when nobody does anything
 	faults []fault
 }
 
@@ -48,6 +50,8 @@ const (
 	restored // the machine goes on with that copy
 	twins    // a copy of a machine runs at the same time
 	joins    // the last machine becomes a member only now
+	garbling // links repeat and swap frames
+	lostLink // a machine loses its connections, and what it has sent comes when there are new ones
 )
 
 // A fault is one thing that happens to a machine.
@@ -90,6 +94,10 @@ func (f fault) String() string {
 		return fmt.Sprintf("%d days pass", f.n)
 	case joins:
 		return m + " joins"
+	case garbling:
+		return fmt.Sprintf("%d %% of what %s sends and gets comes twice or out of order for %v", f.share, m, f.dur)
+	case lostLink:
+		return fmt.Sprintf("%s loses its connections; what it has sent since a second before comes %v later", m, f.dur)
 	}
 	return f.identity()
 }
@@ -145,28 +153,43 @@ func newPlan(seed uint64) *plan {
 	if r.IntN(3) == 0 {
 		add(1, diskErrors, func(f *fault) { seconds(f); f.share = 1 + r.IntN(50) })
 	}
+	rots := -1
 	if r.IntN(8) == 0 {
 		p.rot = true
 		m := r.IntN(p.peers) // one machine: another has what it loses
+		rots = m
 		add(2, bitFlip, func(f *fault) { f.m, f.dur = m, 61*time.Minute })
 	}
 	if !p.calm && r.IntN(4) == 0 {
-		p.copies(r)
+		p.copies(r, rots)
 	}
 	add(3, days, func(f *fault) { f.n = []int{1, 31, 100}[r.IntN(3)] })
 	if p.peers > 2 && !p.calm && r.IntN(2) == 0 {
 		p.late = true
 		p.faults = append(p.faults, fault{kind: joins, m: p.peers - 1, step: p.steps/3 + r.IntN(p.steps/2)})
 	}
+	if r.IntN(3) == 0 {
+		add(3, garbling, func(f *fault) { seconds(f); f.share = []int{1, 5, 30}[r.IntN(3)] })
+	}
+	add(2, lostLink, func(f *fault) { f.dur = time.Duration(200+r.IntN(4000)) * time.Millisecond })
+	p.long = r.IntN(4) == 0
+	p.reader = p.peers > 2 && !p.calm && !p.copied && r.IntN(4) == 0
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
 }
 
 // copies adds that disks are copied, and copies run instead of the disk, or
-// beside it.
-func (p *plan) copies(r *rand.Rand) {
+// beside it. Where bits of a machine rot it is that one: a copy of another would
+// not have what it loses.
+func (p *plan) copies(r *rand.Rand, rots int) {
 	p.copied = true
-	m, from := r.IntN(p.peers), r.IntN(p.steps)
+	which := func() int {
+		if m := r.IntN(p.peers); rots < 0 {
+			return m
+		}
+		return rots
+	}
+	m, from := which(), r.IntN(p.steps)
 	for range r.IntN(3) {
 		at := from + r.IntN(p.steps-from)
 		p.faults = append(p.faults, fault{kind: backedUp, m: m, step: from}, fault{kind: restored, m: m, step: at, share: r.IntN(2)})
@@ -175,7 +198,7 @@ func (p *plan) copies(r *rand.Rand) {
 		}
 	}
 	if r.IntN(2) == 0 {
-		p.faults = append(p.faults, fault{kind: twins, m: r.IntN(p.peers), step: r.IntN(p.steps)})
+		p.faults = append(p.faults, fault{kind: twins, m: which(), step: r.IntN(p.steps)})
 		p.slow = -1 // two that take turns need some speed
 	}
 }
@@ -198,6 +221,9 @@ func (p *plan) String() string {
 	}
 	if p.slow >= 0 {
 		fmt.Fprintf(&b, ", %s is 100 times slower", name(p.slow))
+	}
+	if p.reader {
+		b.WriteString(", b may only read")
 	}
 	if p.evil {
 		b.WriteString(", one more member is malicious")

@@ -135,10 +135,15 @@ func appender(u *user) {
 	h.close()
 }
 
-// database writes pages in place, with a journal beside.
+// database writes pages in place, with a journal beside, or first to a log that
+// it takes over into the pages now and then.
 func database(u *user) {
 	db := u.dir() + "/x.db"
 	h := u.file(db, true, false)
+	if u.r.IntN(2) == 0 {
+		u.wal(db, h)
+		return
+	}
 	for range 1 + u.r.IntN(2) {
 		j := u.file(db+"-journal", true, false)
 		u.try(j.write(0, 0, u.m.w.oracle.bytes(u.m, 512, false)))
@@ -152,6 +157,23 @@ func database(u *user) {
 		u.may(u.m.unlink(db + "-journal"))
 	}
 	h.close()
+}
+
+func (u *user) wal(db string, h *handle) {
+	l := u.file(db+"-wal", true, false)
+	for range 1 + u.r.IntN(3) {
+		frame := u.m.w.oracle.bytes(u.m, 4000, u.r.IntN(2) == 0)
+		u.try(l.write(-1, -1, frame[:4000]))
+		u.try(l.sync())
+		if u.r.IntN(3) == 0 {
+			u.try(h.write(int64(u.r.IntN(12))*4096, -1, frame[:4000]))
+			u.try(h.sync())
+			u.try(l.write(0, 0, u.m.w.oracle.bytes(u.m, 32, false))) // it begins anew
+		}
+	}
+	l.close()
+	h.close()
+	u.may(u.m.unlink(db + "-wal"))
 }
 
 // shell makes directories, files and what is in them.

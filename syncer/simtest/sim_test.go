@@ -3,9 +3,12 @@ package simtest
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -17,9 +20,44 @@ var (
 	story = flag.Bool("story", false, "tell also what held")
 )
 
+// A total is what has happened in all simulations together.
+type total struct {
+	mu     sync.Mutex // guards what follows
+	sims   int
+	counts map[string]int
+}
+
+func (t *total) add(w *world) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sims++
+	if w == nil {
+		return
+	}
+	t.counts["operations"] += w.ops
+	for what, n := range w.counts {
+		t.counts[what] += n
+	}
+}
+
+func (t *total) String() string {
+	var out []string
+	for _, what := range slices.Sorted(maps.Keys(t.counts)) {
+		out = append(out, fmt.Sprintf("%d %s", t.counts[what], what))
+	}
+	return strings.Join(out, ", ")
+}
+
+// usual is what happens in so many simulations at least once.
+var usual = map[string]int{
+	"things collected": 10, "frames repeated": 100, "frames swapped": 100, "reads from old connections": 100,
+	"bits flipped": 200, "blocks found damaged": 300,
+}
+
 // TestSim runs whole engines in hostile worlds.
 func TestSim(t *testing.T) {
-	var next, done, ops, collected atomic.Int64
+	var next atomic.Int64
+	all := &total{counts: map[string]int{}}
 	t.Run("worlds", func(t *testing.T) {
 		for i := range runtime.GOMAXPROCS(0) {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
@@ -29,24 +67,26 @@ func TestSim(t *testing.T) {
 					if n >= int64(*sims) {
 						return
 					}
-					k, c := one(t, *seed+uint64(n))
-					ops.Add(int64(k))
-					collected.Add(c)
-					done.Add(1)
+					all.add(one(t, *seed+uint64(n)))
 				}
 			})
 		}
 	})
-	t.Logf("%d operations, %d things collected, from seed %d", ops.Load(), collected.Load(), *seed)
-	fmt.Printf("%d simulations\n", done.Load())
+	for what, few := range usual {
+		if n := all.counts[what]; n == 0 && all.sims >= few {
+			t.Errorf("in %d simulations: no %s", all.sims, what)
+		}
+	}
+	t.Logf("%v, from seed %d", all, *seed)
+	fmt.Printf("%d simulations\n", all.sims)
 }
 
-// one runs a seed, and returns the number of operations, and of what was collected.
-func one(t *testing.T, s uint64) (ops int, collected int64) {
+// one runs a seed.
+func one(t *testing.T, s uint64) *world {
 	p := newPlan(s)
 	w, verdict := simulate(t, p)
 	if w == nil {
-		return 0, 0
+		return nil
 	}
 	if verdict != "" || *story {
 		tell(t, w, verdict)
@@ -58,7 +98,7 @@ func one(t *testing.T, s uint64) (ops int, collected int64) {
 			t.Errorf("seed %d run twice: %q and %q", s, verdict, again)
 		}
 	}
-	return w.ops, w.collected.Load()
+	return w
 }
 
 // tell writes what happened, as short as it can be said and long enough to act on.

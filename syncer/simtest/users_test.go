@@ -25,8 +25,14 @@ type (
 	failed struct{}
 )
 
+// reads tells whether a machine may only read.
+func (m *machine) reads() bool { return m.w.plan.reader && m.i == 1 && m.name == "b" }
+
 // hire gives a machine its users.
 func (m *machine) hire() {
+	if m.reads() {
+		return
+	}
 	for range m.w.plan.users {
 		u := &user{m: m, r: rand.New(rand.NewPCG(m.w.r.Uint64(), 7)), turn: make(chan bool), rest: make(chan struct{}), ended: make(chan struct{})}
 		m.users = append(m.users, u)

@@ -7,8 +7,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,15 +22,16 @@ import (
 // A world is one simulation. All in it happens in one bubble, and users act one
 // after the other, each while nothing else moves.
 type world struct {
-	plan      *plan
-	net       *network
-	ms        []*machine
-	oracle    *oracle
-	handles   map[*handle]bool
-	ops       int
-	collected atomic.Int64 // nodes, and parts of nodes
-	later     []timed      // faults that end
-	begun     time.Time
+	plan    *plan
+	net     *network
+	ms      []*machine
+	oracle  *oracle
+	memory  *memory
+	handles map[*handle]bool
+	ops     int
+	days    int     // have passed
+	later   []timed // faults that end
+	begun   time.Time
 
 	folder   trust.FolderID
 	settings trust.Settings
@@ -45,6 +46,7 @@ type world struct {
 	shared *rand.Rand
 	story  []string
 	broken string // the first violation
+	counts map[string]int
 }
 
 type timed struct {
@@ -75,6 +77,13 @@ func (w *world) note(what, format string, args ...any) {
 	if w.broken == "" {
 		w.broken = text
 	}
+}
+
+// count notes that something has happened n times that simulations are about.
+func (w *world) count(what string, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.counts[what] += n
 }
 
 func (w *world) failed() string {
@@ -108,10 +117,10 @@ func (w *world) everybody() []*machine {
 
 func newWorld(p *plan) (*world, error) {
 	r := rand.New(rand.NewPCG(p.seed, 2))
-	w := &world{plan: p, r: r, shared: rand.New(rand.NewPCG(p.seed, 5)), handles: map[*handle]bool{}, begun: time.Now()}
+	w := &world{plan: p, r: r, shared: rand.New(rand.NewPCG(p.seed, 5)), counts: map[string]int{}, handles: map[*handle]bool{}, begun: time.Now()}
 	w.net = newNetwork(rand.New(rand.NewPCG(p.seed, 3)))
 	w.net.lossy = p.lossy
-	w.oracle = newOracle(w)
+	w.oracle, w.memory = newOracle(w), newMemory(w)
 	n := p.peers
 	if p.evil {
 		n++
@@ -164,7 +173,11 @@ func (w *world) found() error {
 	}
 	for _, m := range w.everybody() {
 		if m != owner {
-			if err := l.Add(owner.id, m.id.Public(), trust.Writer, m.name, now); err != nil {
+			role := trust.Writer
+			if m.reads() {
+				role = trust.Reader
+			}
+			if err := l.Add(owner.id, m.id.Public(), role, m.name, now); err != nil {
 				return err
 			}
 		}
@@ -202,6 +215,7 @@ func (w *world) guard(f func()) {
 
 // close ends everything, so that the bubble can.
 func (w *world) close() {
+	w.net.report(w.count)
 	w.quit()
 	if w.evil != nil {
 		w.evil.stop()
@@ -282,6 +296,10 @@ func (w *world) live() {
 	}
 	w.say("the end: all faults are over")
 	w.together()
+	w.bounded()
+	if w.plan.long {
+		w.idle(80*time.Minute, time.Hour)
+	}
 }
 
 // sleep lets a moment pass.
@@ -433,7 +451,8 @@ func (m *machine) check() {
 		return
 	}
 	err := m.f.Check(context.Background(), func(err error) {
-		if !m.rotten {
+		lost := m.decayed && strings.HasPrefix(err.Error(), "history of ") // of its own past only it may have had the blocks
+		if !m.rotten && !lost {
 			m.w.note("I8", "%s: check: %v", m.name, err)
 		}
 	})
