@@ -46,13 +46,12 @@ func (w *world) unlinked(t *testing.T) {
 	put(a, "/f", 220)
 	put(a, "/g", 10)
 	w.together()
-	_ = b.mkdir("/busy") // what follows is cut together, later
-	synctest.Wait()
+	_ = a.rename("/f", "/g", syncer.RenameExchange)
+	time.Sleep(80 * time.Millisecond) // b hears of it before it cuts what follows
 	put(b, "/f", 88)
 	_ = b.rename("/f", "/f~", 0)
 	put(b, "/f", 99)
 	_ = b.unlink("/f~")
-	_ = a.rename("/f", "/g", syncer.RenameExchange)
 	time.Sleep(time.Second)
 	synctest.Wait()
 	x, err := b.stat("/g")
