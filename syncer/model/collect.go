@@ -217,6 +217,43 @@ func (a *Author) uphold(dir ID) {
 	delete(a.upheld, dir)
 }
 
+// lone lists the directories, parents first, that live only through what is in them
+// and in which the cut places something.
+func (d *diff) lone() (out []ID) {
+	done := map[ID]bool{RootID: true}
+	for _, n := range d.names {
+		if n.Tree == nil {
+			continue
+		}
+		at := len(out)
+		for id := n.Dir.ID; !done[id]; id = d.Loc(id).Parent {
+			done[id] = true
+			x := d.Node(id)
+			if x == nil || x.Kind != Dir {
+				break
+			}
+			if !x.Live() && d.Alive(id) {
+				out = slices.Insert(out, at, id)
+			}
+		}
+	}
+	return out
+}
+
+// found makes a directory that lives only through what is in it live by itself, and
+// says all of it: others may have collected it, once they knew that what it lives
+// through here is elsewhere.
+func (a *Author) found(n *Node) {
+	part := Change{Links: a.namesOf(n)}
+	for _, name := range sortedKeys(n.Attrs) {
+		if x := n.Attrs[name]; !a.Own(x.Dot) {
+			part.Attrs = append(part.Attrs, AttrChange{Name: name, Val: x.Val})
+		}
+	}
+	a.say(n.ID, n.Kind, part)
+	a.put(a.Node(n.ID), VersionChange{})
+}
+
 // renew lets the change that makes a dead node live again say all of it: its
 // attributes and its names.
 func (a *Author) renew(n *Node) *Node {

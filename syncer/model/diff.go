@@ -122,6 +122,10 @@ func (d *diff) pins() {
 			break
 		}
 	}
+	lone := d.lone()
+	if len(lone) > 0 {
+		d.pinUndone()
+	}
 	for _, n := range d.names {
 		if n.Dir.ID.IsZero() {
 			continue
@@ -129,6 +133,12 @@ func (d *diff) pins() {
 		if e := d.At(n.Dir.ID, n.Name); e != nil {
 			d.prep(e)
 		}
+	}
+	for _, id := range lone {
+		for _, e := range d.Entries(id) {
+			d.prep(e)
+		}
+		d.found(d.Node(id))
 	}
 	done := map[ID]bool{{}: true}
 	prepAll := func(id ID) {
