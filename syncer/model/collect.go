@@ -217,15 +217,33 @@ func (a *Author) uphold(dir ID) {
 	delete(a.upheld, dir)
 }
 
-// lone lists the directories, parents first, that live only through what is in them
-// and in which the cut places something.
-func (d *diff) lone() (out []ID) {
+// stand lets dead directories live again in which the cut places something, before
+// that is said: batches may part between. It returns those that live only through
+// what is in them, which must be pinned before they are found.
+func (d *diff) stand() []ID {
+	lone, dead := d.footing()
+	if len(lone)+len(dead) > 0 {
+		d.pinUndone()
+	}
+	for _, id := range dead {
+		d.uphold(id)
+	}
+	return lone
+}
+
+// footing lists the directories in which the cut places something and that others
+// may have collected: those that live only through what is in them, parents first,
+// and those that are dead.
+func (d *diff) footing() (lone, dead []ID) {
 	done := map[ID]bool{RootID: true}
 	for _, n := range d.names {
 		if n.Tree == nil {
 			continue
 		}
-		at := len(out)
+		if x := d.Node(n.Dir.ID); x != nil && x.Kind == Dir && n.Tree.ID != n.Seen && !d.Alive(n.Dir.ID) {
+			dead = append(dead, n.Dir.ID)
+		}
+		at := len(lone)
 		for id := n.Dir.ID; !done[id]; id = d.Loc(id).Parent {
 			done[id] = true
 			x := d.Node(id)
@@ -233,11 +251,11 @@ func (d *diff) lone() (out []ID) {
 				break
 			}
 			if !x.Live() && d.Alive(id) {
-				out = slices.Insert(out, at, id)
+				lone = slices.Insert(lone, at, id)
 			}
 		}
 	}
-	return out
+	return lone, dead
 }
 
 // found makes a directory that lives only through what is in it live by itself, and

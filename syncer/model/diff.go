@@ -122,10 +122,7 @@ func (d *diff) pins() {
 			break
 		}
 	}
-	lone := d.lone()
-	if len(lone) > 0 {
-		d.pinUndone()
-	}
+	lone := d.stand()
 	for _, n := range d.names {
 		if n.Dir.ID.IsZero() {
 			continue
