@@ -228,7 +228,7 @@ func (w *world) together() {
 		time.Sleep(300 * time.Millisecond)
 	}
 	w.compare()
-	w.idle(10*time.Second, 20*time.Second)
+	w.idle(45*time.Second, 20*time.Second) // the last count of what is missing goes with the next ping at the latest
 }
 
 // onward goes on without power cuts.
