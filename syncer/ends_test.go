@@ -74,24 +74,8 @@ func TestWhatNobodyElseHasOutlivesAFork(t *testing.T) {
 func TestALostEndIsLetGoOfHoweverOftenAMemberBeginsAnew(t *testing.T) {
 	for _, twice := range []bool{false, true} {
 		w := newCrashable(t, 3)
-		w.members()
 		a, b, c := w.peers[0], w.peers[1], w.peers[2]
-		a.write("/f", "known to all")
-		w.same()
-		old := a.copyOfDisk()
-		for _, data := range []string{"lost 1", "lost 2", "lost 3", "lost 4"} {
-			a.write("/g", data)
-			a.cutNow()
-		}
-		b.write("/h", "h")
-		w.same()
-		w.part(true)
-		a.opts.KeepShare = 1e-18
-		a.restore(old)
-		for _, data := range []string{"seen by nobody else", "second"} {
-			a.write("/f", data)
-			a.cutNow()
-		}
+		w.lostEnd()
 		was := a.Replica()
 		if twice {
 			w.talk.Lock()
@@ -132,24 +116,8 @@ func TestALostEndIsLetGoOfHoweverOftenAMemberBeginsAnew(t *testing.T) {
 func TestALostEndIsLetGoOfThoughItsMemberTakesAnotherID(t *testing.T) {
 	for _, rekey := range []bool{false, true} {
 		w := newCrashable(t, 2)
-		w.members()
-		a, b := w.peers[0], w.peers[1]
-		a.write("/f", "known to all")
-		w.same()
-		old := a.copyOfDisk()
-		for _, data := range []string{"lost 1", "lost 2", "lost 3", "lost 4"} {
-			a.write("/g", data)
-			a.cutNow()
-		}
-		b.write("/h", "h")
-		w.same()
-		w.part(true)
-		a.opts.KeepShare = 1e-18
-		a.restore(old)
-		for _, data := range []string{"seen by nobody else", "second"} {
-			a.write("/f", data)
-			a.cutNow()
-		}
+		a := w.peers[0]
+		w.lostEnd()
 		w.part(false)
 		w.same()
 		w.ack()
@@ -162,5 +130,29 @@ func TestALostEndIsLetGoOfThoughItsMemberTakesAnotherID(t *testing.T) {
 		if got := a.pasts(); slices.Contains(got, "seen by nobody else") {
 			t.Errorf("rekey %v: kept %q", rekey, got)
 		}
+	}
+}
+
+// lostEnd restores the first peer, alone, and lets it write an end of its history
+// that others do not share; nothing that they have is kept.
+func (w *world) lostEnd() {
+	w.t.Helper()
+	w.members()
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "known to all")
+	w.same()
+	old := a.copyOfDisk()
+	for _, data := range []string{"lost 1", "lost 2", "lost 3", "lost 4"} {
+		a.write("/g", data)
+		a.cutNow()
+	}
+	b.write("/h", "h")
+	w.same()
+	w.part(true)
+	a.opts.KeepShare = 1e-18
+	a.restore(old)
+	for _, data := range []string{"seen by nobody else", "second"} {
+		a.write("/f", data)
+		a.cutNow()
 	}
 }

@@ -120,7 +120,7 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell mod
 	if err := f.broken(); err != nil {
 		return tell, err
 	}
-	said, forks, err := f.partings(theirs)
+	said, forks, agreed, err := f.partings(theirs)
 	if err != nil {
 		return tell, fmt.Errorf("meet %s: %w", peer, err)
 	}
@@ -142,9 +142,9 @@ func (f *Folder) meet(peer string, ours model.Opening, theirs meeting) (tell mod
 	tip := model.Dot{Replica: own, Seq: f.ix.K().Get(own)}
 	next := model.Dot{Replica: own, Seq: tip.Seq + 1}
 	_, forked := forks[own]
-	same, err := f.shared(own, theirs)
-	if err != nil {
-		return tell, fmt.Errorf("meet %s: %w", peer, err)
+	same := agreed[own] // up to here the peer tells to have what we have
+	if x, parted := said[own]; parted {
+		same = x.Agreed
 	}
 	switch {
 	case theirs.reaches(next) && same < tip.Seq && !f.ix.Incomplete():
@@ -273,26 +273,17 @@ func (f *Folder) behind(theirs meeting) (late []byte, refused bool, err error) {
 }
 
 // partings finds the replicas of which a peer has another history: those it says,
-// and of these those that are proven.
-func (f *Folder) partings(theirs meeting) (said, forks map[model.Replica]index.Fork, err error) {
-	said, _, err = f.ix.Compare(theirs.proven(), theirs.Marks, theirs.Told)
+// and of these those that are proven; and up to where it tells to have what is here.
+func (f *Folder) partings(theirs meeting) (said, forks map[model.Replica]index.Fork, agreed map[model.Replica]uint64, err error) {
+	said, agreed, err = f.ix.Compare(theirs.proven(), theirs.Marks, theirs.Told)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	forks, _, err = f.ix.Compare(theirs.proven(), nil, nil)
 	for r := range forks {
 		forks[r] = said[r] // where they part is more exact with what is said
 	}
-	return said, forks, err
-}
-
-// shared is up to where a peer tells to have what we have of a replica.
-func (f *Folder) shared(r model.Replica, theirs meeting) (uint64, error) {
-	forks, agreed, err := f.ix.Compare(theirs.proven(), theirs.Marks, theirs.Told)
-	if x, parted := forks[r]; parted {
-		return x.Agreed, err
-	}
-	return agreed[r], err
+	return said, forks, agreed, err
 }
 
 // knew tells whether the peer can show changes as late as all that it says to have

@@ -3,6 +3,7 @@ package syncer_test
 import (
 	"testing"
 
+	"github.com/clachanfs/clachan/blocks/crashfs"
 	. "github.com/clachanfs/clachan/syncer"
 )
 
@@ -17,18 +18,7 @@ func TestRestoredDatabaseHearsOfItselfInTheMiddleOfASession(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newCrashable(t, 3)
 			a, b, c := w.peers[0], w.peers[1], w.peers[2]
-			a.write("/f", "1")
-			w.same()
-			old := a.copyOfDisk()
-			w.part(true)
-			for _, s := range []string{"2", "3", "4", "5"} {
-				a.write("/f", s)
-				a.cutNow()
-				if tt.each {
-					w.talk2(a, c)
-				}
-			}
-			w.talk2(a, c)
+			old := w.goesOn(tt.each)
 			want := "/f 644 5"
 			if tt.dead {
 				c.write("/f", "of c")
@@ -42,6 +32,26 @@ func TestRestoredDatabaseHearsOfItselfInTheMiddleOfASession(t *testing.T) {
 			w.want(want, "/g 644 mine", "/h 644 h")
 		})
 	}
+}
+
+// goesOn copies the disk of the first peer, which goes on, apart from all but the
+// third: that hears of each change at once, or of what is left of them.
+func (w *world) goesOn(each bool) (old *crashfs.FS) {
+	w.t.Helper()
+	a, c := w.peers[0], w.peers[2]
+	a.write("/f", "1")
+	w.same()
+	old = a.copyOfDisk()
+	w.part(true)
+	for _, s := range []string{"2", "3", "4", "5"} {
+		a.write("/f", s)
+		a.cutNow()
+		if each {
+			w.talk2(a, c)
+		}
+	}
+	w.talk2(a, c)
+	return old
 }
 
 // tellsLate lets b, who has met a, hear from c what a had done, and tell a, which
@@ -78,15 +88,7 @@ func TestWhoIsRekeyedAfterARestoreKeepsWhatItDid(t *testing.T) {
 	for _, dead := range []bool{false, true} {
 		w := newCrashable(t, 3)
 		a, b, c := w.peers[0], w.peers[1], w.peers[2]
-		a.write("/f", "1")
-		w.same()
-		old := a.copyOfDisk()
-		w.part(true)
-		for _, s := range []string{"2", "3", "4", "5"} {
-			a.write("/f", s)
-			a.cutNow()
-		}
-		w.talk2(a, c)
+		old := w.goesOn(false)
 		want := []string{"/f 644 5", "/g 644 mine"}
 		if dead {
 			c.write("/f", "of c")
@@ -109,15 +111,7 @@ func TestWhatIsTakenFromARestoredDatabaseStays(t *testing.T) {
 	for _, third := range []bool{false, true} {
 		w := newCrashable(t, 3)
 		a, b, c := w.peers[0], w.peers[1], w.peers[2]
-		a.write("/f", "1")
-		w.same()
-		old := a.copyOfDisk()
-		w.part(true)
-		for _, s := range []string{"2", "3", "4", "5"} {
-			a.write("/f", s)
-			a.cutNow()
-		}
-		w.talk2(a, c)
+		old := w.goesOn(false)
 		a.restore(old)
 		a.write("/g", "mine")
 		a.cutNow()

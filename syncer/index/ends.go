@@ -10,8 +10,8 @@ import (
 
 // Ends are the replicas of which this database has dropped an end that others do
 // not share, when it began anew over it: an m row "ends" (who says it anew, then of
-// each its id and where it began, 8 bytes each). History still names
-// changes of such an end, and whoever says to have these has others.
+// each its id and where it began, 8 bytes each). History still names changes of such
+// an end, and whoever says to have these has others.
 type Ends struct {
 	agreed map[model.Replica]uint64 // up to here they are the same for all
 	own    model.Replica            // who says anew what is shown of them

@@ -223,7 +223,7 @@ func (s *Snap) Marks() (marks, said []model.Mark, err error) {
 // choose adds to what is told the marks of one replica, the newest first: those that
 // are only said have a quarter of the room, and take none from others.
 func choose(all []Kept, room int, marks, said []model.Mark) (_, _ []model.Mark) {
-	var perLevel [2][129]int
+	var perLevel [2][17]int // of each level that a mark has
 	var n [2]int
 	most := [2]int{2 * room, room} // the last quarter is for what a peer must be told beside
 	for _, m := range all {

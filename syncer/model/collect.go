@@ -262,13 +262,7 @@ func (d *diff) footing() (lone, dead []ID) {
 // says all of it: others may have collected it, once they knew that what it lives
 // through here is elsewhere.
 func (a *Author) found(n *Node) {
-	part := Change{Links: a.namesOf(n)}
-	for _, name := range sortedKeys(n.Attrs) {
-		if x := n.Attrs[name]; !a.Own(x.Dot) {
-			part.Attrs = append(part.Attrs, AttrChange{Name: name, Val: x.Val})
-		}
-	}
-	a.say(n.ID, n.Kind, part)
+	a.say(n.ID, n.Kind, a.whole(n))
 	a.put(a.Node(n.ID), VersionChange{})
 }
 
@@ -278,12 +272,7 @@ func (a *Author) renew(n *Node) *Node {
 	if n.Live() || a.Alive(n.ID) || !n.known() {
 		return n
 	}
-	part := Change{Links: a.namesOf(n)}
-	for _, name := range sortedKeys(n.Attrs) {
-		if x := n.Attrs[name]; !a.Own(x.Dot) {
-			part.Attrs = append(part.Attrs, AttrChange{Name: name, Val: x.Val})
-		}
-	}
+	part := a.whole(n)
 	for _, l := range part.Links {
 		a.uphold(l.Parent)
 	}
@@ -296,6 +285,17 @@ func (a *Author) renew(n *Node) *Node {
 		a.say(n.ID, n.Kind, part)
 	}
 	return a.Node(n.ID)
+}
+
+// whole is all that is said of a node, but for its version and what this cut says.
+func (a *Author) whole(n *Node) Change {
+	part := Change{Links: a.namesOf(n)}
+	for _, name := range sortedKeys(n.Attrs) {
+		if x := n.Attrs[name]; !a.Own(x.Dot) {
+			part.Attrs = append(part.Attrs, AttrChange{Name: name, Val: x.Val})
+		}
+	}
+	return part
 }
 
 // namesOf are the names that a dead node has or would have, but for those that
