@@ -123,7 +123,8 @@ func (m *machine) rest() *crashfs.FS {
 func (m *machine) load() (err error) {
 	log := slog.New(logTo{m.w, m.name})
 	m.bd, err = blocks.OpenDisk(m.d, "data", blocks.DiskOptions{
-		Log: log, MetaCache: 2 << 20, BlockCache: 512 << 10, MemTable: 256 << 10, Pending: 4 << 20,
+		// No cache of packs: it would hide a flipped bit from who reads all to find it.
+		Log: log, MetaCache: 2 << 20, BlockCache: 1, MemTable: 256 << 10, Pending: 4 << 20,
 	})
 	if err != nil {
 		m.bd = nil
