@@ -332,6 +332,7 @@ func (t *tree) follow(m *Mem) {
 	for dir, kids := range now {
 		dir.kids = kids
 	}
+	t.each(t.root, func(_ *inode, _ string, d dent) { d.to.unlinked = false })
 }
 
 // overlay computes the directories that can be reached: the view under the
