@@ -31,6 +31,18 @@ func TestHistoriesThatBroke(t *testing.T) {
 	}
 }
 
+func printSteps(seed int64, why string, ss []step) {
+	fmt.Println(seed, why)
+	for _, s := range ss {
+		fmt.Printf("%q %d %d", s.op, s.p, s.q)
+		for _, x := range s.x {
+			fmt.Printf(" %d", x)
+		}
+		fmt.Println()
+	}
+}
+
+// readSteps reads what printSteps has printed.
 func readSteps(t *testing.T, file string) (seed int64, why string, ss []step) {
 	f, err := os.Open(file)
 	if err != nil {

@@ -240,7 +240,7 @@ func (d *diff) footing() (lone, dead []ID) {
 		if n.Tree == nil {
 			continue
 		}
-		if x := d.Node(n.Dir.ID); x != nil && x.Kind == Dir && n.Tree.ID != n.Seen && !d.Alive(n.Dir.ID) {
+		if x := d.Node(n.Dir.ID); x != nil && x.Kind == Dir && !d.Alive(n.Dir.ID) && (n.Tree.ID != n.Seen || d.nameless(n.Tree)) {
 			dead = append(dead, n.Dir.ID)
 		}
 		at := len(lone)
@@ -256,6 +256,19 @@ func (d *diff) footing() (lone, dead []ID) {
 		}
 	}
 	return lone, dead
+}
+
+// nameless tells whether all names that the view has of a file are taken from it
+// by this cut, which gives it no other: it comes back to those it has here.
+func (d *diff) nameless(t *Thing) bool {
+	if slices.ContainsFunc(d.names, func(n *Name) bool { return n.Tree == t && n.Seen != t.ID }) {
+		return false
+	}
+	return !slices.ContainsFunc(d.Entries(t.ID), func(e *Entry) bool {
+		return !e.Extra && !e.Undue && !slices.ContainsFunc(d.names, func(n *Name) bool {
+			return n.Tree != t && n.Dir.ID == e.Parent && d.Fold(n.Name) == d.Fold(e.Name)
+		})
+	})
 }
 
 // found makes a directory that lives only through what is in it live by itself, and

@@ -365,8 +365,12 @@ func explainCollecting(t *testing.T, s int64, ss []step) {
 	}
 	w := newCollecting(s)
 	w.tellAll(*tell)
-	if again := w.run(shrinkCollecting(s, ss, bad.what)); again != nil {
+	least := shrinkCollecting(s, ss, bad.what)
+	if again := w.run(least); again != nil {
 		bad = again
+	}
+	if *tell {
+		printSteps(s, bad.what, least)
 	}
 	t.Fatalf("seed %d: %s: %s\nafter\n%s", s, bad.what, bad.why, strings.Join(w.words, "\n"))
 }

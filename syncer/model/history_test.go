@@ -17,7 +17,7 @@ import (
 var (
 	histories = flag.Int("histories", 800, "random histories of a run")
 	seed      = flag.Int64("seed", 1, "seed of the first history; 0: by the clock")
-	tell      = flag.Bool("words", false, "print what a failing history's cuts say")
+	tell      = flag.Bool("words", false, "print what a failing history's cuts say, and its steps, for testdata/broke")
 )
 
 // world is one random history. Its steps are made beforehand, so that a failing
@@ -304,6 +304,9 @@ func explain(t *testing.T, s int64, ss []step) {
 	w.tellAll(*tell)
 	if again := w.run(least); again != nil {
 		bad = again
+	}
+	if *tell {
+		printSteps(s, bad.what, least)
 	}
 	t.Fatalf("seed %d: %s: %s\nafter\n%s", s, bad.what, bad.why, strings.Join(w.words, "\n"))
 }
