@@ -243,19 +243,37 @@ func (d *diff) footing() (lone, dead []ID) {
 		if x := d.Node(n.Dir.ID); x != nil && x.Kind == Dir && !d.Alive(n.Dir.ID) && (n.Tree.ID != n.Seen || d.nameless(n.Tree)) {
 			dead = append(dead, n.Dir.ID)
 		}
-		at := len(lone)
-		for id := n.Dir.ID; !done[id]; id = d.Loc(id).Parent {
-			done[id] = true
-			x := d.Node(id)
-			if x == nil || x.Kind != Dir {
-				break
-			}
-			if !x.Live() && d.Alive(id) {
-				lone = slices.Insert(lone, at, id)
-			}
-		}
+		lone = append(lone, d.lone(n.Dir.ID, done)...)
 	}
 	return lone, dead
+}
+
+// lone lists the directories at dir and above it that live only through what is in
+// them, parents first, but for those done.
+func (a *Author) lone(dir ID, done map[ID]bool) (out []ID) {
+	for ; !done[dir]; dir = a.Loc(dir).Parent {
+		done[dir] = true
+		x := a.Node(dir)
+		if x == nil || x.Kind != Dir {
+			break
+		}
+		if !x.Live() && a.Alive(dir) {
+			out = slices.Insert(out, 0, dir)
+		}
+	}
+	return out
+}
+
+// settle makes the directories at dir and above it that live only through what is
+// in them live by themselves, before something is placed there.
+func (a *Author) settle(dir ID) {
+	lone := a.lone(dir, map[ID]bool{RootID: true})
+	if len(lone) > 0 {
+		a.pinUndone()
+	}
+	for _, id := range lone {
+		a.found(id)
+	}
 }
 
 // nameless tells whether all names that the view has of a file are taken from it
@@ -273,10 +291,14 @@ func (d *diff) nameless(t *Thing) bool {
 
 // found makes a directory that lives only through what is in it live by itself, and
 // says all of it: others may have collected it, once they knew that what it lives
-// through here is elsewhere.
-func (a *Author) found(n *Node) {
-	a.say(n.ID, n.Kind, a.whole(n))
-	a.put(a.Node(n.ID), VersionChange{})
+// through here is elsewhere. Undone moves must be pinned.
+func (a *Author) found(id ID) {
+	for _, e := range a.Entries(id) {
+		a.prep(e)
+	}
+	n := a.Node(id)
+	a.say(id, n.Kind, a.whole(n))
+	a.put(a.Node(id), VersionChange{})
 }
 
 // renew lets the change that makes a dead node live again say all of it: its

@@ -132,10 +132,7 @@ func (d *diff) pins() {
 		}
 	}
 	for _, id := range lone {
-		for _, e := range d.Entries(id) {
-			d.prep(e)
-		}
-		d.found(d.Node(id))
+		d.found(id)
 	}
 	done := map[ID]bool{{}: true}
 	prepAll := func(id ID) {

@@ -25,6 +25,7 @@ func (a *Author) Rescue(nodes []ID) {
 			if !l.Dead() || len(l.Hist) == 0 || shown[l.Key] || !a.movedAway(l) {
 				continue
 			}
+			a.settle(l.Loc().Parent)
 			a.place(a.Node(id), l.Key, l.Loc().Parent, l.Loc().Name)
 			if n = a.Node(id); !n.Live() {
 				a.revive(n)
@@ -36,7 +37,8 @@ func (a *Author) Rescue(nodes []ID) {
 		}
 		for _, e := range n.Names(a.Fold) {
 			if e.Undue && (e.Key != PrimaryKey || len(n.Links) > 1) {
-				a.place(n, e.Key, e.Parent, e.Base)
+				a.settle(e.Parent)
+				a.place(a.Node(id), e.Key, e.Parent, e.Base)
 			}
 		}
 	}

@@ -44,7 +44,7 @@ func (n *Node) Best() (Version, bool) {
 
 // better orders kept versions: which gets the plain name. The newest does; but a
 // time that its author was unsure of, more than a day after all those of hs that
-// their authors were sure of, counts as none.
+// their authors were sure of, counts as none: older than any.
 func better(hs []Version) func(a, b Version) int {
 	const day = 24 * time.Hour
 	newest, sure := int64(math.MinInt64), false
@@ -55,7 +55,7 @@ func better(hs []Version) func(a, b Version) int {
 	}
 	when := func(v Version) int64 {
 		if v.Unsure && sure && v.Mtime > newest && uint64(v.Mtime-newest) > uint64(day) {
-			return 0
+			return math.MinInt64
 		}
 		return v.Mtime
 	}
