@@ -73,8 +73,11 @@
 // Not proven is that what was made is dead: a member that is asked for changes,
 // and has them, may say that others have superseded them, or send others' batches
 // with hashes in place of changes. Who believes it lacks them, and seems to know
-// them. And who signs two headers of one number lets those who took different ones
-// begin anew.
+// them. Who signs two headers of one number lets those who took different ones
+// begin anew. Who signs a version over less than its own earlier one was over lets
+// those who met only the later one show a copy more than others, until somebody
+// edits the file. And what is placed in a directory that nobody has made is shown
+// nowhere.
 //
 // # What may be forgotten
 //

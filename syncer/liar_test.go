@@ -293,7 +293,7 @@ func TestManyNamesPartNobody(t *testing.T) {
 	for _, p := range w.peers {
 		for i := range 70 {
 			l.rep, l.seq, l.prev = model.NewReplica(l.key.Public().(ed25519.PublicKey)), 0, [32]byte{}
-			err := p.Receive(t.Context(), "eve", l.batch(nil, model.Change{ID: model.ID{byte(i), p.name[0]}, Kind: model.Dir, Lamport: 1,
+			err := p.Receive(t.Context(), "eve", l.batch(nil, model.Change{ID: model.ID{0: byte(i), 1: p.name[0], 15: byte(model.Dir)}, Kind: model.Dir, Lamport: 1,
 				Links: []model.LinkChange{{Parent: model.RootID, Name: fmt.Sprint(p.name, i)}}, Version: &model.VersionChange{}}))
 			if err != nil && !errors.Is(err, model.ErrBatch) {
 				t.Fatal(err)

@@ -16,8 +16,6 @@ const (
 	RenameExchange  = 2
 )
 
-const reserved = ".clachan" // in the root: ours
-
 func attrOf(ino Ino, r *index.Row) Attr {
 	a := Attr{Ino: ino, Kind: r.Kind, Mode: r.Mode, UID: r.UID, GID: r.GID, Nlink: r.Nlink, Rdev: r.Rdev,
 		Size: r.Size, Alloc: r.Alloc, Atime: r.Atime, Mtime: r.Mtime, Ctime: r.Ctime, Btime: r.Btime}
@@ -139,7 +137,7 @@ func (f *Folder) checkName(dir Ino, name string) error {
 	switch {
 	case len(name) > 255:
 		return ErrNameTooLong
-	case dir == RootIno && f.ix.Fold(name) == reserved:
+	case dir == RootIno && f.ix.Fold(name) == model.Reserved:
 		return ErrPerm
 	case !model.ValidName(name):
 		return ErrInvalid

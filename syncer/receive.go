@@ -120,7 +120,7 @@ func (f *Folder) made(dots model.VV, but model.Replica) error {
 func (f *Folder) checkChanges(changes []model.Change) error {
 	for _, c := range changes {
 		for _, l := range c.Links {
-			if l.Parent == model.RootID && f.ix.Fold(l.Name) == reserved {
+			if l.Parent == model.RootID && f.ix.Fold(l.Name) == model.Reserved {
 				return fmt.Errorf("%w: change %v: %q is reserved", model.ErrBatch, c.Dot, l.Name)
 			}
 		}

@@ -130,7 +130,7 @@ func TestLaterBytesKeepTheirSize(t *testing.T) {
 // refused, also from who only relays it, and its user hears of it.
 func TestChangesByOneWhoIsBehindAreRefused(t *testing.T) {
 	_, a, b, _ := oneHasCollected(t)
-	c := model.Change{ID: model.ID{9}, Kind: model.Dir, Lamport: 1, Links: []model.LinkChange{{Key: model.PrimaryKey, Parent: model.RootID, Name: "late"}}, Version: &model.VersionChange{}}
+	c := model.Change{ID: model.BirthID(model.RootID, "late", model.Dir, 0), Kind: model.Dir, Lamport: 1, Links: []model.LinkChange{{Key: model.PrimaryKey, Parent: model.RootID, Name: "late"}}, Version: &model.VersionChange{}}
 	batch := forge(a, 0, c)
 	a.must(a.Receive(context.Background(), "eve", batch)) // who has collected nothing has a use for it
 	before, k := b.tree(), b.Knowledge()

@@ -25,9 +25,6 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 	if r.Node == nil {
 		t.born(r, c.Kind)
 	}
-	if r.Kind != c.Kind {
-		return // an id has one kind: no honest member says otherwise
-	}
 	var before []model.Dot
 	r.Node.Dots(func(d model.Dot) { before = append(before, d) })
 	r.Node.Join(c, deps)
@@ -57,9 +54,6 @@ func (t *Tx) born(r *Row, k model.Kind) {
 	r.Node = &model.Node{ID: r.ID, Kind: k}
 	if r.Btime == 0 {
 		now := t.now()
-		if k != model.Dir && r.Kids > 0 { // somebody has put something into what is no directory
-			t.empty(t.Ino(r.ID))
-		}
 		r.Kind = k
 		r.Mode = 0o644
 		r.Nlink = 0
@@ -71,28 +65,6 @@ func (t *Tx) born(r *Row, k model.Kind) {
 		}
 		r.UID, r.GID = t.ix.owner[0], t.ix.owner[1]
 		r.Mtime, r.Atime, r.Ctime, r.Btime = now, now, now, now
-	}
-}
-
-// empty takes all names out of a number that turns out to be no directory's.
-func (t *Tx) empty(dir Ino) {
-	prefix := t.ix.keys.dir(tableEntry, dir)
-	var gone []string
-	t.fail(scan(t.b, prefix, after(prefix), func(k, _ []byte) error {
-		gone = append(gone, string(k[len(prefix)+8:]))
-		return nil
-	}))
-	for k := range t.ix.names {
-		if k.dir == dir {
-			gone = append(gone, k.name)
-		}
-	}
-	for _, name := range gone {
-		t.SetDrift(dir, name, nil)
-		if e, ok := t.Entry(dir, name); ok {
-			t.flip(dir, name, 0)
-			t.lose(e.Ino)
-		}
 	}
 }
 

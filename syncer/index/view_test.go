@@ -445,7 +445,7 @@ func anything(r *rand.Rand, _ model.Fold) []said {
 func anyLinks(r *rand.Rand, c *model.Change, ids []model.ID, kinds map[model.ID]model.Kind) {
 	for range r.Intn(3) {
 		l := model.LinkChange{Parent: model.RootID, Name: names3[r.Intn(len(names3))], Removed: r.Intn(4) == 0}
-		if p := ids[r.Intn(len(ids))]; r.Intn(4) > 0 && p != c.ID && (kinds[p] == model.Dir || r.Intn(8) == 0) {
+		if p := ids[r.Intn(len(ids))]; r.Intn(4) > 0 && p != c.ID && kinds[p] == model.Dir {
 			l.Parent = p
 		}
 		if r.Intn(16) == 0 {

@@ -171,12 +171,20 @@ func DecodeChange(b []byte, d Dot) (Change, error) {
 // birthID is the id of the first node with the name that a change gives its node;
 // zero: it gives none.
 func (c Change) birthID() ID {
-	for _, l := range c.Links {
-		if l.Key == PrimaryKey && l.Name != "" {
-			return BirthID(l.Parent, l.Name, c.Kind, 0)
-		}
+	if l := c.place(); l != nil {
+		return BirthID(l.Parent, l.Name, c.Kind, 0)
 	}
 	return ID{}
+}
+
+// place is where a change puts the first name of its node, or nil.
+func (c Change) place() *LinkChange {
+	for i, l := range c.Links {
+		if l.Key == PrimaryKey && l.Name != "" {
+			return &c.Links[i]
+		}
+	}
+	return nil
 }
 
 // Valid refuses what no honest member writes.
@@ -184,8 +192,10 @@ func (c Change) Valid() error {
 	switch {
 	case c.ID.IsZero() || c.ID == RootID && (len(c.Links) > 0 || c.Version != nil || len(c.Gone) > 0):
 		return fmt.Errorf("%w: node id", ErrBatch)
-	case !c.Kind.Replicates():
+	case !c.Kind.Replicates() || c.Kind != c.ID.Kind():
 		return fmt.Errorf("%w: kind %d", ErrBatch, c.Kind)
+	case c.Born && c.place() == nil:
+		return fmt.Errorf("%w: born nowhere", ErrBatch)
 	case c.Version != nil && c.Kind == Symlink && !validTarget(c.Version.Content):
 		return fmt.Errorf("%w: symlink target", ErrBatch)
 	case c.Version != nil && c.Kind == Dir && c.Version.Content != "":
@@ -197,11 +207,11 @@ func (c Change) Valid() error {
 			return fmt.Errorf("%w: empty link", ErrBatch)
 		case l.Name != "" && !ValidName(l.Name):
 			return fmt.Errorf("%w: name %q", ErrBatch, l.Name)
-		case l.Name == ".clachan" && l.Parent == RootID:
+		case l.Name == Reserved && l.Parent == RootID:
 			return fmt.Errorf("%w: reserved name", ErrBatch)
 		case c.Kind == Dir && l.Key != PrimaryKey:
 			return fmt.Errorf("%w: directory with two names", ErrBatch)
-		case l.Name != "" && (l.Parent.IsZero() || l.Parent == c.ID):
+		case l.Name != "" && (l.Parent.IsZero() || l.Parent.Kind() != Dir || l.Parent == c.ID):
 			return fmt.Errorf("%w: parent", ErrBatch)
 		}
 	}

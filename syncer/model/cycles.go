@@ -1,5 +1,7 @@
 package model
 
+import "strings"
+
 // Resolve decides where directories are: each at its newest place, except that
 // in every cycle the newest move is undone, until none is left. A directory
 // whose places are exhausted is in the root. Every cycle holds a directory of
@@ -69,7 +71,8 @@ func findCycle(from ID, up func(ID) (Loc, bool)) []ID {
 	}
 }
 
-// EffLoc is the place of a directory, given which of its places counts.
+// EffLoc is the place of a directory, given which of its places counts. In the root
+// it cannot have the reserved name, so there it loses the dot.
 func EffLoc(hist []Loc, eff int) Loc {
 	if len(hist) == 0 {
 		return Loc{Parent: RootID}
@@ -78,6 +81,8 @@ func EffLoc(hist []Loc, eff int) Loc {
 		return hist[eff]
 	}
 	l := hist[len(hist)-1]
-	l.Parent = RootID
+	if l.Parent = RootID; strings.EqualFold(l.Name, Reserved) {
+		l.Name = l.Name[1:]
+	}
 	return l
 }

@@ -230,13 +230,22 @@ func (a Stamp) Compare(b Stamp) int {
 	return cmp.Or(cmp.Compare(a.Lamport, b.Lamport), cmp.Compare(a.Replica, b.Replica))
 }
 
-// An ID identifies a node for its whole life, on all peers.
+// An ID identifies a node for its whole life, on all peers. Its last two bits are
+// the node's kind, so nobody can give one id two.
 type ID [16]byte
 
 // RootID is the folder's root directory: always there, never deleted.
 var RootID = ID{15: 1}
 
 func (id ID) String() string { return hex.EncodeToString(id[:6]) }
+
+// Kind is the kind that a node of that id has.
+func (id ID) Kind() Kind {
+	if id == RootID {
+		return Dir
+	}
+	return Kind(id[15] & 3)
+}
 
 // IsZero tells whether id names nothing.
 func (id ID) IsZero() bool { return id == ID{} }

@@ -7,7 +7,7 @@ import "slices"
 // carry the same dot the later counts, which only a cut in the making uses.
 // The node is changed in place.
 func (n *Node) Join(c Change, deps VV) {
-	if c.Born {
+	if c.Born && !n.livesIn(deps) {
 		n.forget(deps)
 	}
 	if v := c.Version; v != nil {
@@ -37,7 +37,7 @@ func (n *Node) Join(c Change, deps VV) {
 // addHead keeps the versions that none superseded, whatever the order in which
 // they came: so Covered grows with every version, also with those dropped.
 func (n *Node) addHead(h Version) {
-	n.Covered = n.Covered.Join(h.VV.Without(h.Dot))
+	n.Covered = n.Covered.Join(h.VV.Without(h.Dot)) // all earlier ones of its replica too: VV has its dot
 	n.Heads = slices.DeleteFunc(n.Heads, func(x Version) bool { return x.Dot == h.Dot })
 	n.Heads = append(n.Heads, h)
 	n.Heads = slices.DeleteFunc(n.Heads, func(x Version) bool { return n.Covered.Has(x.Dot) })
@@ -106,6 +106,13 @@ func (l *Link) place(x Loc, k Kind) {
 		limit = MaxHist
 	}
 	l.Hist = l.Hist[:min(len(l.Hist), limit)]
+}
+
+// livesIn tells whether a version that is within deps lives: who knew of it had
+// not collected the node, whatever is said.
+func (n *Node) livesIn(deps VV) bool {
+	del := n.Del()
+	return slices.ContainsFunc(n.Heads, func(h Version) bool { return deps.Has(h.Dot) && !del.Has(h.Dot) })
 }
 
 // forget drops what the author of a birth no longer had: collected there,

@@ -14,7 +14,7 @@ func anyState(r *rand.Rand) (*peer, int) {
 	kinds := map[ID]Kind{}
 	for i := range 4 + r.Intn(8) {
 		k := []Kind{Dir, Dir, Dir, File}[r.Intn(4)]
-		id := derive("test", nil, nil, uint64(i), uint64(k))
+		id := derive("test", k, nil, nil, uint64(i), 0)
 		ids, kinds[id] = append(ids, id), k
 	}
 	parent := func() ID {

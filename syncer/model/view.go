@@ -53,9 +53,6 @@ func (m *Mem) Apply(c Change, deps VV) {
 		n = &Node{ID: c.ID, Kind: c.Kind}
 		m.Nodes[c.ID] = n
 	}
-	if n.Kind != c.Kind {
-		return // an id has one kind: no honest member says otherwise
-	}
 	n.Join(c, deps)
 	m.view = nil
 }
@@ -184,9 +181,6 @@ func (m *Mem) mark(dir ID) {
 	v := m.view
 	for !v.alive[dir] {
 		n := m.Nodes[dir]
-		if n != nil && n.Kind != Dir {
-			return
-		}
 		v.alive[dir] = true
 		if n == nil || len(n.Links) == 0 {
 			return

@@ -22,7 +22,7 @@ func someChanges() []Change {
 	return []Change{
 		{ID: id, Lamport: 1, Born: true, Links: []LinkChange{{Parent: RootID, Name: "a"}}, Version: &VersionChange{Content: "x"},
 			Attrs: []AttrChange{{AttrMode, "\x01\xa4"}, {XattrTag + "user.k", "="}}},
-		{ID: ForkID(id, Dot{1, 1}), Kind: Symlink, Lamport: 1 << 40, Links: []LinkChange{{Parent: id, Name: "b", Removed: true, Undone: true},
+		{ID: ForkID(BirthID(RootID, "b", Symlink, 0), Dot{1, 1}), Kind: Symlink, Lamport: 1 << 40, Links: []LinkChange{{Parent: BirthID(RootID, "d", Dir, 0), Name: "b", Removed: true, Undone: true},
 			{Key: 9, Removed: true}}, Version: &VersionChange{VV: VV{{1, 1}, {2, 3}}, Orig: Dot{2, 3}, By: Label{"ann", "box"}, Content: "t", Mtime: -5, Unsure: true},
 			Attrs: []AttrChange{{AttrMode, ""}}},
 		{ID: BirthID(RootID, "d", Dir, 2), Kind: Dir, Lamport: 3, Gone: VV{{1, 3}, {2, 1}}},
@@ -92,6 +92,7 @@ func TestVerifyRefuses(t *testing.T) {
 	with := func(v VersionChange) Change { return Change{ID: id, Version: &v} }
 	other := testSeal
 	other.Folder[0]++
+	dir, link := BirthID(RootID, "d", Dir, 0), BirthID(RootID, "s", Symlink, 0)
 	tests := []struct {
 		name string
 		seal Seal
@@ -114,10 +115,13 @@ func TestVerifyRefuses(t *testing.T) {
 		{"root removed", testSeal, sign(Header{}, Change{ID: RootID, Kind: Dir, Gone: VV{{1, 1}}})},
 		{"root moved", testSeal, sign(Header{}, Change{ID: RootID, Kind: Dir, Links: []LinkChange{{Parent: id, Name: "a"}}})},
 		{"device node", testSeal, sign(Header{}, Change{ID: id, Kind: Char})},
-		{"directory with content", testSeal, sign(Header{}, Change{ID: id, Kind: Dir, Version: &VersionChange{Content: "x"}})},
-		{"directory with two names", testSeal, sign(Header{}, Change{ID: id, Kind: Dir, Links: []LinkChange{{Key: 1, Parent: RootID, Name: "a"}}})},
-		{"empty symlink", testSeal, sign(Header{}, Change{ID: id, Kind: Symlink, Version: &VersionChange{}})},
-		{"long symlink", testSeal, sign(Header{}, Change{ID: id, Kind: Symlink, Version: &VersionChange{Content: strings.Repeat("a", 4096)}})},
+		{"another kind than its id's", testSeal, sign(Header{}, Change{ID: id, Kind: Dir, Version: &VersionChange{}})},
+		{"born nowhere", testSeal, sign(Header{}, Change{ID: id, Born: true, Version: &VersionChange{}})},
+		{"parent no directory", testSeal, sign(Header{}, Change{ID: id, Links: []LinkChange{{Parent: BirthID(RootID, "s", Symlink, 0), Name: "a"}}})},
+		{"directory with content", testSeal, sign(Header{}, Change{ID: dir, Kind: Dir, Version: &VersionChange{Content: "x"}})},
+		{"directory with two names", testSeal, sign(Header{}, Change{ID: dir, Kind: Dir, Links: []LinkChange{{Key: 1, Parent: RootID, Name: "a"}}})},
+		{"empty symlink", testSeal, sign(Header{}, Change{ID: link, Kind: Symlink, Version: &VersionChange{}})},
+		{"long symlink", testSeal, sign(Header{}, Change{ID: link, Kind: Symlink, Version: &VersionChange{Content: strings.Repeat("a", 4096)}})},
 		{"large content", testSeal, sign(Header{}, with(VersionChange{Content: strings.Repeat("a", maxContent+1)}))},
 		{"supersedes what is unknown", testSeal, sign(Header{Deps: VV{{2, 3}}}, with(VersionChange{VV: VV{{2, 4}}}))},
 		{"supersedes what comes later", testSeal, sign(Header{}, with(VersionChange{VV: VV{{1, 9}}}))},
@@ -256,8 +260,9 @@ func FuzzLeaves(f *testing.F) {
 func FuzzConflictName(f *testing.F) {
 	f.Add("a.txt", "ann", "box", int64(5), 2)
 	f.Add(strings.Repeat("é", 127), strings.Repeat("ü", 40), "a/b", int64(-1), 0)
+	f.Add(strings.Repeat("a", 251)+".txt", strings.Repeat("ü", 40), "box", int64(5), 1<<20)
 	f.Fuzz(func(t *testing.T, base, author, device string, utc int64, n int) {
-		if !ValidName(base) || n < 0 || n > 99 {
+		if !ValidName(base) || n < 0 || n > 1<<30 {
 			return
 		}
 		by := Label{CleanLabel(author), CleanLabel(device)}
