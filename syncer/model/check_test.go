@@ -422,7 +422,7 @@ func (w *world) checkPin(p *peer) {
 	}
 	for _, e := range all {
 		if e.Kind == Dir {
-			a.pinDirs(e.ID)
+			a.settle(e.ID)
 		}
 	}
 	a.pinUndone()

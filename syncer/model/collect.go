@@ -231,19 +231,26 @@ func (d *diff) stand() []ID {
 	return lone
 }
 
-// footing lists the directories in which the cut places something and that others
-// may have collected: those that live only through what is in them, parents first,
-// and those that are dead.
+// footing lists the directories that the cut needs and that others may have
+// collected: those that live only through what is in them and are moved, or get or
+// lose a name and stay, parents first; and dead ones in which it places something.
 func (d *diff) footing() (lone, dead []ID) {
 	done := map[ID]bool{RootID: true}
 	for _, n := range d.names {
-		if n.Tree == nil {
-			continue
+		t := n.Tree
+		if t == nil && n.Dir.Names == 0 {
+			continue // it goes too
 		}
-		if x := d.Node(n.Dir.ID); x != nil && x.Kind == Dir && !d.Alive(n.Dir.ID) && (n.Tree.ID != n.Seen || d.nameless(n.Tree)) {
+		if x := d.Node(n.Dir.ID); t != nil && x != nil && x.Kind == Dir && !d.Alive(n.Dir.ID) && (t.ID != n.Seen || d.nameless(t)) {
 			dead = append(dead, n.Dir.ID)
 		}
 		lone = append(lone, d.lone(n.Dir.ID, done)...)
+	}
+	for _, n := range d.names {
+		if t := n.Tree; t != nil && t.Kind == Dir && t.ID != n.Seen && !done[t.ID] && d.lonely(t.ID) {
+			done[t.ID] = true
+			lone = append(lone, t.ID)
+		}
 	}
 	return lone, dead
 }
@@ -253,15 +260,20 @@ func (d *diff) footing() (lone, dead []ID) {
 func (a *Author) lone(dir ID, done map[ID]bool) (out []ID) {
 	for ; !done[dir]; dir = a.Loc(dir).Parent {
 		done[dir] = true
-		x := a.Node(dir)
-		if x == nil || x.Kind != Dir {
+		if x := a.Node(dir); x == nil || x.Kind != Dir {
 			break
 		}
-		if !x.Live() && a.Alive(dir) {
+		if a.lonely(dir) {
 			out = slices.Insert(out, 0, dir)
 		}
 	}
 	return out
+}
+
+// lonely tells whether a directory lives only through what is in it.
+func (a *Author) lonely(dir ID) bool {
+	x := a.Node(dir)
+	return x != nil && !x.Live() && a.Alive(dir)
 }
 
 // settle makes the directories at dir and above it that live only through what is
@@ -289,22 +301,20 @@ func (d *diff) nameless(t *Thing) bool {
 	})
 }
 
-// found makes a directory that lives only through what is in it live by itself, and
-// says all of it: others may have collected it, once they knew that what it lives
-// through here is elsewhere. Undone moves must be pinned.
+// found makes a directory that lives only through what is in it live by itself:
+// others may have collected it, once they knew that what it lives through here is
+// elsewhere. Undone moves must be pinned.
 func (a *Author) found(id ID) {
 	for _, e := range a.Entries(id) {
 		a.prep(e)
 	}
-	n := a.Node(id)
-	a.say(id, n.Kind, a.whole(n))
 	a.put(a.Node(id), VersionChange{})
 }
 
-// renew lets the change that makes a dead node live again say all of it: its
+// renew lets the change that makes a node live by itself again say all of it: its
 // attributes and its names.
 func (a *Author) renew(n *Node) *Node {
-	if n.Live() || a.Alive(n.ID) || !n.known() {
+	if n.Live() || n.Kind != Dir && a.Alive(n.ID) || !n.known() {
 		return n
 	}
 	part := a.whole(n)
@@ -350,6 +360,9 @@ func (a *Author) namesOf(n *Node) (out []LinkChange) {
 		l := LinkChange{Removed: true}
 		if x := a.Loc(n.ID); !placed {
 			l.Parent, l.Name = x.Parent, x.Name
+			for _, e := range a.Entries(n.ID) {
+				l.Name = e.Name
+			}
 		}
 		out = append(out, l)
 	case placed || len(out) > 0:

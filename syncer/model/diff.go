@@ -322,7 +322,7 @@ func (d *diff) deletes() {
 	}
 	for _, n := range d.names {
 		if slices.Contains(d.lost[n.Seen], n) && d.Alive(n.Dir.ID) && (len(d.lost[n.Dir.ID]) == 0 || gains[n.Dir.ID] > 0) {
-			d.pinDirs(n.Dir.ID)
+			d.settle(n.Dir.ID)
 		}
 	}
 	stays := map[ID]bool{}

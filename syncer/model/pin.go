@@ -127,20 +127,6 @@ func (a *Author) forkAs(of *Node, v Version, parent ID, name string) {
 	a.reassert(a.Node(id), v)
 }
 
-// pinDirs makes a directory and those above it explicit that live only through
-// what is in them.
-func (a *Author) pinDirs(id ID) {
-	for ; id != RootID; id = a.Loc(id).Parent {
-		n := a.Node(id)
-		if n == nil || n.Kind != Dir {
-			return
-		}
-		if !n.Live() {
-			a.put(n, VersionChange{})
-		}
-	}
-}
-
 // pinLocs pins the undone moves if one is at dir or above it.
 func (a *Author) pinLocs(dir ID) {
 	undone := a.Undone()
@@ -152,24 +138,30 @@ func (a *Author) pinLocs(dir ID) {
 	}
 }
 
-// pinUndone makes all undone moves explicit, and the names of their rivals. It
-// takes all of them, as they are before the first is written: with one less the
-// others' cycles come out differently.
+// pinUndone makes all undone moves explicit, the directories above them that live
+// only through what is in them, or these were dead until that has its place again,
+// and the names of the rivals of both. It takes all of them, as they are before the
+// first is written: with one less the others' cycles come out differently.
 func (a *Author) pinUndone() {
 	var rivals []*Entry
-	at := map[ID]Loc{}
+	at, done := map[ID]Loc{}, map[ID]bool{RootID: true}
+	var lone []ID
 	undone := a.Undone()
 	for _, id := range undone {
 		at[id] = a.Loc(id)
 		for _, e := range a.Entries(id) {
 			at[id] = Loc{Parent: e.Parent, Name: e.Name}
 			rivals = append(rivals, a.rivals(e)...)
+			lone = append(lone, a.lone(e.Parent, done)...)
 		}
 	}
-	for _, id := range undone { // or a directory is dead until what it lives through has its place again
-		if a.Alive(id) {
-			a.pinDirs(at[id].Parent)
+	for _, id := range lone {
+		for _, e := range a.Entries(id) {
+			rivals = append(rivals, a.rivals(e)...)
 		}
+	}
+	for _, id := range lone {
+		a.put(a.Node(id), VersionChange{})
 	}
 	a.write(rivals)
 	for _, id := range undone {

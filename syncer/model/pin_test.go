@@ -89,7 +89,7 @@ func TestPinsDoNotChangeTheView(t *testing.T) {
 		a.pinUndone()
 		for _, e := range es {
 			if e.Kind == Dir {
-				a.pinDirs(e.ID)
+				a.settle(e.ID)
 			}
 		}
 		if got := list(p.m); !got.equal(want) {
