@@ -25,6 +25,7 @@ type Thing struct {
 	Reset bool
 
 	stranger bool // it continues a node that its user never saw
+	brought  bool // its bytes are those of another node
 }
 
 // A Name is a name that the tree and the view may not agree on.
@@ -227,7 +228,7 @@ func (d *diff) vacated(id ID) bool {
 
 // take makes t the thing that shows node id; old showed it, if any.
 func (d *diff) take(n *Name, t *Thing, id ID, old *Thing) {
-	if !t.ID.IsZero() {
+	if t.brought = !t.ID.IsZero(); t.brought {
 		d.own(t) // its bytes are new to the node
 	}
 	if old != nil && old.Names > 0 {
@@ -520,13 +521,13 @@ func (d *diff) edit(t *Thing) {
 	case !t.Edited && (!t.Touched || len(shown) == 0):
 		return
 	case len(shown) == 0:
-	case !t.Edited || shown[0].Content == t.Content:
+	case !t.Edited || shown[0].Content == t.Content && !t.brought: // or they are nowhere once somebody edits the node
 		if shown[0].Mtime != t.Mtime {
 			shown[0].Mtime, shown[0].Unsure = t.Mtime, d.Unsure
 			d.reassert(x, shown[0])
 		}
 		return
-	case shown[0].Orig != t.Base && !d.seen(t, shown[0].Orig) && !d.woken[t.ID]:
+	case shown[0].Content != t.Content && shown[0].Orig != t.Base && !d.seen(t, shown[0].Orig) && !d.woken[t.ID]:
 		d.forkUnseen(x, shown[0])
 	}
 	d.put(d.Node(t.ID), VersionChange{Content: t.Content, Mtime: t.Mtime, Unsure: d.Unsure})
