@@ -172,12 +172,10 @@ func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool, bind fu
 		if taken(id) || a.spent(id) {
 			continue
 		}
-		n := a.Node(id)
-		if n != nil && n.known() {
-			if l := n.Link(PrimaryKey); a.Alive(id) || l != nil && !l.At(dir, name, a.Fold) {
-				continue
-			}
+		if !a.free(id, dir, name) {
+			continue
 		}
+		n := a.Node(id)
 		bind(id)
 		a.uphold(dir) // first: batches may part here
 		a.say(id, k, Change{Born: n == nil || !n.known()})
@@ -186,6 +184,16 @@ func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool, bind fu
 		a.place(a.Node(id), PrimaryKey, dir, name)
 		return a.Node(id)
 	}
+}
+
+// free tells whether a node can be born at a name: it is unknown, or dead there.
+func (a *Author) free(id, dir ID, name string) bool {
+	n := a.Node(id)
+	if n == nil || !n.known() {
+		return true
+	}
+	l := n.Link(PrimaryKey)
+	return !a.Alive(id) && (l == nil || l.At(dir, name, a.Fold))
 }
 
 // linkKey is the key of a further name: derived like an id at birth.

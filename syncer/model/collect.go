@@ -217,6 +217,30 @@ func (a *Author) uphold(dir ID) {
 	delete(a.upheld, dir)
 }
 
+// expect gives new directories their dots before all else is said: batches may part
+// after any change, and what goes into a directory must not come before it.
+func (d *diff) expect() {
+	made := map[*Thing]ID{}
+	for again := true; again; {
+		again = false
+		for _, n := range d.names {
+			t, dir := n.Tree, cmp.Or(n.Dir.ID, made[n.Dir])
+			if t == nil || t.Kind != Dir || !t.ID.IsZero() || dir.IsZero() || !made[t].IsZero() {
+				continue
+			}
+			id := BirthID(dir, d.Fold(n.Name), Dir, 0)
+			if !t.Was.IsZero() && d.Node(t.Was) == nil {
+				id = t.Was
+			}
+			if e := d.At(dir, n.Name); e != nil && e.Kind == Dir || !d.free(id, dir, n.Name) || slices.ContainsFunc(d.things, func(o *Thing) bool { return o.ID == id && o.Names > 0 }) {
+				continue
+			}
+			made[t], again = id, true
+			d.change(id, Dir)
+		}
+	}
+}
+
 // stand lets dead directories live again in which the cut places something, before
 // that is said: batches may part between. It returns those that live only through
 // what is in them, which must be pinned before they are found.

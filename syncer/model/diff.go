@@ -67,6 +67,7 @@ func (a *Author) Diff(tree Tree, names []*Name, things []*Thing) {
 	d := &diff{Author: a, tree: tree, names: names, things: things, key: map[*Name]uint64{},
 		held: map[ID]bool{}, lost: map[ID][]*Name{}, gained: map[*Thing][]*Name{}}
 	d.find()
+	d.expect()
 	d.pins()
 	d.identify()
 	d.compare()
