@@ -13,6 +13,7 @@ import (
 
 	"github.com/clachanfs/clachan/blocks"
 	. "github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // What is due together with something that cannot be cut is cut, whichever comes
@@ -164,6 +165,47 @@ func TestRemovalsAreCutOnAFullDisk(t *testing.T) {
 		if s, err := a.Stats(); err != nil || s.Pending != 0 {
 			t.Errorf("%d things wait to be cut, %v", s.Pending, err)
 		}
+	})
+}
+
+// On a full disk what others tell is taken in, so that what they remove makes
+// room; only blocks wait for it. When not even rows fit, nothing is taken in.
+func TestAFullDiskTakesInWhatOthersTell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		a, b := w.peers[0], w.peers[1]
+		disk := sized(vfs.NewMem(), 400<<20, 100<<20)
+		b.onDisk(disk)
+		a.write("/big", noise(1, 2<<20))
+		w.settle()
+		c, err := b.Content(b.stat("/big").Ino)
+		b.must(err)
+		reserve := uint64(b.disk.Reserve())
+		sized(disk, 400<<20, reserve-1)
+		time.Sleep(2 * time.Second) // what is known of the disk is older
+		a.rm("/big")
+		a.write("/new", noise(2, 2<<20))
+		a.write("/note", "N")
+		time.Sleep(time.Hour)
+		if got := b.shows("/big") + b.shows("/new") + b.shows("/note"); got != "N" {
+			t.Errorf("%d bytes are shown, of %.20q", len(got), got)
+		}
+		if n, _ := b.Missing(); n == 0 {
+			t.Error("nothing is missing")
+		}
+		if b.Store().Has(c.Content.Root) {
+			t.Error("the blocks of what was removed are there")
+		}
+		sized(disk, 400<<20, 0)
+		time.Sleep(2 * time.Second)
+		if err := b.Receive(t.Context(), "eve", forge(b, 0, model.Change{ID: model.ID{9}, Kind: model.Dir, Lamport: 1,
+			Links:   []model.LinkChange{{Key: model.PrimaryKey, Parent: model.RootID, Name: "x"}},
+			Version: &model.VersionChange{}})); !errors.Is(err, ErrFull) {
+			t.Errorf("without any room: %v", err)
+		}
+		sized(disk, 400<<20, 100<<20)
+		time.Sleep(10 * time.Second)
+		w.same()
 	})
 }
 
