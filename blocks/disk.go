@@ -220,6 +220,9 @@ func (d *Disk) Sync() error {
 // Room returns nil, or ErrFull when the filesystem is below the reserve.
 func (d *Disk) Room() error { return d.room.check() }
 
+// RoomForRows returns nil, or ErrFull when nothing but the ballast is left.
+func (d *Disk) RoomForRows() error { return d.room.rows() }
+
 // Short returns how many bytes must be given back before the reserve is in
 // danger, and if there are any wakes those who watch.
 func (d *Disk) Short() int64 {

@@ -52,12 +52,15 @@ func TestPutsEndAtTheReserve(t *testing.T) {
 	}
 	old := mustPut(t, s, random(1, 1000))
 	for _, tt := range []struct {
-		free uint64
-		want error
-	}{{9 * mib, nil}, {8*mib - 1, ErrFull}, {0, ErrFull}, {20 * mib, nil}} {
+		free       uint64
+		want, rows error
+	}{{9 * mib, nil, nil}, {8*mib - 1, ErrFull, nil}, {2, ErrFull, nil}, {0, ErrFull, ErrFull}, {20 * mib, nil, nil}} {
 		fs.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: 64 * mib, AvailBytes: tt.free})
 		if err := d.Room(); !errors.Is(err, tt.want) {
 			t.Errorf("free %d: room %v, want %v", tt.free, err, tt.want)
+		}
+		if err := d.RoomForRows(); !errors.Is(err, tt.rows) {
+			t.Errorf("free %d: room for rows %v, want %v", tt.free, err, tt.rows)
 		}
 		if _, err := s.Put(t.Context(), random(tt.free, 1000)); !errors.Is(err, tt.want) {
 			t.Errorf("free %d: put %v, want %v", tt.free, err, tt.want)

@@ -27,7 +27,8 @@ const (
 //
 // Twice the reserve is kept: once as the ballast, a preallocated file that is
 // removed when a write of Pebble meets a full disk, since Pebble does not
-// survive that; once as free space, below which we write nothing ourselves.
+// survive that; once as free space, below which we write no blocks ourselves.
+// Rows may still be written until only the ballast is left: they tell of removals.
 type room struct {
 	fs      vfs.FS // without the layer that calls release
 	dir     string
@@ -61,7 +62,13 @@ func newRoom(fs vfs.FS, dir string) (*room, int64, error) {
 }
 
 // check returns ErrFull when there is less room than the reserve.
-func (r *room) check() error {
+func (r *room) check() error { return r.above(2 * r.reserve) }
+
+// rows returns ErrFull when there is no room beside the ballast, or for it.
+func (r *room) rows() error { return r.above(r.reserve + 1) }
+
+// above returns ErrFull when less is left, with the ballast, than mark.
+func (r *room) above(mark int64) error {
 	now := time.Now().UnixNano()
 	if now < r.stalled.Load() {
 		return fmt.Errorf("database cannot write: %w", ErrFull)
@@ -70,7 +77,7 @@ func (r *room) check() error {
 		return nil
 	}
 	age := now - r.asked.Load()
-	if left := r.free.Load() - r.written.Load(); age < int64(statAge) && left > 2*r.reserve+statMargin {
+	if left := r.free.Load() - r.written.Load(); age < int64(statAge) && left > mark+statMargin {
 		return nil
 	}
 	free, err := r.ask(now)
@@ -80,7 +87,7 @@ func (r *room) check() error {
 	r.mu.Lock()
 	held := r.held
 	r.mu.Unlock()
-	if free+held < 2*r.reserve {
+	if free+held < mark {
 		return ErrFull
 	}
 	return nil

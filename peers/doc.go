@@ -37,6 +37,10 @@
 //	A Batch without a body only proves that its author got that far. It goes
 //	before what names what is dead by now, once on a link.
 //
+// What a folder has no room for is dropped, with all that follows on the link, and
+// the attachment is renewed after a while; the session goes on, so that what a full
+// device has to say gets away.
+//
 // Authors send their changes to all they are connected to. What came from
 // others is therefore relayed only after a short hold, to those that have not
 // said by then that they have it.

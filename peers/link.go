@@ -26,6 +26,8 @@ const (
 	// Heads a link remembers before it sums them up.
 	maxKnownHeads = 256
 	opsFrame      = 1 << 20
+	// A folder without room for changes is offered them again after so long.
+	fullPause = time.Minute
 )
 
 // A link is one folder on one session, from one opening on either side to its
@@ -54,6 +56,7 @@ type link struct {
 	acked     uint64        // batches the peer has taken in
 	reset     bool          // the peer opened the folder anew: the queue is void
 	missed    bool          // batches came before it was decided that the link carries any
+	full      bool          // the folder had no room: what comes is dropped until the link is opened anew
 
 	meeting meeting
 

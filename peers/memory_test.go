@@ -15,6 +15,7 @@ import (
 
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/peers/trust"
+	"github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
@@ -85,6 +86,8 @@ type memFolder struct {
 	bad      map[blocks.ID]bool
 	changed  chan struct{} // replaced at every change
 	hold     chan struct{} // Receive waits for it, if not nil
+	full     bool          // Receive has no room
+	refused  int           // batches for which there was none
 }
 
 func newMemFolder(g Grant, id *trust.Identity, replica uint64, r *Remote) *memFolder {
@@ -151,6 +154,12 @@ func (f *memFolder) Since(ctx context.Context, k model.VV) iter.Seq2[model.Batch
 func (f *memFolder) Receive(ctx context.Context, _ string, b model.Batch) error {
 	f.mu.Lock()
 	hold := f.hold
+	if f.full {
+		f.refused++
+		f.touch()
+		f.mu.Unlock()
+		return syncer.ErrFull
+	}
 	f.mu.Unlock()
 	if hold != nil {
 		select {

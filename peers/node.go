@@ -52,7 +52,8 @@ type Node struct {
 	serve  *semaphore.Weighted // bytes of blocks being served
 	knocks *semaphore.Weighted // knocks being answered
 
-	hold time.Duration // holdMin
+	hold      time.Duration // holdMin
+	fullPause time.Duration
 
 	running atomic.Bool // Run is running: strangers and members may connect
 
@@ -87,7 +88,7 @@ func Open(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, id: id, pub: cfg.Identity.Public(), book: newBook(cfg.KV), log: cfg.Log,
-		serve: semaphore.NewWeighted(serveAll), knocks: semaphore.NewWeighted(maxKnocks), hold: holdMin,
+		serve: semaphore.NewWeighted(serveAll), knocks: semaphore.NewWeighted(maxKnocks), hold: holdMin, fullPause: fullPause,
 		folders: map[trust.FolderID]*Remote{}, keepers: map[peer.ID]*keeper{},
 		traffic: map[peer.ID]*traffic{}, joins: map[peer.ID]int{},
 	}

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -110,7 +111,7 @@ func (s *session) linkOf(id trust.FolderID) *link {
 
 func (s *session) receiveBatch(m *wire.Batch) error {
 	l := s.linkOf(trust.FolderID(m.Folder))
-	if l == nil || m.Epoch != l.epoch {
+	if l == nil || m.Epoch != l.epoch || s.isFull(l) {
 		return nil
 	}
 	h, err := model.DecodeHeader(m.Header)
@@ -145,6 +146,11 @@ func (s *session) receiveBatch(m *wire.Batch) error {
 	if err != nil && gone {
 		return nil // the folder is being taken away
 	}
+	if errors.Is(err, syncer.ErrFull) {
+		s.n.log.Warn("changes not taken in", "peer", s.p, "folder", l.r.id, "err", err)
+		s.setFull(l)
+		return nil
+	}
 	if err != nil { // ErrAnew: another session begins with a meeting
 		if errors.Is(err, model.ErrBatch) {
 			err = fmt.Errorf("%w: %w", errRefused, err)
@@ -159,11 +165,32 @@ func (s *session) receiveBatch(m *wire.Batch) error {
 	return nil
 }
 
+func (s *session) isFull(l *link) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return l.full
+}
+
+// setFull drops what comes on a link and has it opened anew after a while. The
+// session goes on: what a full device has to say gets away.
+func (s *session) setFull(l *link) {
+	s.mu.Lock()
+	l.full = true
+	s.mu.Unlock()
+	s.n.spawn(func(ctx context.Context) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(s.n.fullPause):
+			l.r.renew(l.at)
+		}
+	})
+}
+
 // receiveCatchUp takes a CatchUp for this opening of the folder only: batches
 // sent before it for an earlier one were dropped.
 func (s *session) receiveCatchUp(m *wire.CatchUp) error {
 	l := s.linkOf(trust.FolderID(m.Folder))
-	if l == nil || m.Epoch != l.epoch {
+	if l == nil || m.Epoch != l.epoch || s.isFull(l) {
 		return nil
 	}
 	k, err := model.DecodeVV(m.Knowledge)

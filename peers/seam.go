@@ -18,7 +18,8 @@ type Folder interface {
 	// when all up to Knowledge at the call are yielded.
 	Since(ctx context.Context, k model.VV) iter.Seq2[model.Batch, error]
 	// Receive verifies and takes in one batch. An error means that it was not
-	// taken in; the session ends, and the batch comes again on the next.
+	// taken in; the session ends, and the batch comes again on the next. After
+	// syncer.ErrFull the session goes on, and the batch comes again later.
 	Receive(ctx context.Context, from string, b model.Batch) error
 	// CaughtUp says that the peer has sent everything up to k.
 	CaughtUp(ctx context.Context, from string, k model.VV) error

@@ -102,6 +102,33 @@ func TestSlowPeerDelaysOnlyItself(t *testing.T) {
 	fs[1].awaitK(t, fs[0].Knowledge())
 }
 
+// A device without room takes in nothing for a while, and says what it has to say
+// in the same session all the same.
+func TestAFullDeviceIsHeard(t *testing.T) {
+	brief := func(n *Node) { n.fullPause = 50 * time.Millisecond }
+	_, ds, fs := meshOf(t, []func(*Node){brief}, "ana", "ben")
+	setFull := func(is bool) {
+		fs[1].mu.Lock()
+		defer fs[1].mu.Unlock()
+		fs[1].full = is
+	}
+	before := ds[1].node.sessions()[0]
+	setFull(true)
+	for range 10 {
+		fs[0].write(t, "news")
+	}
+	fs[1].await(t, "it is offered again", func() bool { return fs[1].refused >= 3 })
+	for range 10 {
+		fs[1].write(t, "from the full one")
+	}
+	fs[0].awaitK(t, fs[1].Knowledge())
+	setFull(false)
+	fs[1].awaitK(t, fs[0].Knowledge())
+	if now := ds[1].node.sessions(); len(now) != 1 || now[0] != before {
+		t.Error("the session has ended")
+	}
+}
+
 func TestReconnectAfterRestartGoesOnWhereItWas(t *testing.T) {
 	g, ds, fs := mesh(t, "ana", "ben")
 	fs[0].write(t, "before")

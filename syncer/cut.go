@@ -2,252 +2,31 @@ package syncer
 
 import (
 	"cmp"
-	"context"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"io"
-	"path"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
-// The cutter drains our drift: it turns what the user did into signed changes.
-// First what is due is selected, then bytes are frozen, chunked and stored
-// without any lock, then the tree is compared with the view under the apply
-// lock and the difference logged; at last it is synced and announced.
-
-const (
-	tryAgain = time.Minute // after bytes could not be read
-	cutNames = 400         // names that one cut is filled to; what is related to the last comes along
-)
-
-// runCutter cuts what is due.
-func (f *Folder) runCutter(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		var asked chan error
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timer.C:
-		case <-f.pace.kick:
-		case asked = <-f.cuts:
-		}
-		dirs, next := f.pace.due(time.Now(), asked != nil)
-		var err error
-		if asked != nil {
-			err = f.cutAll(ctx)
-			asked <- err
-		} else if len(dirs) > 0 {
-			err = f.cut(ctx, dirs)
-		}
-		if err != nil && ctx.Err() == nil {
-			f.log.Error("cut", "err", err)
-			for dir := range dirs { // a full disk, say: tried again
-				f.pace.note(dir, time.Now().Add(longest), true)
-			}
-		}
-		if !next.IsZero() {
-			timer.Reset(time.Until(next))
-		}
-	}
-}
-
-// Cut cuts everything that is closed or rests, now, and returns when it is
-// durable and announced. Run must be running.
-func (f *Folder) Cut(ctx context.Context) error {
-	done := make(chan error, 1)
-	select {
-	case f.cuts <- done:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (f *Folder) cutAll(ctx context.Context) error { return f.cut(ctx, nil) }
-
-// cut cuts the directories given, all if nil, in as many batches as it takes.
-func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) error {
-	if f.o.ReadOnly {
-		return nil
-	}
-	for again := true; again; {
-		if err := f.broken(); err != nil {
-			return err
-		}
-		f.apply.Lock()
-		if f.ix.Incomplete() { // first it must be known what is ours
-			f.apply.Unlock()
-			return nil
-		}
-		s, err := f.selectDrift(dirs)
-		f.apply.Unlock()
-		if err != nil {
-			return fmt.Errorf("select: %w", err)
-		}
-		f.await(s)
-		if s.empty() {
-			return nil
-		}
-		done, some, err := f.cutSome(ctx, s)
-		if err != nil {
-			return err
-		}
-		again = s.more && some
-		if err := f.Sync(); err != nil {
-			return err
-		}
-		for _, x := range done {
-			f.surf.Rebase(x.ino, x.gen, x.v)
-		}
-	}
-	return nil
-}
-
-// cutSome stores the bytes of what was selected and logs it.
-func (f *Folder) cutSome(ctx context.Context, s *selection) (done []*frozen, some bool, err error) {
-	defer f.store.Hold()() // the blocks, until rows name them
-	ready, err := f.freeze(ctx, s.dirty)
-	if err != nil {
-		return nil, false, err
-	}
-	return f.applyCut(s, ready)
-}
-
-// A frozen file is one whose bytes up to a layer are in the store.
-type frozen struct {
-	ino     Ino
-	gen     uint64
-	content string
-	alloc   int64
-	mtime   int64
-	v       Version
-	stale   bool // freezing found nothing
-}
-
-// freeze holds the bytes of the inodes still, those of a database at one
-// instant, and stores them.
-func (f *Folder) freeze(ctx context.Context, inos map[Ino]dirtyFile) (map[Ino]*frozen, error) {
-	out := map[Ino]*frozen{}
-	groups := map[nameAt][]Ino{}
-	for ino, d := range inos {
-		if d.group == (nameAt{}) {
-			d.group.Dir = ino // alone
-		}
-		groups[d.group] = append(groups[d.group], ino)
-	}
-	for _, all := range groups {
-		if !f.rests(all) { // opened while others were stored: selected again later
-			continue
-		}
-		layers, err := f.surf.Freeze(ctx, all...)
-		if !f.rests(all) { // just now: half of what is being written may be in it
-			continue
-		}
-		var mtime int64 // of a database, one: so the same member's versions win
-		for _, l := range layers {
-			if l != nil {
-				mtime = max(mtime, l.Mtime())
-			}
-		}
-		for i, ino := range all {
-			var x *frozen
-			if err == nil {
-				x, err = f.storeLayer(ctx, ino, inos[ino], layers[i], mtime)
-			}
-			if err == nil {
-				out[ino] = x
-				continue
-			}
-			if ctx.Err() != nil || errors.Is(err, ErrFull) {
-				return nil, fmt.Errorf("inode %d: %w", ino, err)
-			}
-			if !errors.Is(err, ErrNotExist) { // the others need not wait for it
-				f.log.Error("cut", "ino", ino, "err", err)
-				f.noteLater(ino)
-			}
-			break
-		}
-	}
-	if len(out) > 0 {
-		if err := f.store.Flush(ctx); err != nil {
-			return nil, fmt.Errorf("store blocks: %w", err)
-		}
-	}
-	return out, nil
-}
-
-// rests tells whether files that are cut together may be cut now.
-func (f *Folder) rests(inos []Ino) bool {
-	var use Writing
-	for _, ino := range inos {
-		use = use.join(f.surf.Writing(ino))
-	}
-	yes, _ := use.due(time.Now())
-	return yes
-}
-
-// noteLater tries an inode again after a while.
-func (f *Folder) noteLater(ino Ino) {
-	if r, err := f.ix.Attr(ino); err == nil {
-		time.AfterFunc(tryAgain, func() { f.pace.note(groupOf(ino, r), time.Now(), true) })
-	}
-}
-
-func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer, mtime int64) (*frozen, error) {
-	if l == nil {
-		return &frozen{ino: ino, gen: d.gen, stale: true}, nil
-	}
-	base := l.Base().Content
-	var c content.Content
-	var st content.Stat
-	var err error
-	if base.Size == 0 {
-		c, st, err = content.Write(ctx, f.blockStore(), f.o.Seed, cutMode(base, d.name), l, l.Size(), l.Holes())
-	} else {
-		c, st, err = content.Edit(ctx, f.blockStore(), f.o.Seed, base, l.Dirty(), l, l.Size())
-	}
-	if err != nil {
-		return nil, err
-	}
-	x := &frozen{ino: ino, gen: l.Gen(), content: c.Encode(), alloc: st.Alloc, mtime: mtime}
-	x.v = Version{Content: c, Mtime: x.mtime}
-	return x, nil
-}
-
-// cutMode chooses how a file is cut, at its first cut and for good.
-func cutMode(base content.Content, name string) content.Cut {
-	switch strings.ToLower(path.Ext(name)) {
-	case ".db", ".sqlite", ".sqlite3", ".qcow2", ".img", ".vdi", ".vmdk", ".raw":
-		return content.Fixed
-	}
-	return base.Cut
-}
-
-// applyCut compares tree and view and logs the difference.
-func (f *Folder) applyCut(s *selection, ready map[Ino]*frozen) (done []*frozen, some bool, err error) {
+// applyCut compares tree and view and logs the difference. It returns what could
+// be cut of what was selected.
+func (f *Folder) applyCut(s *selection, ready map[Ino]*frozen, l left) (cut *selection, done []*frozen, err error) {
 	f.apply.Lock()
+	if err := f.broken(); err != nil { // since the bytes were frozen
+		f.apply.Unlock()
+		return nil, nil, err
+	}
 	t := f.ix.Begin()
-	s = f.reselect(t, s, ready)
+	s = f.reselect(t, s, ready, l)
 	defer f.await(s)
 	if s.empty() || f.ix.Incomplete() {
 		err := t.Err()
 		t.Abort()
 		f.apply.Unlock()
-		return nil, false, err
+		return s, nil, err
 	}
 	c := &cutting{f: f, t: t, ready: ready, things: map[Ino]*model.Thing{}, has: map[Ino]string{}}
 	names := c.names(s)
@@ -273,9 +52,9 @@ func (f *Folder) applyCut(s *selection, ready map[Ino]*frozen) (done []*frozen, 
 	f.apply.Unlock()
 	f.show(flips)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
-	return c.done, true, nil
+	return s, c.done, nil
 }
 
 // logOwn signs what an author said and logs it.
@@ -519,7 +298,7 @@ func (c *cutting) agree(k nameAt) {
 	c.t.Show(k.Dir, k.Name)
 }
 
-func sortedInos(m map[Ino]bool) []Ino {
+func sortedInos[V any](m map[Ino]V) []Ino {
 	out := make([]Ino, 0, len(m))
 	for ino := range m {
 		out = append(out, ino)

@@ -87,8 +87,9 @@ type Folder struct {
 	untold  map[string]bool      // those of told that are not in rows yet
 	early   map[string]model.VV  // told by each since, and not all of it known here
 	failed  error
-	parked  []Ino  // inodes whose bytes nobody connected had
-	commits uint64 // so far
+	failing map[Ino]time.Time // files that could not be cut: when to try again
+	parked  []Ino             // inodes whose bytes nobody connected had
+	commits uint64            // so far
 	counted counted
 	gaps    index.Gaps // in the clock, as history grows old
 	gapsAt  uint64     // commits when they were written down
@@ -102,6 +103,7 @@ type Folder struct {
 	dirty   chan struct{}   // something is to be synced, within 5 s
 	soon    chan struct{}   // somebody waits to hear that it is
 	cuts    chan chan error // requests to cut at once
+	lacks   chan lack       // blocks that cuts lacked; one too many is asked for later
 }
 
 // An Ack is what a peer says it has.
@@ -133,7 +135,8 @@ func Open(o Options) (*Folder, error) {
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
 		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, parted: map[string]bool{}, untold: map[string]bool{}, early: map[string]model.VV{},
 		met:   map[string]meeting{},
-		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error)}
+		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error),
+		failing: map[Ino]time.Time{}, lacks: make(chan lack, 64)}
 	if f.told, err = ix.Acks(); err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
 	}
@@ -202,6 +205,7 @@ func (f *Folder) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return f.runCutter(ctx) })
+	g.Go(func() error { return f.runLender(ctx) })
 	g.Go(func() error { return f.runPuller(ctx) })
 	g.Go(func() error { return f.runSyncer(ctx) })
 	g.Go(func() error { return f.runExpirer(ctx) })
@@ -211,7 +215,7 @@ func (f *Folder) Run(ctx context.Context) error {
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
-	return errors.Join(err, f.cutAll(stop), f.saveAcks(), f.Sync())
+	return errors.Join(err, f.cutLast(stop), f.saveAcks(), f.Sync())
 }
 
 // recover takes up the work that the last run left.

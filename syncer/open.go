@@ -88,6 +88,9 @@ func (g *selector) wait(ino, dir Ino) bool {
 	inos, _ := g.group(ino)
 	for _, s := range inos {
 		w, _ := g.t.Bytes(s)
+		if g.failed(s, dir, w.Written) {
+			return true
+		}
 		r := g.t.Row(s)
 		if r == nil || r.Kind != model.File {
 			continue
@@ -115,6 +118,24 @@ func (g *selector) wait(ino, dir Ino) bool {
 		g.wakes[dir] = earlier(g.wakes[dir], at)
 	}
 	return !yes
+}
+
+// failed tells whether an inode is not to be tried now, since the run has left it,
+// or it could not be read or stored, and remembers when to look again.
+func (g *selector) failed(ino, dir Ino, written bool) bool {
+	is := g.left.inos[ino]
+	if !is && (!written || g.all) { // who asks for all has it tried once more
+		return false
+	}
+	at := g.f.until(ino, g.now)
+	if !at.IsZero() {
+		g.wakes[dir] = earlier(g.wakes[dir], at)
+		return true
+	}
+	if is {
+		g.later[dir] = true
+	}
+	return is
 }
 
 // earlier is the earlier of two times that are not zero.

@@ -541,6 +541,12 @@ func (f *Folder) Room() error {
 	return f.disk.Room()
 }
 
+// roomForRows returns ErrFull when nothing but what Pebble may need is left.
+func (f *Folder) roomForRows() error {
+	f.disk.Short()
+	return f.disk.RoomForRows()
+}
+
 // Usage is the size of the disk, what is free of it for files, and how many
 // inodes there are room for.
 func (f *Folder) Usage() (total, free int64, err error) {

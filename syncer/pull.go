@@ -300,9 +300,10 @@ func (g getter) Get(ctx context.Context, id blocks.ID, buf []byte) ([]byte, erro
 	if !errors.Is(err, blocks.ErrNotFound) && !errors.Is(err, blocks.ErrDamaged) {
 		return p, err
 	}
-	wait, cancel := context.WithTimeout(ctx, waitForIt)
-	defer cancel()
-	if ferr := g.f.o.Remote.Fetch(wait, id, blocks.MaxBlock, Waiting); ferr != nil {
+	if ctx.Value(atHand{}) != nil {
+		return nil, &lacking{id, err}
+	}
+	if ferr := g.f.fetchNow(ctx, id); ferr != nil {
 		return nil, errors.Join(err, ferr)
 	}
 	return g.f.store.Get(ctx, id, buf)

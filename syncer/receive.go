@@ -46,7 +46,8 @@ func (f *Folder) Since(ctx context.Context, k model.VV) iter.Seq2[model.Batch, e
 }
 
 // Receive verifies a batch and joins it. An error means that it was not taken
-// in: the sender broke the protocol, or nothing more fits here.
+// in: the sender broke the protocol, or nothing more fits here, not even rows.
+// There need be no room for blocks: what others remove makes some.
 func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error {
 	h, changes, err := f.seal.Verify(b, f.o.Allowed)
 	if err != nil {
@@ -58,7 +59,7 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 	if err := f.checkChanges(changes); err != nil {
 		return fmt.Errorf("batch from %s: %w", from, err)
 	}
-	if err := f.Room(); err != nil {
+	if err := f.roomForRows(); err != nil {
 		return err
 	}
 	defer f.syncSoon()

@@ -13,7 +13,7 @@ type selection struct {
 	inos  map[Ino]bool      // with bytes or attributes to cut
 	dirty map[Ino]dirtyFile // of them, those with bytes
 	waits map[Ino][]Ino     // files that are open for writing: the directories in which something waits for them
-	later map[Ino]bool      // directories in which something was written since
+	later map[Ino]bool      // directories in which something was written since, or is left: looked at again soon
 	wakes map[Ino]time.Time // directories in which something waits: when to look again; zero: when it is closed
 	more  bool
 	all   bool // somebody asked for all that may be cut
@@ -38,23 +38,24 @@ type selector struct {
 	t      *index.Tx // reads only
 	now    time.Time
 	ready  map[Ino]*frozen
+	left   left                // waits, for all of the run
 	skip   map[nameAt]bool     // waits
 	groups map[nameAt][]nameAt // databases, by their place
 	dirs   bool                // what is being taken has the names of directories already
 	*selection
 }
 
-// selectDrift chooses from the directories given, all if nil. The caller holds
-// the apply lock.
-func (f *Folder) selectDrift(dirs map[Ino]bool) (*selection, error) {
+// selectDrift chooses from the directories given, all if nil, without what the
+// run has left. The caller holds the apply lock.
+func (f *Folder) selectDrift(dirs map[Ino]bool, l left) (*selection, error) {
 	t := f.ix.Begin()
 	defer t.Abort()
-	g := f.newSelector(t, nil)
+	g := f.newSelector(t, nil, l)
 	if g.all = dirs == nil; g.all {
-		f.ix.DirtyDirs(g.takeDir)
-		return g.selection, t.Err()
+		dirs = map[Ino]bool{}
+		f.ix.DirtyDirs(func(dir Ino) bool { dirs[dir] = true; return true })
 	}
-	for dir := range dirs {
+	for _, dir := range sortedInos(dirs) {
 		if !g.takeDir(dir) {
 			break
 		}
@@ -64,8 +65,8 @@ func (f *Folder) selectDrift(dirs map[Ino]bool) (*selection, error) {
 
 // reselect chooses what of a selection can still be cut now that its bytes are
 // frozen. The caller holds the apply lock.
-func (f *Folder) reselect(t *index.Tx, s *selection, ready map[Ino]*frozen) *selection {
-	g := f.newSelector(t, ready)
+func (f *Folder) reselect(t *index.Tx, s *selection, ready map[Ino]*frozen, l left) *selection {
+	g := f.newSelector(t, ready, l)
 	g.all = s.all
 	for k := range s.names {
 		g.take(k)
@@ -76,8 +77,8 @@ func (f *Folder) reselect(t *index.Tx, s *selection, ready map[Ino]*frozen) *sel
 	return g.selection
 }
 
-func (f *Folder) newSelector(t *index.Tx, ready map[Ino]*frozen) *selector {
-	return &selector{f: f, t: t, now: time.Now(), ready: ready, skip: map[nameAt]bool{}, groups: map[nameAt][]nameAt{},
+func (f *Folder) newSelector(t *index.Tx, ready map[Ino]*frozen, l left) *selector {
+	return &selector{f: f, t: t, now: time.Now(), ready: ready, left: l, skip: map[nameAt]bool{}, groups: map[nameAt][]nameAt{},
 		selection: &selection{names: map[nameAt]index.Drift{}, inos: map[Ino]bool{}, dirty: map[Ino]dirtyFile{},
 			waits: map[Ino][]Ino{}, later: map[Ino]bool{}, wakes: map[Ino]time.Time{}}}
 }
@@ -157,7 +158,7 @@ func (g *selector) take(k nameAt) {
 			continue
 		}
 		all[k] = true
-		waits = waits || g.skip[k] || e.Ino != 0 && g.wait(e.Ino, k.Dir) || g.awaitsBackup(k)
+		waits = waits || g.skip[k] || g.leaves(k) || e.Ino != 0 && g.wait(e.Ino, k.Dir) || g.awaitsBackup(k)
 		todo = g.related(k, y, e, todo, &waits)
 	}
 	for k := range all {
@@ -170,6 +171,15 @@ func (g *selector) take(k nameAt) {
 			g.addBytes(e.Ino, k.Name)
 		}
 	}
+}
+
+// leaves tells whether the run has left a name, and notes it again for whoever
+// hangs together with it.
+func (g *selector) leaves(k nameAt) bool {
+	if g.left.names[k] {
+		g.later[k.Dir] = true
+	}
+	return g.left.names[k]
 }
 
 // related appends the names that one name hangs together with: those of the

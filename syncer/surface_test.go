@@ -17,7 +17,8 @@ type memSurface struct {
 	using map[Ino]Writing
 	busy  map[Ino]bool
 	flips []Flip
-	froze func(Ino) // called after a Freeze, if set
+	froze func(Ino)                        // called after a Freeze, if set
+	fails func(context.Context, Ino) error // asked by a Freeze, if set
 }
 
 type memLayer struct {
@@ -36,8 +37,16 @@ func (l *memLayer) Dirty() []content.Range {
 }
 func (l *memLayer) Holes() []content.Range { return nil }
 
-func (s *memSurface) Freeze(_ context.Context, inos ...Ino) ([]Layer, error) {
+func (s *memSurface) Freeze(ctx context.Context, inos ...Ino) ([]Layer, error) {
 	out := make([]Layer, len(inos))
+	for _, ino := range inos {
+		if s.fails == nil {
+			break
+		}
+		if err := s.fails(ctx, ino); err != nil {
+			return nil, err
+		}
+	}
 	s.mu.Lock()
 	for i, ino := range inos {
 		if l := s.dirty[ino]; l != nil {
