@@ -281,6 +281,20 @@ func (m *Mount) tellMoved(e event, to int) error {
 		defer unix.Close(from)
 	}
 	// The kernel moves the only entry of a directory to where it is looked up, but not within a rename.
+	for try := 0; ; try++ {
+		err := m.move(e, from, to)
+		if !errors.Is(err, syscall.ESTALE) || try == movesMax {
+			return err
+		}
+	}
+}
+
+// movesMax is how often a move is tried: of a directory that others look up at the same time, where it went to.
+const movesMax = 100
+
+// move is a rename. The kernel moves the only entry of a directory to where it is looked up, but not within a rename
+// from one directory to another: so that is done before.
+func (m *Mount) move(e event, from, to int) error {
 	a := &act{do: renames, at: e.at, from: e.from, ino: e.ino}
 	err := m.acting(a, func() error {
 		fd, err := unix.Openat(from, e.from.Name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -345,11 +359,10 @@ func (m *Mount) tellMade(e event, dir int) error {
 // tellReplaced tells of a file that was in use, so that its name has another with the new bytes: those who watch the
 // name hear of the bytes, and those who watch or follow the file, that it is not what its name shows.
 func (m *Mount) tellReplaced(e event, dir int) error {
-	var err error
-	if m.table.known(e.old) {
-		err = m.acting(&act{do: sets, at: e.at, ino: e.ino, old: e.old}, func() error { return touch(dir, e.at.Name, false) })
+	if m.table.known(e.old) { // whoever has let go of it meanwhile need not hear
+		m.acting(&act{do: sets, at: e.at, ino: e.ino, old: e.old}, func() error { return touch(dir, e.at.Name, false) })
 	}
-	return errors.Join(err, m.tellWrote(e.at, e.ino, dir))
+	return m.tellWrote(e.at, e.ino, dir)
 }
 
 func (m *Mount) tellWrote(at syncer.Place, ino syncer.Ino, dir int) error {

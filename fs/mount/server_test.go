@@ -192,6 +192,8 @@ func (n *netSrv) commands(ctx context.Context) {
 			for _, p := range n.peers {
 				err = errors.Join(err, p.folder.Cut(ctx))
 			}
+		case "synced":
+			err = n.synced(ctx)
 		case "silent":
 			for _, p := range n.peers[1:] {
 				err = errors.Join(err, p.silent(ctx))
@@ -199,6 +201,24 @@ func (n *netSrv) commands(ctx context.Context) {
 		}
 		fmt.Println("done", err)
 	}
+}
+
+// synced waits until all show the same.
+func (n *netSrv) synced(ctx context.Context) error {
+	k := n.peers[0].folder.Knowledge()
+	for _, p := range n.peers {
+		for {
+			st, err := p.folder.Stats()
+			if err != nil || ctx.Err() != nil {
+				return errors.Join(err, ctx.Err())
+			}
+			if bytes, _ := p.folder.Missing(); bytes == 0 && st.Waiting == 0 && k.LE(p.folder.Knowledge()) {
+				break
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+	}
+	return nil
 }
 
 // silent says what a member has done itself, beside following others.

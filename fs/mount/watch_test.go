@@ -48,7 +48,8 @@ var masks = []struct {
 const usual = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_ATTRIB | unix.IN_CLOSE_WRITE | unix.IN_MOVE | unix.IN_DELETE |
 	unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
 
-func watch(t testing.TB, mask uint32, paths ...string) *watcher {
+// attend adds watches. What they tell waits until somebody listens.
+func attend(t testing.TB, mask uint32, paths ...string) *watcher {
 	t.Helper()
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	must(t, err)
@@ -58,10 +59,20 @@ func watch(t testing.TB, mask uint32, paths ...string) *watcher {
 		must(t, err)
 		w.dirs[int32(wd)] = p
 	}
+	return w
+}
+
+// listen has a watcher collect from now on.
+func (w *watcher) listen(t testing.TB) *watcher {
 	done := make(chan struct{})
 	go func() { defer close(done); w.read() }()
 	t.Cleanup(func() { w.f.Close(); <-done })
 	return w
+}
+
+func watch(t testing.TB, mask uint32, paths ...string) *watcher {
+	t.Helper()
+	return attend(t, mask, paths...).listen(t)
 }
 
 func (w *watcher) read() {
