@@ -175,6 +175,31 @@ func (w *watcher) inside(dir string) string {
 	return strings.Join(out, ", ")
 }
 
+// hearDeeds has a peer do all deeds, and a program elsewhere: they are heard alike.
+func hearDeeds(t *testing.T, s *server) {
+	t.Helper()
+	here := t.TempDir()
+	for round := range 2 {
+		a, b, c := filepath.Join(s.mnt(0), fmt.Sprint(round)), filepath.Join(s.mnt(1), fmt.Sprint(round)), filepath.Join(here, fmt.Sprint(round))
+		must(t, os.MkdirAll(a+"/d", 0o755))
+		must(t, os.MkdirAll(c+"/d", 0o755))
+		within(t, 10*time.Second, "the directory", func() bool { _, err := os.Stat(b + "/d"); return err == nil })
+		peer, local := watch(t, usual, b, b+"/d"), watch(t, usual, c, c+"/d")
+		for _, x := range deeds {
+			peer.clear()
+			local.clear()
+			must(t, x.do(c))
+			within(t, time.Second, "a program here: "+x.want, func() bool { return local.inside(c) == x.want })
+			must(t, x.do(a))
+			for end := time.Now().Add(10 * time.Second); peer.inside(b) != x.want; time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("%s: heard %q, want %q", x.name, peer.inside(b), x.want)
+				}
+			}
+		}
+	}
+}
+
 func TestWatchersHearWhatAPeerDoesAsOfAProgramHere(t *testing.T) {
 	for _, tt := range []struct{ name, readers, names string }{
 		{name: "members who write"}, {name: "a reader", readers: "1"}, {name: "names that fold", names: model.NamesPortable},
@@ -183,26 +208,7 @@ func TestWatchersHearWhatAPeerDoesAsOfAProgramHere(t *testing.T) {
 			t.Setenv(readersEnv, tt.readers)
 			t.Setenv(namesEnv, tt.names)
 			s := newServer(t, 2, "")
-			here := t.TempDir()
-			for round := range 2 {
-				a, b, c := filepath.Join(s.mnt(0), fmt.Sprint(round)), filepath.Join(s.mnt(1), fmt.Sprint(round)), filepath.Join(here, fmt.Sprint(round))
-				must(t, os.MkdirAll(a+"/d", 0o755))
-				must(t, os.MkdirAll(c+"/d", 0o755))
-				within(t, 10*time.Second, "the directory", func() bool { _, err := os.Stat(b + "/d"); return err == nil })
-				peer, local := watch(t, usual, b, b+"/d"), watch(t, usual, c, c+"/d")
-				for _, x := range deeds {
-					peer.clear()
-					local.clear()
-					must(t, x.do(c))
-					within(t, time.Second, "a program here: "+x.want, func() bool { return local.inside(c) == x.want })
-					must(t, x.do(a))
-					for end := time.Now().Add(10 * time.Second); peer.inside(b) != x.want; time.Sleep(5 * time.Millisecond) {
-						if time.Now().After(end) {
-							t.Fatalf("%s: heard %q, want %q", x.name, peer.inside(b), x.want)
-						}
-					}
-				}
-			}
+			hearDeeds(t, s)
 			s.tell("silent")
 		})
 	}
