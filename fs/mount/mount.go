@@ -130,7 +130,9 @@ func (m *Mount) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return m.notifyLoop(work) })
 	g.Go(func() error { return m.saveLoop(work) })
-	g.Go(func() error { return m.replayLoop(replay) })
+	if !m.opts.ReadOnly {
+		g.Go(func() error { return m.replayLoop(replay) })
+	}
 	for _, l := range m.table.dirty() {
 		m.folder.Closed(l.ino) // recovered: nobody has them open
 	}

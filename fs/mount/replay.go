@@ -156,17 +156,22 @@ func (m *Mount) replayLoop(ctx context.Context) error {
 
 // tellOne tells an event, or keeps it for later if there were too many.
 func (m *Mount) tellOne(e event, budget *rate.Limiter) {
-	way, ok := m.locate(&e)
-	if !ok {
-		return
-	}
-	if !budget.AllowN(time.Now(), costs[e.deed]) {
+	cost := costs[e.deed]
+	if budget.Tokens() < float64(cost) {
+		if e.at.Dir == 0 {
+			e.at.Dir = m.folder.Parent(e.ino)
+		}
 		m.replay.mu.Lock()
 		m.replay.postpone(e)
 		m.replay.mu.Unlock()
 		m.bury(e)
 		return
 	}
+	way, ok := m.locate(&e)
+	if !ok {
+		return
+	}
+	budget.AllowN(time.Now(), cost)
 	err := m.tell(e, way)
 	switch {
 	case err == nil:
@@ -189,7 +194,7 @@ func (m *Mount) tellLate(ctx context.Context, budget *rate.Limiter) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !budget.AllowN(time.Now(), costs[e.deed]+1) {
+		if !budget.AllowN(time.Now(), costs[e.deed]+costs[touched]) {
 			r.mu.Lock()
 			if _, ok := r.late[dir]; !ok {
 				r.late[dir] = e

@@ -83,19 +83,37 @@ func TestWatchersHearAllWhileOthersLook(t *testing.T) {
 
 // A directory that others move, or remove and bring back, is one that programs can work in.
 func TestDirectoriesThatOthersMovedCanBeWorkedIn(t *testing.T) {
+	for name, deaf := range map[string]string{"watchers are woken": "", "they are not": "1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(deafEnv, deaf)
+			workInMoved(t)
+		})
+	}
+}
+
+func workInMoved(t *testing.T) {
 	s := newServer(t, 2, "")
 	a, b := s.mnt(0), s.mnt(1)
 	must(t, os.Mkdir(a+"/d", 0o755))
 	within(t, 10*time.Second, "the directory", func() bool { _, err := os.Stat(b + "/d"); return err == nil })
 	watch(t, usual, b, b+"/d")
+	d, err := os.Open(b + "/d") // the kernel keeps what was moved
+	must(t, err)
+	defer d.Close()
 	must(t, os.Rename(a+"/d", a+"/e"))
 	within(t, 10*time.Second, "the move", func() bool { _, err := os.Stat(b + "/e"); return err == nil })
+	fd, err := unix.Openat(int(d.Fd()), "f", unix.O_CREAT|unix.O_WRONLY, 0o644) // by who works in it
+	must(t, err)
+	must(t, unix.Close(fd))
 	write(t, b+"/e/f", "1")
 	within(t, 10*time.Second, "the file", holds(a+"/e/f", "1"))
 	for range 5 { // one removes it, the other puts something into it
 		must(t, os.RemoveAll(a+"/e/f"))
 		within(t, 10*time.Second, "an empty directory", func() bool { es, err := os.ReadDir(b + "/e"); return err == nil && len(es) == 0 })
 		s.tell("part")
+		f, err := os.Open(a + "/e") // the kernel keeps what is removed
+		must(t, err)
+		defer f.Close()
 		must(t, os.Remove(a+"/e"))
 		write(t, b+"/e/f", "2")
 		s.tell("cut")
