@@ -62,11 +62,7 @@ func (m *Mount) look(ctx context.Context, a *act, dir syncer.Ino, name string, o
 		return fuse.OK, true
 	case at != a.at || !m.current(a.at, a.ino):
 		return 0, false
-	case a.do == passes:
-		a.done.Store(true)
-		m.ghost(ctx, a, out)
-		return fuse.OK, true
-	case a.do == unlinks, a.do == sets, a.do == renames && a.old != 0 && !a.oldDir && m.table.known(a.old):
+	case a.do == passes, a.do == unlinks, a.do == sets, a.do == renames && a.old != 0 && !a.oldDir && m.table.known(a.old):
 		m.ghost(ctx, a, out)
 		return fuse.OK, true
 	}
@@ -78,7 +74,8 @@ func (m *Mount) ghost(ctx context.Context, a *act, out *fuse.EntryOut) {
 	defer out.SetEntryTimeout(0)
 	if m.table.known(a.old) {
 		attr, err := m.folder.Attr(a.old)
-		if err == nil && m.enter(ctx, attr, out) == nil {
+		placed := a.oldDir && attr.Nlink > 0 // elsewhere by now: it must not be dead to the kernel
+		if err == nil && !placed && m.enter(ctx, attr, out) == nil {
 			if !a.oldDir {
 				out.Nlink++ // the kernel takes away the name that is gone already
 			}
@@ -95,7 +92,8 @@ func (m *Mount) ghost(ctx context.Context, a *act, out *fuse.EntryOut) {
 	out.SetAttrTimeout(cacheTime)
 }
 
-// remake answers the replaying thread that it has made what is there.
+// remake answers the replaying thread that it has made what is there. Attributes that come with a new entry or with
+// SETATTR the kernel believes even if it was told meanwhile that they have changed: so they are of no duration.
 func (m *Mount) remake(ctx context.Context, a *act, dir syncer.Ino, name string, out *fuse.EntryOut) fuse.Status {
 	if st := m.redo(a, creates, syncer.Place{Dir: dir, Name: name}); st != fuse.OK {
 		return st
@@ -104,6 +102,7 @@ func (m *Mount) remake(ctx context.Context, a *act, dir syncer.Ino, name string,
 	if err == nil {
 		err = m.enter(ctx, attr, out)
 	}
+	out.SetAttrTimeout(0)
 	a.done.Store(err == nil)
 	return fuse.Status(code(err))
 }
@@ -127,7 +126,6 @@ func (m *Mount) reset(ctx context.Context, a *act, ino syncer.Ino, out *fuse.Att
 		return fuse.Status(code(err))
 	}
 	m.fill(&attr, &out.Attr)
-	out.SetTimeout(cacheTime)
 	a.done.Store(true)
 	return fuse.OK
 }

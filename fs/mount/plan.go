@@ -41,12 +41,58 @@ func (e *event) ghost() syncer.Place {
 }
 
 // plan finds in what changed together what a program here would have done: what has left a name and come under
-// another was moved. Children are removed before their directories, and a name is free before it is moved to.
+// another was moved. A name is free before something comes to it, and a directory is empty before it is removed.
 func plan(flips []syncer.Flip, known func(dir syncer.Ino) bool) []event {
-	names := map[syncer.Place]syncer.Flip{}
-	var order []syncer.Place
-	var out, inodes []event
-	spelt := map[syncer.Ino]syncer.Place{}
+	names, order, moves, inodes := sortFlips(flips)
+	left := map[syncer.Ino][]syncer.Place{} // names that an inode is not under any more
+	for _, at := range order {
+		if f := names[at]; f.Old != 0 {
+			left[f.Old] = append(left[f.Old], at)
+		}
+	}
+	var news, gone []event
+	for _, at := range order {
+		f := names[at]
+		e := event{deed: made, at: at, ino: f.New}
+		if from := left[f.New]; f.New != 0 && len(from) > 0 {
+			e.deed, e.from, left[f.New] = moved, from[0], from[1:]
+			moves = append(moves, e)
+		} else if f.New != 0 {
+			news = append(news, e)
+		}
+	}
+	stays := func(at syncer.Place) bool { return slices.Contains(left[names[at].Old], at) } // what was there did not move on
+	for _, es := range [][]event{moves, news} {
+		for i := range es {
+			if f := names[es[i].at]; stays(es[i].at) {
+				es[i].old, es[i].oldDir = f.Old, f.OldDir
+			}
+		}
+	}
+	for _, at := range order {
+		if f := names[at]; f.New == 0 && stays(at) {
+			gone = append(gone, event{deed: removed, at: at, old: f.Old, oldDir: f.OldDir})
+		}
+	}
+	out := slices.Concat(freeFirst(moves, news), inward(gone))
+	out = slices.DeleteFunc(out, func(e event) bool { return !known(e.at.Dir) && (e.deed != moved || !known(e.from.Dir)) })
+	told := map[event]bool{}
+	for _, e := range news {
+		told[event{deed: wrote, ino: e.ino}], told[event{deed: touched, ino: e.ino}] = true, true
+	}
+	for _, e := range inodes {
+		if !told[e] {
+			told[e] = true
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// sortFlips makes one of all that happened to a name, and sets apart names that are spelt anew, and inodes.
+func sortFlips(flips []syncer.Flip) (names map[syncer.Place]syncer.Flip, order []syncer.Place, spelt, inodes []event) {
+	names = map[syncer.Place]syncer.Flip{}
+	was := map[syncer.Ino]syncer.Place{}
 	for _, f := range flips {
 		at := syncer.Place{Dir: f.Dir, Name: f.Name}
 		switch {
@@ -55,73 +101,25 @@ func plan(flips []syncer.Flip, known func(dir syncer.Ino) bool) []event {
 		case f.Dir == 0:
 			inodes = append(inodes, event{deed: wrote, ino: f.Content})
 		case f.Old != 0 && f.Old == f.New:
-			if was, ok := spelt[f.New]; ok && was.Dir == at.Dir && was != at {
-				out = append(out, event{deed: moved, at: at, from: was, ino: f.New})
+			if from, ok := was[f.New]; ok && from.Dir == at.Dir && from != at {
+				spelt = append(spelt, event{deed: moved, at: at, from: from, ino: f.New})
 			}
-			spelt[f.New] = at
+			was[f.New] = at
 		default:
-			if was, again := names[at]; again {
-				f.Old, f.OldDir = was.Old, was.OldDir
+			if first, again := names[at]; again {
+				f.Old, f.OldDir = first.Old, first.OldDir
 			} else {
 				order = append(order, at)
 			}
 			names[at] = f
 		}
 	}
-	left := map[syncer.Ino][]syncer.Place{} // names that an inode is not under any more
-	for _, at := range order {
-		if f := names[at]; f.Old != 0 && f.Old != f.New {
-			left[f.Old] = append(left[f.Old], at)
-		}
-	}
-	var moves, news []event
-	came := map[syncer.Ino]bool{}
-	over := map[syncer.Place]bool{} // what was there was replaced
-	for _, at := range order {
-		f := names[at]
-		if f.New == 0 || f.New == f.Old {
-			continue
-		}
-		e := event{deed: made, at: at, ino: f.New}
-		if from := left[f.New]; len(from) > 0 {
-			e.deed, e.from, left[f.New] = moved, from[0], from[1:]
-			moves = append(moves, e)
-		} else {
-			news = append(news, e)
-			came[f.New] = true
-		}
-		over[at] = true
-	}
-	replaced := func(es []event) {
-		for i := range es {
-			f := names[es[i].at]
-			if slices.Contains(left[f.Old], es[i].at) { // else it was moved on
-				es[i].old, es[i].oldDir = f.Old, f.OldDir
-			}
-		}
-	}
-	replaced(moves)
-	replaced(news)
-	for _, at := range order {
-		if f := names[at]; f.Old != 0 && !over[at] && slices.Contains(left[f.Old], at) {
-			out = append(out, event{deed: removed, at: at, old: f.Old, oldDir: f.OldDir})
-		}
-	}
-	inward(out)
-	out = append(append(out, freeFirst(moves)...), news...)
-	out = slices.DeleteFunc(out, func(e event) bool { return !known(e.at.Dir) && (e.deed != moved || !known(e.from.Dir)) })
-	told := map[event]bool{}
-	for _, e := range inodes {
-		if !came[e.ino] && !told[e] {
-			told[e] = true
-			out = append(out, e)
-		}
-	}
-	return out
+	order = slices.DeleteFunc(order, func(at syncer.Place) bool { return names[at].Old == names[at].New })
+	return names, order, spelt, inodes
 }
 
 // inward sorts removals so that what is in a directory goes before it.
-func inward(es []event) {
+func inward(es []event) []event {
 	dirs := map[syncer.Ino]syncer.Ino{}
 	for _, e := range es {
 		if e.oldDir {
@@ -135,26 +133,34 @@ func inward(es []event) {
 		return n
 	}
 	slices.SortStableFunc(es, func(a, b event) int { return depth(b) - depth(a) })
+	return es
 }
 
 // freeFirst sorts moves so that what is moved away from a name goes before what is moved to it, unless they change
-// places.
-func freeFirst(es []event) []event {
+// places; and around them what is new: what is moved may go into that, or leave its name to it.
+func freeFirst(moves, news []event) (out []event) {
 	from := map[syncer.Place]int{}
-	for i, e := range es {
+	for i, e := range moves {
 		from[e.from] = i
 	}
-	done := make([]bool, len(es))
-	out := make([]event, 0, len(es))
-	for i := range es {
+	var after []event
+	for _, e := range news {
+		if _, left := from[e.at]; left {
+			after = append(after, e)
+		} else {
+			out = append(out, e)
+		}
+	}
+	done := make([]bool, len(moves))
+	for i := range moves {
 		var chain []int
-		for j, ok := i, true; ok && !done[j]; j, ok = from[es[j].at] {
+		for j, ok := i, true; ok && !done[j]; j, ok = from[moves[j].at] {
 			done[j] = true
 			chain = append(chain, j)
 		}
 		for _, j := range slices.Backward(chain) {
-			out = append(out, es[j])
+			out = append(out, moves[j])
 		}
 	}
-	return out
+	return append(out, after...)
 }

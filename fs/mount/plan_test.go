@@ -40,6 +40,12 @@ func TestWatchersAreToldWhatAProgramWouldHaveDone(t *testing.T) {
 			{Dir: root, Name: "d", Old: dir, OldDir: true}, {Dir: dir, Name: "s", Old: sub, OldDir: true}, {Dir: sub, Name: "f", Old: 5}},
 			[]event{{deed: removed, at: at(sub, "f"), old: 5}, {deed: removed, at: at(dir, "s"), old: sub, oldDir: true},
 				{deed: removed, at: at(root, "d"), old: dir, oldDir: true}}},
+		{"what is moved leaves a directory before that goes, and comes into one that is there", []syncer.Flip{
+			{Dir: root, Name: "d", Old: dir, OldDir: true}, {Dir: root, Name: "a", Old: 7, New: 8}, {Dir: dir, Name: "f", Old: 5},
+			{Dir: root, Name: "g", New: 5}, {Dir: root, Name: "b", New: 7}, {Dir: root, Name: "n", New: 9}},
+			[]event{{deed: made, at: at(root, "n"), ino: 9}, {deed: moved, at: at(root, "g"), from: at(dir, "f"), ino: 5},
+				{deed: moved, at: at(root, "b"), from: at(root, "a"), ino: 7}, {deed: made, at: at(root, "a"), ino: 8},
+				{deed: removed, at: at(root, "d"), old: dir, oldDir: true}}},
 		{"nobody watches what the kernel does not know", []syncer.Flip{
 			{Dir: unseen, Name: "f", New: 5}, {Dir: unseen, Name: "g", New: 6}, {Dir: root, Name: "x", Old: 6}},
 			[]event{{deed: moved, at: at(unseen, "g"), from: at(root, "x"), ino: 6}}},

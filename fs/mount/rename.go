@@ -62,7 +62,7 @@ func (m *Mount) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Sta
 	dir := syncer.Ino(h.NodeId)
 	if a := m.replay.of(h.Pid); a != nil {
 		st := m.redo(a, unlinks, syncer.Place{Dir: dir, Name: name})
-		if st == fuse.OK {
+		if st == fuse.OK && m.lost(a.old) {
 			m.table.bury(a.old)
 		}
 		return st

@@ -27,6 +27,7 @@ const (
 	eventsMax   = 8192 // that wait
 	eventsBurst = 3072
 	eventsRate  = 128 // a second
+	eventsKept  = 256 // of the burst, for the last of each directory
 	lateMax     = 1024
 	lateEvery   = 500 * time.Millisecond
 )
@@ -157,7 +158,7 @@ func (m *Mount) replayLoop(ctx context.Context) error {
 // tellOne tells an event, or keeps it for later if there were too many.
 func (m *Mount) tellOne(e event, budget *rate.Limiter) {
 	cost := costs[e.deed]
-	if budget.Tokens() < float64(cost) {
+	if budget.Tokens() < float64(cost+eventsKept) {
 		if e.at.Dir == 0 {
 			e.at.Dir = m.folder.Parent(e.ino)
 		}
@@ -466,16 +467,11 @@ func (m *Mount) openDir(way []step) (int, error) {
 		return -1, errors.Join(err, unix.Close(fd))
 	}
 	for _, s := range way {
-		var next int
-		open := func() (err error) {
-			next, err = unix.Openat(fd, s.Name, flags, 0)
-			return err
-		}
 		if s.ghost != 0 {
-			err = m.acting(&act{do: passes, at: s.Place, old: s.ghost, oldDir: true}, open)
-		} else {
-			err = open()
+			m.replay.act.Store(&act{do: passes, at: s.Place, old: s.ghost, oldDir: true})
 		}
+		next, err := unix.Openat(fd, s.Name, flags, 0)
+		m.replay.act.Store(nil)
 		unix.Close(fd)
 		if err != nil {
 			return -1, err

@@ -185,6 +185,8 @@ func hearDeeds(t *testing.T, s *server) {
 		must(t, os.MkdirAll(c+"/d", 0o755))
 		within(t, 10*time.Second, "the directory", func() bool { _, err := os.Stat(b + "/d"); return err == nil })
 		peer, local := watch(t, usual, b, b+"/d"), watch(t, usual, c, c+"/d")
+		write(t, a+"/mark", "") // when it is heard of, nothing of before comes any more
+		within(t, 10*time.Second, "the mark", func() bool { return peer.has("CLOSE_WRITE " + b + "/mark") })
 		for _, x := range deeds {
 			peer.clear()
 			local.clear()

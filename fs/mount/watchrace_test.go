@@ -127,10 +127,9 @@ func workInMoved(t *testing.T) {
 }
 
 // tree is what a mount shows.
-func tree(t testing.TB, root string) string {
-	t.Helper()
+func tree(root string) (string, error) {
 	var out strings.Builder
-	must(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -149,8 +148,8 @@ func tree(t testing.TB, root string) string {
 		}
 		out.WriteByte('\n')
 		return nil
-	}))
-	return out.String()
+	})
+	return out.String(), err
 }
 
 // Programs on both sides do the same at the same time, and are watched: what the kernel shows is what there is, and
@@ -195,11 +194,28 @@ func TestReplaysChangeNothingWhateverProgramsDoMeanwhile(t *testing.T) {
 	}
 	wg.Wait()
 	s.tell("cut")
-	within(t, 20*time.Second, "both show the same", func() bool { return tree(t, s.mnt(0)) == tree(t, s.mnt(1)) })
-	want := tree(t, s.mnt(0))
+	var want, other string
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		var errs [2]error
+		want, errs[0] = tree(s.mnt(0))
+		other, errs[1] = tree(s.mnt(1))
+		if errs == [2]error{} && want == other {
+			break
+		}
+		if time.Now().After(end) {
+			s.stop()
+			s.start()
+			now, _ := tree(s.mnt(0))
+			now1, _ := tree(s.mnt(1))
+			t.Fatalf("they differ: %v\n%s\n%s\nafter a remount:\n%s\n%s", errs, want, other, now, now1)
+		}
+	}
 	s.stop()
+	if l := s.logs(); strings.Contains(l, "mount is in use") {
+		t.Error(l)
+	}
 	s.start()
-	if got := tree(t, s.mnt(0)); got != want {
-		t.Errorf("after a remount:\n%s\nbefore:\n%s", got, want)
+	if got, err := tree(s.mnt(0)); err != nil || got != want {
+		t.Errorf("after a remount: %v\n%s\nbefore:\n%s", err, got, want)
 	}
 }
