@@ -123,9 +123,14 @@ type Surface interface {
 type Flip struct {
 	Dir      Ino // 0: not about a name
 	Name     string
-	Old, New Ino // what the name showed and shows; 0: nothing
-	Content  Ino // this inode has new bytes or attributes
+	Old, New Ino // what the name showed and shows; 0: nothing. The same twice: it is spelt anew
+	OldDir   bool
+	Content  Ino  // this inode has new bytes or attributes
+	Attrs    bool // of Content: the bytes are those of before
 }
+
+// A Place is a name of a directory.
+type Place = index.Place
 
 // A Class orders fetches.
 type Class uint8

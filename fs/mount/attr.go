@@ -118,6 +118,9 @@ func (m *Mount) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.At
 // SetAttr implements fuse.RawFileSystem.
 func (m *Mount) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	ino, ctx := syncer.Ino(in.NodeId), ctxOf(cancel, &in.InHeader)
+	if a := m.replay.of(in.Pid); a != nil {
+		return m.reset(ctx, a, ino, out)
+	}
 	a, err := m.folder.Attr(ino)
 	if err == nil {
 		err = m.setAttr(ctx, a, in)

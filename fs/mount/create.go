@@ -108,6 +108,9 @@ func (m *Mount) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out
 // Mkdir implements fuse.RawFileSystem.
 func (m *Mount) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
 	dir := syncer.Ino(in.NodeId)
+	if a := m.replay.of(in.Pid); a != nil {
+		return m.remake(ctxOf(cancel, &in.InHeader), a, dir, name, out)
+	}
 	err := m.mayChange(dir, name)
 	if err == nil {
 		var b born
@@ -121,6 +124,9 @@ func (m *Mount) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out
 // Symlink implements fuse.RawFileSystem.
 func (m *Mount) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
 	dir := syncer.Ino(h.NodeId)
+	if a := m.replay.of(h.Pid); a != nil {
+		return m.remake(ctxOf(cancel, h), a, dir, name, out)
+	}
 	err := m.mayChange(dir, name)
 	if err == nil {
 		var b born
@@ -135,6 +141,12 @@ func (m *Mount) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name s
 // Create implements fuse.RawFileSystem.
 func (m *Mount) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	dir, ctx := syncer.Ino(in.NodeId), ctxOf(cancel, &in.InHeader)
+	if a := m.replay.of(in.Pid); a != nil {
+		if st := m.remake(ctx, a, dir, name, &out.EntryOut); st != fuse.OK {
+			return st
+		}
+		return m.reopen(a, a.ino, &out.OpenOut)
+	}
 	err := m.mayChange(dir, name)
 	if err == nil {
 		err = m.create(ctx, in, name, out)

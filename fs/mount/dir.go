@@ -54,6 +54,9 @@ func (m *Mount) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.D
 			return false
 		}
 		m.enterListed(ctx, e.Attr, slot)
+		if m.replay.haunted(dir, e.Name) {
+			slot.SetEntryTimeout(0)
+		}
 		return true
 	})
 	return m.listed(dir, err)

@@ -18,6 +18,29 @@
 // no entry and no missing name; it asks for each step of each path. For the same reason it sees a rename to another
 // spelling as one to the same file, which is nothing to do: that takes two renames.
 //
+// # Watchers
+//
+// The kernel's notifications wake nobody who watches with inotify. So what others did is done once more, through the
+// mount, by the system calls that a program here would make: their events are those of a local change. Shown plans
+// them (plan.go): what has left one name and come under another in one commit is a rename. The notifier hands the
+// events over once the kernel has dropped what it knew, and one locked thread makes the calls (replay.go). Handlers
+// know it by the thread id and by the act that it says it is about; they answer with what the Folder has already
+// (answer.go), and change nothing. If a name shows something else by then, nothing is done: what came next is told by
+// itself.
+//
+//   - What is to be made is not there when that thread looks it up, and what was removed is: as the inode that the
+//     kernel knows, or as a phantom, a node id that stands for a name alone. Names that are about to be seen removed
+//     are not cached meanwhile, so that the thread is asked about them.
+//   - A directory that the kernel did not know at the commit cannot have been watched: nothing is told of it.
+//   - The thread holds no lock in a call and goes from the root of the mount to a directory anew each time, step by
+//     step and through no link; between two events it has nothing open that would keep the mount in use.
+//   - Queues are bounded, and so is how many events are made (eventsBurst, eventsRate): beyond, the last event of each
+//     directory stands for all. Where the user of the daemon may not make a call, the directory is told to have
+//     changed (ATTRIB). With -o ro the kernel refuses all such calls, and watchers sleep on.
+//
+// The kernel takes nothing into a directory that it was told is removed, not even if others bring it back: then it
+// comes with another generation.
+//
 // # Open files
 //
 // An inode that is open or dirty is never given new content from elsewhere (Busy): the name gets a new inode.

@@ -41,8 +41,16 @@ func (m *Mount) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, ou
 	if len(name) > nameMax {
 		return enametoolong
 	}
-	err := m.lookup(ctxOf(cancel, h), dir, name, out)
-	if errors.Is(err, syncer.ErrNotExist) && m.entries > 0 {
+	ctx := ctxOf(cancel, h)
+	if a := m.replay.of(h.Pid); a != nil {
+		if st, ok := m.look(ctx, a, dir, name, out); ok {
+			return st
+		}
+	}
+	err := m.lookup(ctx, dir, name, out)
+	if m.replay.haunted(dir, name) {
+		out.SetEntryTimeout(0)
+	} else if errors.Is(err, syncer.ErrNotExist) && m.entries > 0 {
 		// The kernel remembers that there is nothing.
 		*out = fuse.EntryOut{}
 		out.SetEntryTimeout(m.entries)
@@ -88,6 +96,9 @@ func (m *Mount) enter(ctx context.Context, a syncer.Attr, out *fuse.EntryOut) er
 func (m *Mount) fillEntry(a *syncer.Attr, out *fuse.EntryOut) {
 	m.fill(a, &out.Attr)
 	out.NodeId, out.Generation = uint64(a.Ino), 1
+	if a.Kind == model.Dir {
+		out.Generation = m.table.generation(a.Ino)
+	}
 	out.SetEntryTimeout(m.entries)
 	out.SetAttrTimeout(cacheTime)
 }

@@ -40,8 +40,10 @@ type Mount struct {
 	log     *slog.Logger
 	table   table
 	note    *notifier
+	replay  *replayer
 	procs   procs
 	server  *fuse.Server // set by Run before the first request
+	dev     string       // device number of what is mounted; empty: not known
 	ready   chan struct{}
 	entries time.Duration // how long the kernel believes in names
 	closing atomic.Bool   // no more writes
@@ -75,7 +77,7 @@ func New(folder *syncer.Folder, dir string, o Options) (*Mount, error) {
 	m := &Mount{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(),
 		folder:        folder, stage: stage, dir: dir, opts: o, log: o.Log,
-		note: newNotifier(), ready: make(chan struct{}),
+		note: newNotifier(), replay: newReplayer(), ready: make(chan struct{}),
 	}
 	if folder.Policy() == model.NamesBytes {
 		m.entries = cacheTime
@@ -111,14 +113,15 @@ func (m *Mount) Run(ctx context.Context) error {
 		return fmt.Errorf("mount %s: %w", m.dir, err)
 	}
 	m.server = server
-	var dev string
 	if e, err := mountAt(m.dir); err == nil && e != nil {
-		dev = e.dev
+		m.dev = e.dev
 	}
-	m.readAhead(dev)
+	m.readAhead(m.dev)
 
 	var g errgroup.Group
 	work, stop := context.WithCancel(context.Background())
+	replay, halt := context.WithCancel(work)
+	defer halt()
 	served := make(chan struct{})
 	g.Go(func() error {
 		defer close(served)
@@ -127,6 +130,9 @@ func (m *Mount) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return m.notifyLoop(work) })
 	g.Go(func() error { return m.saveLoop(work) })
+	if !m.opts.ReadOnly {
+		g.Go(func() error { return m.replayLoop(replay) })
+	}
 	for _, l := range m.table.dirty() {
 		m.folder.Closed(l.ino) // recovered: nobody has them open
 	}
@@ -137,7 +143,8 @@ func (m *Mount) Run(ctx context.Context) error {
 		err = ErrUnmounted
 	case <-ctx.Done():
 		m.closing.Store(true)
-		err = m.unmount(served, dev)
+		halt() // what it has open keeps the mount in use
+		err = m.unmount(served, m.dev)
 	}
 	stop()
 	if errors.Is(err, errStuck) {

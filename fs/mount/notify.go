@@ -15,11 +15,12 @@ const notesMax = 1 << 18
 
 // A note is one thing that the kernel must look at anew.
 type note struct {
-	dir   syncer.Ino // of the name; 0: about an inode
-	name  string
-	ino   syncer.Ino // the inode, or what the name showed
-	gone  bool       // the name is gone
-	attrs bool       // only the attributes of the inode
+	dir    syncer.Ino // of the name; 0: about an inode
+	name   string
+	ino    syncer.Ino // the inode, or what the name showed
+	gone   bool       // the name is gone
+	wasDir bool       // of gone: what it showed was a directory
+	attrs  bool       // only the attributes of the inode
 }
 
 // notifier is the queue to the one goroutine that notifies the kernel.
@@ -30,21 +31,36 @@ type notifier struct {
 	notes []note
 	seen  map[note]bool
 	dirs  map[syncer.Ino]bool // overflowed: all their names
+	told  []event             // for the replaying thread, once the notes are done
 }
 
 func newNotifier() *notifier {
 	return &notifier{wake: make(chan struct{}, 1), seen: map[note]bool{}, dirs: map[syncer.Ino]bool{}}
 }
 
-// flip queues what a change of the tree means to the kernel.
-func (q *notifier) flip(f syncer.Flip) {
+// flip queues what changes of the tree mean to the kernel, and after that to watchers.
+func (q *notifier) flip(flips []syncer.Flip, es []event) {
+	told := map[syncer.Place]bool{} // the kernel learns by that what is gone
+	for _, e := range es {
+		told[e.ghost()] = true
+	}
+	q.mu.Lock()
+	for _, f := range flips {
+		q.flipOne(f, told[syncer.Place{Dir: f.Dir, Name: f.Name}])
+	}
+	q.told = append(q.told, es...)
+	q.mu.Unlock()
+	q.ring()
+}
+
+func (q *notifier) flipOne(f syncer.Flip, told bool) {
 	if f.Content != 0 {
-		q.add(note{ino: f.Content})
+		q.add(note{ino: f.Content, attrs: f.Attrs})
 	}
 	if f.Dir == 0 {
 		return
 	}
-	q.add(note{dir: f.Dir, name: f.Name, ino: f.Old, gone: f.Old != 0 && f.New == 0})
+	q.add(note{dir: f.Dir, name: f.Name, ino: f.Old, gone: f.Old != 0 && f.New == 0 && !told, wasDir: f.OldDir})
 	for _, ino := range []syncer.Ino{f.Old, f.New} {
 		if ino != 0 && ino != f.Content {
 			q.add(note{ino: ino, attrs: true})
@@ -53,10 +69,15 @@ func (q *notifier) flip(f syncer.Flip) {
 }
 
 // attrs queues that the attributes of an inode changed.
-func (q *notifier) attrs(ino syncer.Ino) { q.add(note{ino: ino, attrs: true}) }
-
-func (q *notifier) add(n note) {
+func (q *notifier) attrs(ino syncer.Ino) {
 	q.mu.Lock()
+	q.add(note{ino: ino, attrs: true})
+	q.mu.Unlock()
+	q.ring()
+}
+
+// add queues a note. The caller holds mu.
+func (q *notifier) add(n note) {
 	switch {
 	case q.seen[n]:
 	case len(q.notes) < notesMax || n.dir == 0 || n.dir == syncer.RootIno:
@@ -65,7 +86,9 @@ func (q *notifier) add(n note) {
 	default:
 		q.dirs[n.dir] = true
 	}
-	q.mu.Unlock()
+}
+
+func (q *notifier) ring() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -73,12 +96,12 @@ func (q *notifier) add(n note) {
 }
 
 // take empties the queue.
-func (q *notifier) take() ([]note, map[syncer.Ino]bool) {
+func (q *notifier) take() ([]note, map[syncer.Ino]bool, []event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	notes, dirs := q.notes, q.dirs
-	q.notes, q.seen, q.dirs = nil, map[note]bool{}, map[syncer.Ino]bool{}
-	return notes, dirs
+	notes, dirs, told := q.notes, q.dirs, q.told
+	q.notes, q.seen, q.dirs, q.told = nil, map[note]bool{}, map[syncer.Ino]bool{}, nil
+	return notes, dirs, told
 }
 
 // notifyLoop is the notifier goroutine.
@@ -89,7 +112,7 @@ func (m *Mount) notifyLoop(ctx context.Context) error {
 			return nil
 		case <-m.note.wake:
 		}
-		notes, dirs := m.note.take()
+		notes, dirs, told := m.note.take()
 		changed := map[syncer.Ino]bool{}
 		for _, n := range notes {
 			if ctx.Err() != nil {
@@ -110,6 +133,7 @@ func (m *Mount) notifyLoop(ctx context.Context) error {
 		for dir := range changed {
 			m.notifyInode(ctx, note{ino: dir})
 		}
+		m.replay.push(told)
 	}
 }
 
@@ -118,12 +142,21 @@ func (m *Mount) notifyName(n note) {
 	if n.dir != syncer.RootIno && !m.table.known(n.dir) {
 		return
 	}
-	if n.gone {
+	if n.gone && m.lost(n.ino) {
+		if n.wasDir {
+			m.table.bury(n.ino)
+		}
 		if m.server.DeleteNotify(uint64(n.dir), uint64(n.ino), n.name).Ok() {
 			return
 		}
 	}
 	m.server.EntryNotify(uint64(n.dir), n.name)
+}
+
+// lost tells whether an inode has no name left. What was only moved must not be dead to the kernel.
+func (m *Mount) lost(ino syncer.Ino) bool {
+	a, err := m.folder.Attr(ino)
+	return gone(err) || err == nil && a.Nlink == 0
 }
 
 // notifyInode drops pages and attributes of an inode. The kernel may not know it yet though the table does, while

@@ -12,12 +12,12 @@ func TestQueueOfNotesIsBoundedAndForgetsNothing(t *testing.T) {
 	const dir = 7
 	for i := range notesMax + 10 {
 		for range 2 { // the same twice is once
-			q.flip(syncer.Flip{Dir: dir, Name: fmt.Sprint(i)})
+			q.flip([]syncer.Flip{{Dir: dir, Name: fmt.Sprint(i)}}, nil)
 		}
 	}
-	q.flip(syncer.Flip{Dir: syncer.RootIno, Name: "always exact", Old: 8})
-	q.flip(syncer.Flip{Content: 9})
-	notes, dirs := q.take()
+	q.flip([]syncer.Flip{{Dir: syncer.RootIno, Name: "always exact", Old: 8}}, nil)
+	q.flip([]syncer.Flip{{Content: 9}}, nil)
+	notes, dirs, _ := q.take()
 	if want := notesMax + 3; len(notes) != want || !dirs[dir] || len(dirs) != 1 {
 		t.Fatalf("%d notes, want %d; directories %v", len(notes), want, dirs)
 	}
@@ -26,7 +26,7 @@ func TestQueueOfNotesIsBoundedAndForgetsNothing(t *testing.T) {
 		last[2] != (note{ino: 9}) {
 		t.Errorf("last notes %+v", last)
 	}
-	if notes, dirs := q.take(); len(notes) > 0 || len(dirs) > 0 {
+	if notes, dirs, _ := q.take(); len(notes) > 0 || len(dirs) > 0 {
 		t.Errorf("taken twice: %d notes, %v", len(notes), dirs)
 	}
 }

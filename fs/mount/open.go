@@ -18,6 +18,9 @@ func writes(flags uint32) bool { return flags&syscall.O_ACCMODE != syscall.O_RDO
 // Open implements fuse.RawFileSystem.
 func (m *Mount) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	ino := syncer.Ino(in.NodeId)
+	if a := m.replay.of(in.Pid); a != nil {
+		return m.reopen(a, ino, out)
+	}
 	return m.status("open", ino, m.openFile(ctxOf(cancel, &in.InHeader), ino, in, out))
 }
 
@@ -78,7 +81,9 @@ func (m *Mount) openNew(a syncer.Attr, flags uint32, out *fuse.OpenOut) {
 
 // Release implements fuse.RawFileSystem.
 func (m *Mount) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
-	m.closeFile(syncer.Ino(in.NodeId), writes(in.Flags))
+	if in.Fh != replayed {
+		m.closeFile(syncer.Ino(in.NodeId), writes(in.Flags))
+	}
 }
 
 // closeFile undoes an open. When nobody may write to a dirty file any more, it can be cut; its row says by then what

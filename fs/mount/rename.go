@@ -18,6 +18,9 @@ func (m *Mount) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName st
 	if in.Flags&^(renameNoReplace|renameExchange) != 0 || in.Flags == renameNoReplace|renameExchange {
 		return fuse.EINVAL
 	}
+	if a := m.replay.of(in.Pid); a != nil {
+		return m.redo(a, renames, syncer.Place{Dir: to, Name: newName})
+	}
 	err := m.mayChange(from, oldName)
 	if err == nil {
 		err = checkName(to, newName)
@@ -44,6 +47,9 @@ func (m *Mount) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *
 // Unlink implements fuse.RawFileSystem.
 func (m *Mount) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
 	dir := syncer.Ino(h.NodeId)
+	if a := m.replay.of(h.Pid); a != nil {
+		return m.redo(a, unlinks, syncer.Place{Dir: dir, Name: name})
+	}
 	err := m.mayChange(dir, name)
 	if err == nil {
 		err = m.folder.Unlink(dir, name)
@@ -54,9 +60,19 @@ func (m *Mount) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.St
 // Rmdir implements fuse.RawFileSystem.
 func (m *Mount) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
 	dir := syncer.Ino(h.NodeId)
+	if a := m.replay.of(h.Pid); a != nil {
+		st := m.redo(a, unlinks, syncer.Place{Dir: dir, Name: name})
+		if st == fuse.OK && m.lost(a.old) {
+			m.table.bury(a.old)
+		}
+		return st
+	}
 	err := m.mayChange(dir, name)
 	if err == nil {
-		err = m.folder.Rmdir(dir, name)
+		a, _ := m.folder.Lookup(dir, name)
+		if err = m.folder.Rmdir(dir, name); err == nil {
+			m.table.bury(a.Ino)
+		}
 	}
 	return m.status("rmdir", dir, err)
 }

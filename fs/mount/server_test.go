@@ -37,7 +37,10 @@ const (
 	serverEnv  = "CLACHAN_TEST_MOUNT_DIR"
 	peersEnv   = "CLACHAN_TEST_MOUNT_PEERS"
 	optionsEnv = "CLACHAN_TEST_MOUNT_OPTIONS"
-	namesEnv   = "CLACHAN_TEST_MOUNT_NAMES" // name policy
+	namesEnv   = "CLACHAN_TEST_MOUNT_NAMES"   // name policy
+	userEnv    = "CLACHAN_TEST_MOUNT_USER"    // this is a test of what an ordinary user can do
+	readersEnv = "CLACHAN_TEST_MOUNT_READERS" // all but the first may only read
+	deafEnv    = "CLACHAN_TEST_MOUNT_DEAF"    // watchers are not woken
 )
 
 func TestMain(m *testing.M) {
@@ -108,7 +111,7 @@ func startPeer(n *netSrv, dir, name string, number int) (*peerSrv, error) {
 		Disk: p.disk, Number: 1, ID: sha256.Sum256([]byte("folder")), Name: "test", Key: blocks.Key(sha256.Sum256([]byte("key"))),
 		Device: ed25519.NewKeyFromSeed(key[:]), Label: model.Label{Author: "user" + name, Device: "device" + name},
 		Allowed: func(ed25519.PublicKey) error { return nil }, Remote: remoteSrv{p}, Names: os.Getenv(namesEnv), Log: log,
-		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()),
+		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), ReadOnly: number > 0 && os.Getenv(readersEnv) != "",
 	}
 	if p.folder, err = syncer.Open(o); err != nil {
 		return nil, err
@@ -122,6 +125,9 @@ func startPeer(n *netSrv, dir, name string, number int) (*peerSrv, error) {
 		p.mount, err = mount.New(p.folder, filepath.Join(dir, "mnt"), mo)
 	} else {
 		p.mount, err = mount.New(p.folder, filepath.Join(dir, "mnt"+strconv.Itoa(number)), mo)
+	}
+	if err == nil && os.Getenv(deafEnv) != "" {
+		p.folder.SetSurface(mount.Deaf{Mount: p.mount})
 	}
 	return p, err
 }
@@ -187,9 +193,46 @@ func (n *netSrv) commands(ctx context.Context) {
 			for _, p := range n.peers {
 				err = errors.Join(err, p.folder.Cut(ctx))
 			}
+		case "synced":
+			err = n.synced(ctx)
+		case "silent":
+			for _, p := range n.peers[1:] {
+				err = errors.Join(err, p.silent(ctx))
+			}
 		}
 		fmt.Println("done", err)
 	}
+}
+
+// synced waits until all show the same.
+func (n *netSrv) synced(ctx context.Context) error {
+	k := n.peers[0].folder.Knowledge()
+	for _, p := range n.peers {
+		for {
+			st, err := p.folder.Stats()
+			if err != nil || ctx.Err() != nil {
+				return errors.Join(err, ctx.Err())
+			}
+			if bytes, _ := p.folder.Missing(); bytes == 0 && st.Waiting == 0 && k.LE(p.folder.Knowledge()) {
+				break
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+	}
+	return nil
+}
+
+// silent says what a member has done itself, beside following others.
+func (p *peerSrv) silent(ctx context.Context) error {
+	st, err := p.folder.Stats()
+	err = errors.Join(err, p.folder.Cut(ctx))
+	if st.Pending != 0 {
+		err = errors.Join(err, fmt.Errorf("%s: %d to cut", p.name, st.Pending))
+	}
+	if n := p.folder.Knowledge().Get(p.folder.Replica()); n != 0 {
+		err = errors.Join(err, fmt.Errorf("%s: has made %d changes", p.name, n))
+	}
+	return err
 }
 
 // gossip carries what is announced.
@@ -262,7 +305,7 @@ func needFuse(t testing.TB) {
 	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err == nil {
 		f.Close()
-		if os.Geteuid() == 0 {
+		if os.Geteuid() == 0 || os.Getenv(userEnv) != "" {
 			return
 		}
 		err = errors.New("not root")

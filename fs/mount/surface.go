@@ -127,9 +127,11 @@ func timeOf(ns *atomic.Int64) time.Time {
 
 // Shown implements syncer.Surface.
 func (m *Mount) Shown(flips []syncer.Flip) {
-	for _, f := range flips {
-		m.note.flip(f)
+	var es []event
+	if m.replay.tid.Load() != 0 {
+		es = m.replay.admit(plan(flips, m.known))
 	}
+	m.note.flip(flips, es)
 }
 
 // recover finds the files again that were dirty when the mount ended, and deletes staging files of others.

@@ -30,6 +30,7 @@ type node struct {
 	writers int32  // of them, those that may write
 	held    bool   // the Folder keeps the inode for us
 	dirty   bool   // as live.file says
+	buried  uint64 // how often the kernel was told that this directory is removed
 	atime   int64  // of the last read, 0 if not read; lost when the kernel forgets
 	live    *live  // while opens > 0 or dirty
 }
@@ -165,6 +166,27 @@ func (t *table) peek(ino syncer.Ino) *live {
 		return n.live
 	}
 	return nil
+}
+
+// bury notes that to the kernel a directory is dead for good: should it come back, that is another of the same number.
+func (t *table) bury(ino syncer.Ino) {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[ino]; n != nil {
+		n.buried++
+	}
+}
+
+// generation tells apart what the kernel knows by one number.
+func (t *table) generation(ino syncer.Ino) uint64 {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[ino]; n != nil {
+		return 1 + n.buried
+	}
+	return 1
 }
 
 // known says whether the kernel may know the inode.

@@ -291,7 +291,7 @@ func (t *Tx) respell(dir Ino, e Entry, name string) {
 	t.Respell(dir, name)
 	t.stampFlip(dir)
 	for _, s := range []string{e.Name, name} {
-		t.flips = append(t.flips, Flip{Dir: dir, Name: s, Old: e.Ino, New: e.Ino})
+		t.flips = append(t.flips, Flip{Dir: dir, Name: s, Old: e.Ino, New: e.Ino, OldDir: e.Kind == model.Dir})
 	}
 }
 
@@ -308,11 +308,12 @@ func (t *Tx) flip(dir Ino, name string, target Ino) {
 		t.Changed(old)
 	}
 	t.stampFlip(dir)
+	f := Flip{Dir: dir, Name: name, Old: old, New: target, OldDir: old != 0 && was.Kind == model.Dir}
 	if old != 0 && was.Name != name {
-		t.flips = append(t.flips, Flip{Dir: dir, Name: was.Name, Old: old})
-		old = 0
+		t.flips = append(t.flips, Flip{Dir: dir, Name: was.Name, Old: old, OldDir: f.OldDir})
+		f.Old, f.OldDir = 0, false
 	}
-	t.flips = append(t.flips, Flip{Dir: dir, Name: name, Old: old, New: target})
+	t.flips = append(t.flips, f)
 }
 
 // stampFlip gives a directory in which others have changed something its times.
@@ -398,7 +399,7 @@ func (t *Tx) Publish(ino Ino, orig model.Dot, alloc int64, busy func(Ino) bool) 
 		t.flips = append(t.flips, Flip{Content: ino})
 	}
 	t.setBytes(ino, nil)
-	t.describe(ino, r, v.Content, v.Mtime)
+	t.describe(ino, r, v.Content, v.Mtime, false)
 	t.saw(r, orig)
 	r.Shown, r.Alloc = nil, alloc
 	if r.Btime == 0 {

@@ -79,7 +79,7 @@ func (t *Tx) follow(ino Ino, changed bool) {
 	case r.Kind == model.Symlink:
 		if !w.Ours {
 			t.hasBytes(ino, r)
-			t.describe(ino, r, v.Content, v.Mtime)
+			t.describe(ino, r, v.Content, v.Mtime, false)
 			t.saw(r, v.Orig)
 		}
 	case drift && w.Ours:
@@ -89,18 +89,19 @@ func (t *Tx) follow(ino Ino, changed bool) {
 		}
 	case r.Shown != nil && r.Shown.Content != v.Content:
 		t.want(ino)
-		t.describe(ino, r, r.Shown.Content, r.Shown.Mtime)
+		t.describe(ino, r, r.Shown.Content, r.Shown.Mtime, true)
 	case r.Shown == nil && drift: // not here yet
 	default:
-		if r.Shown != nil && r.Nlink > 0 {
+		same := r.Shown != nil
+		if same && r.Nlink > 0 {
 			r.Shown = nil
 			t.Changed(ino)
-		} else if r.Shown != nil && *r.Shown != (Shown{v.Orig, v.Content, v.Mtime}) {
+		} else if same && *r.Shown != (Shown{v.Orig, v.Content, v.Mtime}) {
 			r.Shown = &Shown{v.Orig, v.Content, v.Mtime} // the bytes are here
 			t.Changed(ino)
 		}
 		t.hasBytes(ino, r)
-		t.describe(ino, r, v.Content, v.Mtime)
+		t.describe(ino, r, v.Content, v.Mtime, same)
 		if changed {
 			t.saw(r, v.Orig)
 		}
@@ -121,8 +122,8 @@ func (t *Tx) want(ino Ino) {
 	t.fresh = append(t.fresh, ino)
 }
 
-// describe gives a row what its content says.
-func (t *Tx) describe(ino Ino, r *Row, c string, mtime int64) {
+// describe gives a row what its content says. same: it showed that before.
+func (t *Tx) describe(ino Ino, r *Row, c string, mtime int64, same bool) {
 	size := int64(len(c))
 	if r.Kind == model.File && c != "" {
 		v, err := content.Decode(c)
@@ -136,7 +137,7 @@ func (t *Tx) describe(ino Ino, r *Row, c string, mtime int64) {
 	r.Atime = max(r.Atime, mtime)
 	t.Changed(ino)
 	if r.Nlink > 0 {
-		t.flips = append(t.flips, Flip{Content: ino})
+		t.flips = append(t.flips, Flip{Content: ino, Attrs: same})
 	}
 }
 
@@ -192,7 +193,7 @@ func (t *Tx) followAttrs(ino Ino, r *Row) {
 			r.Btime = r.Ctime
 		}
 		t.Changed(ino)
-		t.flips = append(t.flips, Flip{Content: ino})
+		t.flips = append(t.flips, Flip{Content: ino, Attrs: true})
 	}
 }
 
@@ -210,7 +211,7 @@ func (t *Tx) followTime(id model.ID, was *touch) {
 	if mtime := int64(binary.BigEndian.Uint64([]byte(val))); mtime != r.Mtime {
 		r.Mtime = mtime
 		t.Changed(t.Ino(id))
-		t.flips = append(t.flips, Flip{Content: t.Ino(id)})
+		t.flips = append(t.flips, Flip{Content: t.Ino(id), Attrs: true})
 	}
 }
 

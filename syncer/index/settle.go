@@ -243,7 +243,7 @@ func (s *settlement) times() {
 			if m := int64(binary.BigEndian.Uint64([]byte(val))); m != r.Mtime {
 				r.Mtime = m
 				s.Changed(ino)
-				s.flips = append(s.flips, Flip{Content: ino})
+				s.flips = append(s.flips, Flip{Content: ino, Attrs: true})
 			}
 		}
 	}

@@ -49,7 +49,9 @@ type Flip struct {
 	Dir      Ino // 0: not about a name
 	Name     string
 	Old, New Ino
-	Content  Ino // this inode has new bytes or attributes
+	OldDir   bool
+	Content  Ino  // this inode has new bytes or attributes
+	Attrs    bool // of Content: the bytes are those of before
 }
 
 // Begin starts a transaction; the caller holds the apply lock to its end.

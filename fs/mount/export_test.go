@@ -1,0 +1,9 @@
+package mount
+
+import "github.com/clachanfs/clachan/syncer"
+
+// Deaf is a mount whose watchers are not woken.
+type Deaf struct{ *Mount }
+
+// Shown implements syncer.Surface.
+func (d Deaf) Shown(flips []syncer.Flip) { d.note.flip(flips, nil) }
