@@ -7,7 +7,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
@@ -15,7 +14,7 @@ import (
 // to all, and that the log and the history do not grow by it (I11). A member that
 // tells nothing true, or whose disk was copied, may hold it up.
 func (w *world) bounded() {
-	if w.evil != nil || w.copied || w.plan.late {
+	if w.evil != nil || w.copied {
 		return
 	}
 	w.say("years pass")
@@ -50,11 +49,7 @@ type holding struct {
 
 func (m *machine) holding() (h holding) {
 	h = holding{map[model.ID]*model.Node{}, map[model.ID]bool{}, map[model.Dot]bool{}}
-	ix, err := index.Open(m.bd.Meta(), 1, m.w.plan.names, 0, 0)
-	if err != nil {
-		m.w.fail("I11", "%s: %v", m.name, err)
-	}
-	t := ix.Begin()
+	t := m.index().Begin()
 	defer t.Abort()
 	ids := []byte{0, 0, 0, 1, 'i'}
 	it, err := m.bd.Meta().NewIter(&pebble.IterOptions{LowerBound: ids, UpperBound: append(slices.Clone(ids[:4]), 'i'+1)})

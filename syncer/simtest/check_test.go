@@ -197,7 +197,6 @@ func (m *machine) whole() (model.VV, bool) {
 // together ends all faults, brings everybody back, and waits until all know and
 // show the same. Then nothing may be lost, and nothing may move any more.
 func (w *world) together() {
-	w.quitHandles()
 	for len(w.later) > 0 { // what ends may begin something that ends
 		do := w.later[0].do
 		w.later = w.later[1:]
@@ -209,7 +208,15 @@ func (w *world) together() {
 			w.net.setCut(m.at(), o.at(), false)
 		}
 	}
+	hurry := w.r.IntN(3)
+	if hurry == 0 {
+		w.rest("though some is still open", 40*time.Second)
+	}
+	w.quitHandles()
 	w.single()
+	if hurry == 1 {
+		w.rest("though all is closed", 10*time.Second)
+	}
 	deadline := time.Now().Add(30 * time.Minute)
 	for round := 0; ; round++ {
 		w.onward()

@@ -110,13 +110,13 @@ func (w *world) ail(m *machine, f fault, end func(func())) {
 	}
 	m.faulty = true
 	if f.kind == diskFull {
-		m.full = true
+		m.full, m.room = true, f.n
 	} else {
 		m.eio = float64(f.share) / 100
 	}
 	if m.up {
 		m.d.setEIO(m.eio)
-		m.d.setFull(m.full)
+		m.d.setFull(m.full, m.room)
 	}
 	end(func() { w.cure(m) })
 }
@@ -130,7 +130,7 @@ func (w *world) cure(m *machine) {
 	m.sick, m.healed = time.Now(), time.Now()
 	if m.up {
 		m.d.setEIO(0)
-		m.d.setFull(false)
+		m.d.setFull(false, 0)
 	}
 }
 

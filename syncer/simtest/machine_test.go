@@ -29,15 +29,16 @@ import (
 
 // A machine is one device: a disk, and while it is up a whole engine on it.
 type machine struct {
-	w     *world
-	i     int
-	name  string
-	id    *trust.Identity
-	pid   peer.ID
-	addr  ma.Multiaddr
-	mem   *crashfs.FS  // what is on the disk while it is down
-	sized bool         // the disk can be full
-	skew  atomic.Int64 // of its clock, ns: engines read it while it jumps
+	w        *world
+	i        int
+	name     string
+	id       *trust.Identity
+	pid      peer.ID
+	addr     ma.Multiaddr
+	mem      *crashfs.FS  // what is on the disk while it is down
+	sized    bool         // the disk can be full
+	believes bool         // nobody has told it that its clock is wrong
+	skew     atomic.Int64 // of its clock, ns: engines read it while it jumps
 
 	up    bool
 	d     *disk
@@ -62,6 +63,7 @@ type machine struct {
 	decayed bool           // ever
 	eio     float64
 	full    bool
+	room    int       // writes until it is
 	faulty  bool      // the disk has faults now
 	sick    time.Time // the last one ended
 	healed  time.Time // it has worked since then
@@ -92,6 +94,7 @@ func (m *machine) at() spot { return spot(m.addr.String()) }
 // start opens everything on what is on the disk.
 func (m *machine) start() error {
 	m.d = newDisk(m.mem, m.w.rand(), m.sized)
+	m.d.count = m.w.count
 	m.d.onCrash = func() {
 		m.w.say("%s loses its power", m.name)
 		if m.host != nil {
@@ -154,7 +157,7 @@ func (m *machine) load() (err error) {
 		Disk: m.bd, Number: 1, ID: m.w.folder, Name: "sim", Names: m.w.plan.names, Key: blocks.Key(set.IDKey), Seed: chunker.Seed(set.ChunkSeed),
 		Device: m.id.Key(), Label: model.Label{Author: "u" + m.name, Device: m.name},
 		Allowed: l.MayAuthor, Remote: told{m.node.Remote(m.w.folder), m, m.d}, Members: m.others, Joined: m.i > 0, ReadOnly: m.reads(), Now: m.now, Log: log,
-		Unsure: func() bool { return m.skew.Load() != 0 },
+		Unsure: func() bool { return !m.believes && m.skew.Load() != 0 },
 	})
 	if err != nil {
 		m.f = nil

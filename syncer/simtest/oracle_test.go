@@ -18,6 +18,7 @@ type oracle struct {
 	texts map[uint64]*text
 	base  map[*text]bool // shown when all was last in sync, and written since; nil: no such time yet
 	had   map[*text]bool // shown everywhere when all was last in sync; nil: some of it may be forgotten by now
+	day   int            // when that was
 	// What was gone and is shown by a machine that was restored, whose users do
 	// nothing: it may not be there when all is in sync again.
 	stale map[*text]*machine
@@ -170,7 +171,7 @@ func (o *oracle) inSync(visible map[*text]bool) {
 			m.hire()
 		}
 	}
-	o.base, o.had = map[*text]bool{}, visible
+	o.base, o.had, o.day = map[*text]bool{}, visible, o.w.days
 	for t := range visible {
 		o.base[t] = true
 		t.acked = true

@@ -149,6 +149,7 @@ func newWorld(p *plan) (*world, error) {
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	for i, m := range all {
 		m.i, m.name, m.sized = i, name(i), p.sized[i]
+		m.believes = i < len(p.believes) && p.believes[i]
 	}
 	w.ms = all
 	if p.slow >= 0 {
@@ -430,7 +431,7 @@ func (w *world) boot(m *machine) {
 	w.say("%s is up", m.name)
 	if m.faulty {
 		m.d.setEIO(m.eio)
-		m.d.setFull(m.full)
+		m.d.setFull(m.full, 0)
 	}
 	synctest.Wait()
 	if k := m.announced.Load(); k != nil && !w.forked && !k.LE(m.f.Joined()) {
