@@ -359,6 +359,8 @@ func (w *world) compare() {
 			w.fail("I8", "%s: sync: %v", m.name, err)
 		}
 	}
+	w.alone()
+	clear(w.actors)
 	w.oracle.inSync(first.texts)
 	w.memory.inSync(first)
 }

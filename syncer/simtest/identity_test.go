@@ -57,6 +57,7 @@ func (w *world) restore(m *machine, away bool, tries int) {
 	w.forget(m, showed, b.visible)
 	w.oracle.had = nil // its history goes with its disk
 	w.down(m, time.Now())
+	m.trail = nil
 	w.forked, w.copied = true, true
 	m.announced.Store(nil)
 	w.memory.lose()

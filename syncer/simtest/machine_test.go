@@ -69,6 +69,9 @@ type machine struct {
 	healed  time.Time // it has worked since then
 	jumped  bool      // its clock was set, or it was down for days: what is in the history is younger to it
 
+	trail     trail
+	proc      syncer.Proc              // whose turn it is
+	ended     atomic.Int64             // when it lost its power, ns since 1970
 	announced atomic.Pointer[model.VV] // what others have been told is durable here
 }
 
@@ -97,6 +100,7 @@ func (m *machine) start() error {
 	m.d.count = m.w.count
 	m.d.onCrash = func() {
 		m.w.say("%s loses its power", m.name)
+		m.ended.Store(time.Now().UnixNano())
 		if m.host != nil {
 			m.host.kill()
 		}

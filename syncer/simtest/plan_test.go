@@ -28,6 +28,7 @@ type plan struct {
 	names    string  // the folder's name policy
 	late     bool    // the last machine joins on the way
 	copied   bool    // disks are, and run
+	watched  bool    // each call is looked after
 	reader   bool    // machine b may not write
 	long     bool    // it is watched for long that nothing happens when nobody does anything
 	faults   []fault
@@ -178,6 +179,7 @@ func newPlan(seed uint64) *plan {
 	for range p.peers {
 		p.believes = append(p.believes, r.IntN(2) == 0)
 	}
+	p.watched = p.calm || r.IntN(3) > 0
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
 }

@@ -31,7 +31,7 @@ func vim(u *user) {
 	}
 	h.close()
 	if u.may(u.m.unlink(p + "~")) {
-		old.consume(u.m) // also if others have moved it meanwhile, and a second name is there
+		old.consume(u.m, nil) // also if others have moved it meanwhile, and a second name is there
 	}
 }
 

@@ -24,6 +24,7 @@ type screen struct {
 	opened  map[syncer.Ino]time.Time // for writing
 	synced  time.Time
 	gen     uint64
+	flips   int // shown so far
 }
 
 // staged is a file with bytes that are not cut.
@@ -136,7 +137,18 @@ func (s *screen) sync() {
 }
 
 // Shown implements syncer.Surface.
-func (s *screen) Shown([]syncer.Flip) {}
+func (s *screen) Shown(flips []syncer.Flip) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flips += len(flips)
+}
+
+// flipped is how many changes that no user of this machine made were shown.
+func (s *screen) flipped() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flips
+}
 
 func (s *screen) open(ino syncer.Ino, writes bool) {
 	s.mu.Lock()

@@ -28,6 +28,7 @@ type world struct {
 	oracle  *oracle
 	memory  *memory
 	handles map[*handle]bool
+	actors  map[*machine]bool // whose users have changed something since all was in sync
 	ops     int
 	days    int     // have passed
 	later   []timed // faults that end
@@ -117,7 +118,7 @@ func (w *world) everybody() []*machine {
 
 func newWorld(p *plan) (*world, error) {
 	r := rand.New(rand.NewPCG(p.seed, 2))
-	w := &world{plan: p, r: r, shared: rand.New(rand.NewPCG(p.seed, 5)), counts: map[string]int{}, handles: map[*handle]bool{}, begun: time.Now()}
+	w := &world{plan: p, r: r, shared: rand.New(rand.NewPCG(p.seed, 5)), counts: map[string]int{}, handles: map[*handle]bool{}, actors: map[*machine]bool{}, begun: time.Now()}
 	w.net = newNetwork(rand.New(rand.NewPCG(p.seed, 3)))
 	w.net.lossy = p.lossy
 	w.oracle, w.memory = newOracle(w), newMemory(w)
@@ -411,6 +412,11 @@ func (w *world) down(m *machine, back time.Time) {
 			w.fail("stop", "%s: %v", m.name, err)
 		}
 	}
+	ended := time.Now()
+	if m.crashed() {
+		ended = time.Unix(0, m.ended.Load())
+	}
+	m.cutOff(ended)
 	if m.crashed() { // before, or while it ended
 		w.witness(m)
 		w.oracle.crashed(m)
@@ -441,6 +447,7 @@ func (w *world) boot(m *machine) {
 	if l := m.tree(); l.err == nil && !m.faulty {
 		w.oracle.missing(m, l)
 	}
+	m.retrace()
 	if !m.away {
 		m.hire()
 	}
