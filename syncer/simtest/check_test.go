@@ -138,6 +138,7 @@ func (m *machine) contentOf(a syncer.Attr, path string, l *listing) (*text, erro
 // glance checks what must hold at any moment.
 func (w *world) glance() {
 	synctest.Wait()
+	w.follow()
 	type look struct {
 		m *machine
 		k model.VV
@@ -350,6 +351,7 @@ func (w *world) compare() {
 			w.fail("I1", "1 %s and 2 %s show\n%s", w.ms[0].name, m.name, diff(first.lines, l.lines))
 		}
 		w.keeps(m, l)
+		w.count("conflict copies", strings.Count(l.String(), "(conflict"))
 		if w.plan.calm && strings.Contains(l.String(), "(conflict") {
 			w.fail("I5", "%s shows a conflict where there was none:\n%s", m.name, l)
 		}

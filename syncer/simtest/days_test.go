@@ -80,6 +80,7 @@ func (w *world) keeps(m *machine, l listing) {
 // may never have had some of it.
 func (w *world) past(m *machine) map[*text]bool {
 	has := map[*text]bool{}
+	w.count("history look-ups", 1)
 	err := m.f.Pasts(func(p index.Past) bool {
 		b := []byte("-> " + p.Content)
 		if p.Kind == model.File {

@@ -55,6 +55,7 @@ func (w *world) happen(f fault) {
 	case lostLink:
 		w.loseLink(m, f)
 	case pause:
+		w.follow()
 		time.Sleep(f.dur)
 	case inSync:
 		w.together()

@@ -134,7 +134,7 @@ func (w *world) double(m *machine) {
 	}
 	o := &machine{w: w, i: len(w.ms), name: m.name + "'", id: m.id, pid: m.pid, mem: b.mem, rotten: m.rotten, decayed: m.decayed}
 	o.skew.Store(m.skew.Load())
-	o.believes = m.believes
+	o.believes, o.spool = m.believes, maps.Clone(m.spool)
 	o.addr = addrOf(200)
 	w.memory.lose()
 	w.forked, w.copied = true, true

@@ -69,6 +69,7 @@ type machine struct {
 	healed  time.Time // it has worked since then
 	jumped  bool      // its clock was set, or it was down for days: what is in the history is younger to it
 
+	spool     map[int64][]byte // bytes staged beside the rows, by the number of the write
 	trail     trail
 	proc      syncer.Proc              // whose turn it is
 	ended     atomic.Int64             // when it lost its power, ns since 1970
@@ -172,7 +173,7 @@ func (m *machine) load() (err error) {
 	err = m.f.Staged(func(ino syncer.Ino, d syncer.DirtyState) bool {
 		var v syncer.Version
 		if v, failed = m.f.Content(ino); failed == nil {
-			m.s.adopt(ino, d, v)
+			m.s.adopt(ino, m.unspool(d), v)
 		}
 		return failed == nil
 	})
@@ -247,6 +248,14 @@ func (w *world) enrol(m *machine, kv trust.KV) error {
 	return err
 }
 
+// logged is what is counted of what engines log.
+var logged = map[string]string{
+	"damaged block":                            "blocks found damaged",
+	"this database goes on as a new replica":   "re-keys",
+	"beginning anew, with what the tree shows": "members that began anew",
+	"changes not taken in":                     "refusals",
+}
+
 // logTo makes what engines log a part of the story.
 type logTo struct {
 	w    *world
@@ -265,8 +274,8 @@ func (l logTo) Handle(_ context.Context, r slog.Record) error {
 		}
 		return true
 	})
-	if r.Message == "damaged block" {
-		l.w.count("blocks found damaged", 1)
+	if what := logged[r.Message]; what != "" {
+		l.w.count(what, 1)
 	}
 	text := b.String()
 	l.w.say("%s logs: %s%.300s", l.name, r.Message, text)

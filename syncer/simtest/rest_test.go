@@ -13,7 +13,7 @@ func (w *world) rest(why string, atMost time.Duration) {
 	for deadline := time.Now().Add(atMost); ; time.Sleep(300 * time.Millisecond) {
 		w.onward()
 		late := w.uncut()
-		if late == nil {
+		if late == nil || w.mapping() {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -21,6 +21,17 @@ func (w *world) rest(why string, atMost time.Duration) {
 			w.fail("I1", "%s does not cut, %s, for %v: %d changes, %v", late.name, why, atMost, s.Pending, err)
 		}
 	}
+}
+
+// mapping tells whether somebody writes by pages: only an fsync, or the close,
+// says when those are whole.
+func (w *world) mapping() bool {
+	for h := range w.handles {
+		if h.mapped {
+			return true
+		}
+	}
+	return false
 }
 
 // uncut is a machine that has something to cut, and nothing that keeps it from

@@ -43,6 +43,15 @@ func (m *machine) mark() {
 	}
 }
 
+// follow notes what is shown after others have changed something.
+func (w *world) follow() {
+	for _, m := range w.ms {
+		if n := len(m.trail); m.up && !m.crashed() && n > 0 && m.trail[n-1].flips != m.s.flipped() {
+			m.mark()
+		}
+	}
+}
+
 // begin is a trail that begins with what is shown now.
 func (m *machine) begin() trail {
 	if !m.w.plan.watched || m.unwell() || m.crashed() {

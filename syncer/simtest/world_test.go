@@ -315,6 +315,9 @@ func (w *world) sleep() {
 	}
 	time.Sleep(d)
 	synctest.Wait()
+	if d > time.Second {
+		w.follow()
+	}
 }
 
 // act lets one user do something. With turn, it is the turn of one machine.
@@ -406,6 +409,10 @@ func (w *world) down(m *machine, back time.Time) {
 		}
 	}
 	clean := !m.crashed() && !m.unwell()
+	if clean {
+		synctest.Wait()
+		m.trail = m.begin()
+	}
 	if err := m.stop(); err != nil {
 		w.say("%s ends: %v", m.name, err)
 		if clean && !m.crashed() {
