@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
@@ -49,22 +50,24 @@ type holding struct {
 
 func (m *machine) holding() (h holding) {
 	h = holding{map[model.ID]*model.Node{}, map[model.ID]bool{}, map[model.Dot]bool{}}
-	t := m.index().Begin()
-	defer t.Abort()
-	ids := []byte{0, 0, 0, 1, 'i'}
-	it, err := m.bd.Meta().NewIter(&pebble.IterOptions{LowerBound: ids, UpperBound: append(slices.Clone(ids[:4]), 'i'+1)})
-	if err != nil {
-		m.w.fail("I11", "%s: %v", m.name, err)
-	}
-	defer it.Close()
-	for ok := it.First(); ok; ok = it.Next() {
-		id := model.ID(it.Key()[len(ids):])
-		n := t.Node(id)
-		h.nodes[id], h.alive[id] = n, t.Alive(id) || id == model.RootID
-		if n != nil {
-			n.Dots(func(d model.Dot) { h.dots[d] = true })
+	m.rows(func(ix *index.Index, db *pebble.DB) {
+		t := ix.Begin()
+		defer t.Abort()
+		ids := []byte{0, 0, 0, 1, 'i'}
+		it, err := db.NewIter(&pebble.IterOptions{LowerBound: ids, UpperBound: append(slices.Clone(ids[:4]), 'i'+1)})
+		if err != nil {
+			m.w.fail("I11", "%s: %v", m.name, err)
 		}
-	}
+		defer it.Close()
+		for ok := it.First(); ok; ok = it.Next() {
+			id := model.ID(it.Key()[len(ids):])
+			n := t.Node(id)
+			h.nodes[id], h.alive[id] = n, t.Alive(id) || id == model.RootID
+			if n != nil {
+				n.Dots(func(d model.Dot) { h.dots[d] = true })
+			}
+		}
+	})
 	return h
 }
 

@@ -189,7 +189,7 @@ func (w *world) explain(a, b *machine, la, lb listing) {
 // whole returns what a machine knows if it shows all of it, and nothing else.
 func (m *machine) whole() (model.VV, bool) {
 	s, err := m.f.Stats()
-	if err != nil || s.Waiting > 0 || s.Pending > 0 || s.Returning {
+	if err != nil || s.Waiting > 0 && !m.haunted() || s.Pending > 0 || s.Returning {
 		return nil, false
 	}
 	return m.f.Joined(), true
@@ -362,6 +362,7 @@ func (w *world) compare() {
 		}
 	}
 	w.alone()
+	w.robbed(first.texts)
 	clear(w.actors)
 	w.oracle.inSync(first.texts)
 	w.memory.inSync(first)

@@ -36,6 +36,9 @@ type text struct {
 	consumed bool      // a user who saw it replaced or deleted it
 	excused  bool      // it may be gone: the power went before it was acknowledged
 
+	robbed  bool     // by the villain,
+	day     int      // then
+	loose   bool     // the villain may bring it back
 	doer    *machine // whose user did away with it, if it was one
 	instead *text    // what that user put in its place
 	or      []*text  // if this is gone, one of these must be there: a crash may have undone that it was replaced
@@ -170,7 +173,7 @@ func (t *text) there(all map[*text]bool) bool {
 // shown checks that nothing is back that was gone when all was in sync (I13). A
 // machine on an old disk goes through all that has been until it has caught up.
 func (o *oracle) shown(m *machine, t *text, path string) {
-	if t != nil && o.base != nil && !o.base[t] && m.lacks == nil {
+	if t != nil && o.base != nil && !o.base[t] && m.lacks == nil && !t.loose {
 		o.w.fail("I13", "%s shows in %s again: %v", m.name, path, t)
 	}
 }
@@ -184,7 +187,7 @@ func (o *oracle) inSync(visible map[*text]bool) {
 		}
 	}
 	for t, m := range o.stale {
-		if visible[t] {
+		if visible[t] && !t.loose {
 			o.w.fail("I13", "back with the old disk of %s: %v", m.name, t)
 		}
 	}
