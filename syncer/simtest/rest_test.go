@@ -3,6 +3,7 @@ package simtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -26,6 +27,12 @@ func (w *world) rest(why string, atMost time.Duration) {
 				return
 			}
 			s, err := late.f.Stats()
+			late.rows(func(ix *index.Index, _ *pebble.DB) {
+				ix.Names(func(dir index.Ino, name string, y index.Drift) { w.say("%s: in %d %q: %+v", late.name, dir, name, y) })
+				ix.AllBytes(func(ino index.Ino, b index.Bytes) {
+					w.say("%s: inode %d: ours %v, layer %d, %+v", late.name, ino, b.Ours, b.Gen, late.s.Writing(ino))
+				})
+			})
 			_ = late.f.Check(context.Background(), func(err error) { w.say("%s: check: %v", late.name, err) })
 			w.fail("I1", "%s does not cut, %s, for %v: %d changes, %v", late.name, why, atMost, s.Pending, err)
 		}
@@ -66,7 +73,7 @@ func (m *machine) incomplete() (yes bool) {
 
 // rows reads the rows of a machine from a copy: who opens an index tidies it up.
 func (m *machine) rows(read func(*index.Index, *pebble.DB)) {
-	db, err := pebble.Open("", &pebble.Options{FS: vfs.NewMem(), DisableWAL: true})
+	db, err := pebble.Open("", &pebble.Options{FS: vfs.NewMem(), DisableWAL: true, Logger: mute{}})
 	if err == nil {
 		err = copyRows(db, m.bd.Meta())
 	}
@@ -84,6 +91,13 @@ func (m *machine) rows(read func(*index.Index, *pebble.DB)) {
 		m.w.fail("I8", "%s: rows: %v", m.name, err)
 	}
 }
+
+// mute logs nothing.
+type mute struct{}
+
+func (mute) Infof(string, ...any)         {}
+func (mute) Errorf(string, ...any)        {}
+func (mute) Fatalf(text string, a ...any) { panic(fmt.Sprintf(text, a...)) }
 
 func copyRows(to, from *pebble.DB) error {
 	it, err := from.NewIter(nil)
