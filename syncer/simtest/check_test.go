@@ -244,6 +244,7 @@ func (w *world) onward() {
 	for _, m := range w.ms {
 		if m.up && !m.crashed() {
 			m.d.crashIn(1<<40, 0)
+			m.saves = nil
 		}
 		m.back = time.Now()
 	}

@@ -182,7 +182,7 @@ func (v *villain) act() {
 	}
 	_ = x.st.SetWriteDeadline(time.Now().Add(time.Second))
 	what, send := v.choose(x)
-	if v.r.IntN(5) == 0 {
+	if v.r.IntN(2) == 0 {
 		if cs, does := v.rob(m, x); len(cs) > 0 {
 			b := v.put(x, cs)
 			what, send = does, func() {

@@ -155,6 +155,10 @@ func (h *handle) put(off, size int64, b []byte) error {
 	}
 	t := m.w.oracle.write(m, data, h.path)
 	now := m.now().UnixNano()
+	if f := m.saves; f != nil && before != nil {
+		m.saves = nil
+		m.d.crashIn(1+f.n/3%6, f.share)
+	}
 	unseen := m.s.overwrite(h.ino, before, h.mapped)
 	if h.mapped {
 		m.w.count("saves of mapped pages", 1)

@@ -71,6 +71,7 @@ type machine struct {
 
 	spool     map[int64][]byte // bytes staged beside the rows, by the number of the write
 	trail     trail
+	saves     *fault                   // the power goes when something is written over next
 	proc      syncer.Proc              // whose turn it is
 	ended     atomic.Int64             // when it lost its power, ns since 1970
 	announced atomic.Pointer[model.VV] // what others have been told is durable here

@@ -75,6 +75,9 @@ func (f fault) String() string {
 		}
 		return fmt.Sprintf("%s is cut off from %s for %v", m, name(f.o), f.dur)
 	case crash:
+		if f.n%3 == 0 {
+			return fmt.Sprintf("%s loses its power at its %d. write when it overwrites something, keeps %d %% of what was not synced, comes back after %v", m, 1+f.n/3%6, f.share, f.dur)
+		}
 		return fmt.Sprintf("%s loses its power at its %d. write from then, keeps %d %% of what was not synced, comes back after %v", m, f.n, f.share, f.dur)
 	case restart:
 		return fmt.Sprintf("%s is restarted after %v", m, f.dur)

@@ -38,9 +38,10 @@ func (v *villain) rob(m *machine, x *victim) (cs []model.Change, what string) {
 		c.Dot = model.Dot{Replica: v.replica, Seq: v.seq + 1 + uint64(len(cs))}
 		cs = append(cs, c)
 	}
+	v.w.count("nodes of others touched", 1)
 	base := model.Change{ID: n.ID, Kind: n.Kind}
-	switch v.r.IntN(8) {
-	case 0:
+	switch v.r.IntN(10) {
+	case 0, 8:
 		what = "removes what it knows"
 		if v.r.IntN(4) > 0 { // not so often all of it
 			all = []*model.Node{n}
@@ -49,7 +50,7 @@ func (v *villain) rob(m *machine, x *victim) (cs []model.Change, what string) {
 			v.take(m, n)
 			add(removal(n))
 		}
-	case 1:
+	case 1, 9:
 		what = "overwrites a file"
 		c := v.file("of others", model.RootID)
 		v.take(m, n)
