@@ -97,7 +97,7 @@ func (g *selector) wait(ino, dir Ino) bool {
 		}
 		written = written || w.Written || r.ID.IsZero()
 		frozen = frozen || g.ready[s] != nil
-		missing = missing || w.Written && g.ready[s] == nil
+		missing = missing || w.Written && g.ready[s] == nil && r.Nlink > 0 // else its bytes go with it
 		use = use.join(g.f.surf.Writing(s))
 	}
 	if g.ready != nil && missing {

@@ -15,7 +15,7 @@ import (
 // to all, and that the log and the history do not grow by it (I11). A member that
 // tells nothing true, or whose disk was copied, may hold it up.
 func (w *world) bounded() {
-	if w.evil != nil || w.copied || w.plan.late {
+	if w.evil != nil || w.copied {
 		return
 	}
 	w.say("years pass")
@@ -50,26 +50,24 @@ type holding struct {
 
 func (m *machine) holding() (h holding) {
 	h = holding{map[model.ID]*model.Node{}, map[model.ID]bool{}, map[model.Dot]bool{}}
-	ix, err := index.Open(m.bd.Meta(), 1, m.w.plan.names, 0, 0)
-	if err != nil {
-		m.w.fail("I11", "%s: %v", m.name, err)
-	}
-	t := ix.Begin()
-	defer t.Abort()
-	ids := []byte{0, 0, 0, 1, 'i'}
-	it, err := m.bd.Meta().NewIter(&pebble.IterOptions{LowerBound: ids, UpperBound: append(slices.Clone(ids[:4]), 'i'+1)})
-	if err != nil {
-		m.w.fail("I11", "%s: %v", m.name, err)
-	}
-	defer it.Close()
-	for ok := it.First(); ok; ok = it.Next() {
-		id := model.ID(it.Key()[len(ids):])
-		n := t.Node(id)
-		h.nodes[id], h.alive[id] = n, t.Alive(id) || id == model.RootID
-		if n != nil {
-			n.Dots(func(d model.Dot) { h.dots[d] = true })
+	m.rows(func(ix *index.Index, db *pebble.DB) {
+		t := ix.Begin()
+		defer t.Abort()
+		ids := []byte{0, 0, 0, 1, 'i'}
+		it, err := db.NewIter(&pebble.IterOptions{LowerBound: ids, UpperBound: append(slices.Clone(ids[:4]), 'i'+1)})
+		if err != nil {
+			m.w.fail("I11", "%s: %v", m.name, err)
 		}
-	}
+		defer it.Close()
+		for ok := it.First(); ok; ok = it.Next() {
+			id := model.ID(it.Key()[len(ids):])
+			n := t.Node(id)
+			h.nodes[id], h.alive[id] = n, t.Alive(id) || id == model.RootID
+			if n != nil {
+				n.Dots(func(d model.Dot) { h.dots[d] = true })
+			}
+		}
+	})
 	return h
 }
 

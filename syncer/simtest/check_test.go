@@ -138,6 +138,7 @@ func (m *machine) contentOf(a syncer.Attr, path string, l *listing) (*text, erro
 // glance checks what must hold at any moment.
 func (w *world) glance() {
 	synctest.Wait()
+	w.follow()
 	type look struct {
 		m *machine
 		k model.VV
@@ -188,7 +189,7 @@ func (w *world) explain(a, b *machine, la, lb listing) {
 // whole returns what a machine knows if it shows all of it, and nothing else.
 func (m *machine) whole() (model.VV, bool) {
 	s, err := m.f.Stats()
-	if err != nil || s.Waiting > 0 || s.Pending > 0 || s.Returning {
+	if err != nil || s.Waiting > 0 && !m.haunted() || s.Pending > 0 || s.Returning {
 		return nil, false
 	}
 	return m.f.Joined(), true
@@ -197,7 +198,6 @@ func (m *machine) whole() (model.VV, bool) {
 // together ends all faults, brings everybody back, and waits until all know and
 // show the same. Then nothing may be lost, and nothing may move any more.
 func (w *world) together() {
-	w.quitHandles()
 	for len(w.later) > 0 { // what ends may begin something that ends
 		do := w.later[0].do
 		w.later = w.later[1:]
@@ -209,7 +209,15 @@ func (w *world) together() {
 			w.net.setCut(m.at(), o.at(), false)
 		}
 	}
+	hurry := w.r.IntN(3)
+	if hurry == 0 {
+		w.rest("though some is still open", 40*time.Second)
+	}
+	w.quitHandles()
 	w.single()
+	if hurry == 1 {
+		w.rest("though all is closed", 10*time.Second)
+	}
 	deadline := time.Now().Add(30 * time.Minute)
 	for round := 0; ; round++ {
 		w.onward()
@@ -236,6 +244,7 @@ func (w *world) onward() {
 	for _, m := range w.ms {
 		if m.up && !m.crashed() {
 			m.d.crashIn(1<<40, 0)
+			m.saves = nil
 		}
 		m.back = time.Now()
 	}
@@ -343,6 +352,7 @@ func (w *world) compare() {
 			w.fail("I1", "1 %s and 2 %s show\n%s", w.ms[0].name, m.name, diff(first.lines, l.lines))
 		}
 		w.keeps(m, l)
+		w.count("conflict copies", strings.Count(l.String(), "(conflict"))
 		if w.plan.calm && strings.Contains(l.String(), "(conflict") {
 			w.fail("I5", "%s shows a conflict where there was none:\n%s", m.name, l)
 		}
@@ -352,6 +362,9 @@ func (w *world) compare() {
 			w.fail("I8", "%s: sync: %v", m.name, err)
 		}
 	}
+	w.alone()
+	w.robbed(first.texts)
+	clear(w.actors)
 	w.oracle.inSync(first.texts)
 	w.memory.inSync(first)
 }

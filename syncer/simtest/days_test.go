@@ -10,6 +10,9 @@ import (
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
+// keptDays is for how long what is gone surely stays in the history.
+const keptDays = 29
+
 // tombDays is for how long what was removed is remembered at least.
 const tombDays = 90
 
@@ -25,8 +28,9 @@ func (m *machine) others() (out []string) {
 
 // pass lets days pass for all, one by one: each does what is due.
 func (w *world) pass(n int) {
-	w.oracle.had = nil
-	w.days += n
+	if w.days += n; w.days-w.oracle.day > keptDays {
+		w.oracle.had = nil
+	}
 	for range n {
 		for _, m := range w.ms {
 			m.skew.Add(int64(24 * time.Hour))
@@ -76,6 +80,7 @@ func (w *world) keeps(m *machine, l listing) {
 // may never have had some of it.
 func (w *world) past(m *machine) map[*text]bool {
 	has := map[*text]bool{}
+	w.count("history look-ups", 1)
 	err := m.f.Pasts(func(p index.Past) bool {
 		b := []byte("-> " + p.Content)
 		if p.Kind == model.File {

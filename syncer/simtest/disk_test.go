@@ -27,6 +27,7 @@ type disk struct {
 	crashed atomic.Bool
 	logs    atomic.Bool // no log can be written
 	onCrash func()      // before the power is gone
+	count   func(string, int)
 
 	mu      sync.Mutex // guards what follows
 	r       *rand.Rand
@@ -42,7 +43,7 @@ type disk struct {
 const diskSize = 256 << 20
 
 func newDisk(mem *crashfs.FS, r *rand.Rand, sized bool) *disk {
-	d := &disk{mem: mem, r: r, sized: sized}
+	d := &disk{mem: mem, r: r, sized: sized, count: func(string, int) {}}
 	d.FS = errorfs.Wrap(mem, errorfs.InjectorFunc(d.inject))
 	return d
 }
@@ -74,10 +75,15 @@ func (d *disk) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.Fil
 	})), nil
 }
 
+// table tells whether a file is a table, of Pebble or yet to be given to it.
+func table(path string) bool {
+	return strings.HasSuffix(path, ".sst") || strings.HasSuffix(path, ".ing")
+}
+
 // spare tells whether a failure must not be: tables are written again at once
 // until it works, which it never would while time stands still.
 func (d *disk) spare(op errorfs.Op) bool {
-	if !strings.HasSuffix(op.Path, ".sst") || op.Kind.ReadOrWrite() == errorfs.OpIsRead {
+	if !table(op.Path) || op.Kind.ReadOrWrite() == errorfs.OpIsRead {
 		return false
 	}
 	now := time.Now()
@@ -92,13 +98,19 @@ func (d *disk) fault(op errorfs.Op) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.eio > 0 && strings.HasSuffix(op.Path, ".sst") && fails(op.Kind) && d.r.Float64() < d.eio && !d.spare(op) {
+	if d.eio > 0 && table(op.Path) && fails(op.Kind) && d.r.Float64() < d.eio && !d.spare(op) {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsRead {
+			d.count("reads failed", 1)
+		} else {
+			d.count("writes failed", 1)
+		}
 		return fmt.Errorf("%s %s: %w", op.Path, "simulated", syscall.EIO)
 	}
 	if d.full && !strings.HasSuffix(op.Path, "ballast") {
 		switch op.Kind {
 		case errorfs.OpFileWrite, errorfs.OpCreate, errorfs.OpReuseForWrite:
 			if d.used += 4096; d.used > diskSize && !d.spare(op) {
+				d.count("writes to a full disk", 1)
 				return syscall.ENOSPC
 			}
 		case errorfs.OpRemove:
@@ -106,6 +118,7 @@ func (d *disk) fault(op errorfs.Op) error {
 		}
 	}
 	if d.full && op.Kind == errorfs.OpRemove && strings.HasSuffix(op.Path, "ballast") {
+		d.count("ballast released", 1)
 		d.used -= 8 << 20
 	}
 	return nil
@@ -156,11 +169,11 @@ func (d *disk) setEIO(share float64) {
 	d.eio = share
 }
 
-// setFull lets others fill the disk, but for little, or give the space back.
-func (d *disk) setFull(full bool) {
+// setFull lets others fill the disk, but for some writes, or give the space back.
+func (d *disk) setFull(full bool, left int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.full, d.used = full, diskSize-1<<20
+	d.full, d.used = full, diskSize-4096*int64(left)
 }
 
 // GetDiskUsage implements vfs.FS.

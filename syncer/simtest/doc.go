@@ -44,7 +44,7 @@
 //
 // # Disks
 //
-// A failing disk fails what is done to tables. Pebble ends the process when it
+// A full disk takes some writes more. A failing disk fails what is done to tables. Pebble ends the process when it
 // cannot write or sync its log, or a manifest: those faults are crashes, and
 // waldisk_test.go shows that nobody hears of what was not durable then.
 //
@@ -70,20 +70,24 @@
 //
 // # What is checked
 //
-//	I1   in the end all show the same: names, kinds, bytes, modes, times, attributes, links
+//	I1   in the end all show the same: names, kinds, bytes, modes, times, attributes, links;
+//	     all is cut in time, though nobody asks for it
 //	I3   what was acknowledged is there, or was done away with by a user who saw it
 //	     and what all had stays in each one's history, until days pass or the disk is short
 //	I4   the tree is sound, always
 //	I5   with one user at a time and all in sync in between there is no conflict copy
-//	I7   no call fails in a way that programs do not know
-//	I8   after a start all is there that was acknowledged, and the rows are what the log says
-//	I9   every file reads, and shows bytes that were written so as a whole
+//	I7   no call fails in a way that programs do not know, and what succeeds is done at once
+//	I8   after a start all is there that was acknowledged, and the rows are what the log says;
+//	     what is shown is what was shown after some call since the last sync, whole, unless
+//	     others have changed something; what a crash may have undone is there, old or new
+//	I9   every file reads, and shows bytes that were written so as a whole; one that is open
+//	     shows no others
 //	I10  nobody speaks when nothing happens, but to keep links alive, and nobody asks
 //	     for blocks; after an hour or so, in some worlds, nobody writes
 //	I11  in the end, when years have passed, no dead node is left that nothing living
 //	     was in, no batch of which nothing is cited, no history (bounded_test.go);
 //	     nobody honest is behind
-//	I12  the malicious member breaks none of these
+//	I12  the malicious member breaks none of these; what it does away with is in a history
 //	I13  what was gone when all was in sync does not come back: texts, names, attributes
 //	I14  who knows the same and has nothing left to do shows the same, always
 //

@@ -182,6 +182,14 @@ func (v *villain) act() {
 	}
 	_ = x.st.SetWriteDeadline(time.Now().Add(time.Second))
 	what, send := v.choose(x)
+	if v.r.IntN(2) == 0 {
+		if cs, does := v.rob(m, x); len(cs) > 0 {
+			b := v.put(x, cs)
+			what, send = does, func() {
+				_ = wire.Write(x.st, &wire.Batch{Folder: v.w.folder[:], Header: b.Header, Body: b.Body, Epoch: x.epoch})
+			}
+		}
+	}
 	v.w.say("evil to %s: %s", m.name, what)
 	send()
 }
@@ -333,6 +341,11 @@ func (v *villain) odd(x *victim) model.Batch {
 		c.Dot = model.Dot{Replica: v.replica, Seq: v.seq + 1 + uint64(i)}
 		cs = append(cs, c)
 	}
+	return v.put(x, cs)
+}
+
+// put makes a batch of the villain's own changes, which is one of its history.
+func (v *villain) put(x *victim, cs []model.Change) model.Batch {
 	b := v.sign(x, v.replica, v.key(), cs...)
 	v.seq += uint64(len(cs))
 	v.prev = model.HeaderHash(b.Header)

@@ -29,7 +29,11 @@ func (w *world) happen(f fault) {
 		}
 	case crash:
 		if m.up {
-			m.d.crashIn(f.n, f.share)
+			if m.saves = nil; f.n%3 == 0 { // while something is overwritten
+				m.saves = &f
+			} else {
+				m.d.crashIn(f.n, f.share)
+			}
 			m.back = time.Now().Add(f.dur)
 		}
 	case restart:
@@ -55,6 +59,7 @@ func (w *world) happen(f fault) {
 	case lostLink:
 		w.loseLink(m, f)
 	case pause:
+		w.follow()
 		time.Sleep(f.dur)
 	case inSync:
 		w.together()
@@ -110,13 +115,13 @@ func (w *world) ail(m *machine, f fault, end func(func())) {
 	}
 	m.faulty = true
 	if f.kind == diskFull {
-		m.full = true
+		m.full, m.room = true, f.n
 	} else {
 		m.eio = float64(f.share) / 100
 	}
 	if m.up {
 		m.d.setEIO(m.eio)
-		m.d.setFull(m.full)
+		m.d.setFull(m.full, m.room)
 	}
 	end(func() { w.cure(m) })
 }
@@ -130,7 +135,7 @@ func (w *world) cure(m *machine) {
 	m.sick, m.healed = time.Now(), time.Now()
 	if m.up {
 		m.d.setEIO(0)
-		m.d.setFull(false)
+		m.d.setFull(false, 0)
 	}
 }
 

@@ -121,9 +121,13 @@ func (m *machine) names(ino syncer.Ino) (all []string) {
 
 func (m *machine) mkdir(path string) error {
 	m.w.memory.give(path)
+	flips := m.s.flipped()
 	dir, name, err := m.walk(path)
 	if err == nil {
-		_, err = m.f.Create(dir, name, syncer.New{Kind: model.Dir, Mode: 0o755})
+		_, err = m.f.Create(dir, name, syncer.New{Kind: model.Dir, Mode: 0o755, By: m.proc})
+		err = m.proven(err, flips, "mkdir "+path, func() error {
+			return m.shows(dir, name, func(a syncer.Attr) bool { return a.Kind == model.Dir && a.Mode == 0o755 })
+		})
 	}
 	return m.did(err, "mkdir %s", path)
 }
@@ -131,6 +135,7 @@ func (m *machine) mkdir(path string) error {
 func (m *machine) symlink(path string) error {
 	m.w.memory.give(path)
 	to := fmt.Sprintf("target %d of %s", m.w.oracle.next(), m.name)
+	flips := m.s.flipped()
 	dir, name, err := m.walk(path)
 	if err == nil {
 		t := m.w.oracle.write(m, []byte("-> "+to), path)
@@ -138,42 +143,60 @@ func (m *machine) symlink(path string) error {
 			t.keep()
 			m.w.say("%s: %v", m.name, t)
 		}
+		err = m.proven(err, flips, "symlink "+path, func() error {
+			return m.shows(dir, name, func(a syncer.Attr) bool {
+				target, err := m.f.Readlink(a.Ino)
+				return err == nil && target == to
+			})
+		})
 	}
 	return m.did(err, "symlink %s", path)
 }
 
 func (m *machine) link(from, to string) error {
 	m.w.memory.give(to)
+	flips := m.s.flipped()
 	a, err := m.stat(from)
 	if err == nil {
 		var dir syncer.Ino
 		var name string
 		if dir, name, err = m.walk(to); err == nil {
 			_, err = m.f.Link(a.Ino, dir, name)
+			err = m.proven(err, flips, "link "+to, func() error {
+				return m.shows(dir, name, func(x syncer.Attr) bool { return x.Ino == a.Ino && x.Nlink == a.Nlink+1 })
+			})
 		}
 	}
 	return m.did(err, "link %s %s", from, to)
 }
 
 func (m *machine) unlink(path string) error {
+	flips := m.s.flipped()
 	dir, name, err := m.walk(path)
 	if err == nil {
-		var t *text
+		var t, unseen *text
 		still(func() { t, err = m.last(dir, name) })
+		if a, err := m.f.Lookup(dir, name); err == nil {
+			unseen = m.s.unsaw(a.Ino)
+		}
 		if err == nil {
 			err = m.known(dir, name, func() error { return m.f.Unlink(dir, name) })
 		}
 		if err == nil {
-			t.consume(m)
+			t.consume(m, nil)
+			unseen.consume(m, nil)
 		}
+		err = m.proven(err, flips, "unlink "+path, func() error { return m.lacksName(dir, name) })
 	}
 	return m.did(err, "unlink %s", path)
 }
 
 func (m *machine) rmdir(path string) error {
+	flips := m.s.flipped()
 	dir, name, err := m.walk(path)
 	if err == nil {
 		err = m.f.Rmdir(dir, name)
+		err = m.proven(err, flips, "rmdir "+path, func() error { return m.lacksName(dir, name) })
 	}
 	return m.did(err, "rmdir %s", path)
 }
@@ -185,61 +208,83 @@ func (m *machine) rename(from, to string, flags uint32) error {
 		m.w.memory.give(from)
 		m.w.memory.move(m.stat(to))
 	}
-	d1, n1, err := m.walk(from)
-	if err == nil {
-		var d2 syncer.Ino
-		var n2 string
-		if d2, n2, err = m.walk(to); err == nil {
-			var t *text
-			if t, err = m.over(d1, n1, d2, n2, flags); err == nil {
-				err = m.known(d2, n2, func() error { return m.f.Rename(d1, n1, d2, n2, flags) })
-			}
-			if err == nil {
-				t.consume(m)
-			}
+	flips := m.s.flipped()
+	var x, y place
+	var err error
+	if x.dir, x.name, err = m.walk(from); err == nil {
+		if y.dir, y.name, err = m.walk(to); err == nil {
+			err = m.replace(x, y, flags, flips)
 		}
 	}
 	return m.did(err, "rename %s %s %d", from, to, flags)
 }
 
-// over returns the text that a rename takes away.
-func (m *machine) over(d1 syncer.Ino, n1 string, d2 syncer.Ino, n2 string, flags uint32) (t *text, err error) {
+func (m *machine) replace(x, y place, flags uint32, flips int) error {
+	a, _ := m.f.Lookup(x.dir, x.name)
+	b, _ := m.f.Lookup(y.dir, y.name)
+	unseen := m.s.unsaw(b.Ino)
+	t, by, err := m.over(x, y, flags)
+	if err == nil {
+		err = m.known(y.dir, y.name, func() error { return m.f.RenameBy(m.proc, x.dir, x.name, y.dir, y.name, flags) })
+	}
+	if err == nil {
+		t.consume(m, by)
+		if flags == 0 {
+			unseen.consume(m, nil)
+		}
+	}
+	return m.proven(err, flips, "rename to "+y.name, func() error { return m.moved(x, y, a, b, flags) })
+}
+
+// over returns the text that a rename takes away, and the one that comes there.
+func (m *machine) over(x, y place, flags uint32) (t, by *text, err error) {
 	if flags != 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	still(func() {
-		a, aerr := m.f.Lookup(d1, n1)
-		b, berr := m.f.Lookup(d2, n2)
-		t, err = nil, nil
+		a, aerr := m.f.Lookup(x.dir, x.name)
+		b, berr := m.f.Lookup(y.dir, y.name)
+		t, by, err = nil, nil, nil
 		switch {
 		case aerr != nil: // as the call may not
 			err = aerr
 		case berr == nil && a.Ino != b.Ino:
-			t, err = m.last(d2, n2)
+			if t, err = m.last(y.dir, y.name); err == nil {
+				by, _ = m.seen(a)
+			}
 		case berr != nil && !errors.Is(berr, syncer.ErrNotExist): // nobody knows what is there
 			err = berr
 		}
 	})
-	return t, err
+	return t, by, err
 }
 
 func (m *machine) chmod(path string, mode uint32) error {
+	flips := m.s.flipped()
 	a, err := m.stat(path)
 	if err == nil {
 		_, err = m.f.SetAttr(a.Ino, syncer.Set{Mode: &mode})
+		err = m.proven(err, flips, "chmod "+path, func() error {
+			return m.has(a.Ino, func(a syncer.Attr) bool { return a.Mode == mode })
+		})
 	}
 	return m.did(err, "chmod %o %s", mode, path)
 }
 
 func (m *machine) touch(path string, mtime int64) error {
+	flips := m.s.flipped()
 	a, err := m.stat(path)
 	if err == nil {
 		_, err = m.f.SetAttr(a.Ino, syncer.Set{Mtime: &mtime})
+		err = m.proven(err, flips, "touch "+path, func() error {
+			return m.has(a.Ino, func(a syncer.Attr) bool { return a.Mtime == mtime })
+		})
 	}
 	return m.did(err, "touch %d %s", mtime, path)
 }
 
 func (m *machine) setxattr(path, name, val string) error {
+	flips := m.s.flipped()
 	a, err := m.stat(path)
 	if err == nil {
 		if val == "" {
@@ -248,6 +293,13 @@ func (m *machine) setxattr(path, name, val string) error {
 			m.w.memory.setVal(val)
 			err = m.f.Setxattr(a.Ino, name, []byte(val), 0)
 		}
+		err = m.proven(err, flips, "setxattr "+path, func() error {
+			got, err := m.f.Getxattr(a.Ino, name)
+			if string(got) != val || (err == nil) == (val == "") {
+				return fmt.Errorf("%s is %q: %w", name, got, err)
+			}
+			return nil
+		})
 	}
 	return m.did(err, "setxattr %s %s=%s", path, name, val)
 }
@@ -268,157 +320,15 @@ func (m *machine) list(path string) (names []string, err error) {
 
 // sync is fsync: what is closed, or synced by handle, is acknowledged.
 func (m *machine) sync() error {
-	before := m.w.oracle.unsynced(m)
+	before, durable := m.w.oracle.unsynced(m), m.begin()
 	err := m.f.Sync()
 	if err == nil && !m.crashed() {
-		m.s.sync()
+		m.trail = durable
 		for _, t := range before {
 			t.acked = true
 		}
 	}
 	return m.did(err, "sync")
-}
-
-// A handle is an open file.
-type handle struct {
-	m      *machine
-	n      int // in order of opening
-	ino    syncer.Ino
-	path   string
-	writes bool
-	t      *text // what was written last
-	closed bool
-}
-
-// open opens a file, and makes it if create says so.
-func (m *machine) open(path string, writes, create, excl bool) (*handle, error) {
-	if create {
-		m.w.memory.give(path)
-	}
-	dir, name, err := m.walk(path)
-	var a syncer.Attr
-	if err == nil {
-		a, err = m.f.Lookup(dir, name)
-		if errors.Is(err, syncer.ErrNotExist) && create {
-			a, err = m.f.Create(dir, name, syncer.New{Kind: model.File, Mode: 0o644})
-		} else if err == nil && excl {
-			err = syncer.ErrExist
-		}
-	}
-	if err == nil && a.Kind != model.File {
-		err = syncer.ErrInvalid
-	}
-	if err = m.did(err, "open %s", path); err != nil {
-		return nil, err
-	}
-	m.s.open(a.Ino, writes)
-	m.f.Hold(a.Ino)
-	h := &handle{m: m, n: m.w.ops, ino: a.Ino, path: path, writes: writes}
-	m.w.handles[h] = true
-	return h, nil
-}
-
-// write puts b at off; off < 0 is the end. The file is cut to size first if
-// that is not negative.
-func (h *handle) write(off, size int64, b []byte) error {
-	err := h.put(off, size, b)
-	return h.m.did(err, "write %d bytes at %d of %s", len(b), off, h.path)
-}
-
-func (h *handle) put(off, size int64, b []byte) error {
-	m := h.m
-	var old []byte
-	var base syncer.Version
-	var err error
-	still(func() {
-		if old, err = m.read(h.ino); err == nil {
-			base, err = m.f.Content(h.ino)
-		}
-	})
-	if err != nil {
-		return err
-	}
-	was := int64(len(old))
-	data := slices.Clone(old)
-	var dirty []content.Range
-	if size >= 0 && size < was {
-		data = data[:size]
-		dirty = append(dirty, content.Range{Off: size, Len: was - size})
-	}
-	if off < 0 {
-		off = int64(len(data))
-	}
-	if end := off + int64(len(b)); end > int64(len(data)) {
-		dirty = append(dirty, content.Range{Off: int64(len(data)), Len: end - int64(len(data))})
-		data = append(data, make([]byte, end-int64(len(data)))...)
-	}
-	copy(data[off:], b)
-	dirty = append(dirty, content.Range{Off: off, Len: int64(len(b))})
-	var before *text
-	if was > 0 {
-		before = m.w.oracle.recognize(m, old, h.path)
-	}
-	t := m.w.oracle.write(m, data, h.path)
-	now := m.now().UnixNano()
-	if err := m.stage(h.ino, data, dirty, base, now); err != nil {
-		return err
-	}
-	if before != t {
-		before.consume(m)
-	}
-	m.w.say("%s: %v", m.name, t)
-	h.t = t
-	if !h.writes {
-		panic("written without the right to")
-	}
-	return nil
-}
-
-// stage gives the screen and the folder the bytes of a file.
-func (m *machine) stage(ino syncer.Ino, data []byte, dirty []content.Range, base syncer.Version, now int64) error {
-	gen, on := m.s.put(ino, data, dirty, base, now)
-	if data == nil {
-		data = []byte{}
-	}
-	err := m.f.Dirty(ino, syncer.DirtyState{Gen: gen, Base: on.Orig, Open: true, Size: int64(len(data)), Alloc: int64(len(data)),
-		Mtime: now, Ctime: now, Data: data, Whole: true})
-	if _, still := m.s.peek(ino); err == nil && !still { // cut in between: the row came too late
-		err = m.f.Clean(ino)
-	}
-	return err
-}
-
-// sync is fsync.
-func (h *handle) sync() error {
-	h.done()
-	return h.m.sync()
-}
-
-// done says that what was written is to stay. If the name went to another file
-// meanwhile, nobody will see it again.
-func (h *handle) done() {
-	if h.t == nil {
-		return
-	}
-	if a, err := h.m.f.Attr(h.ino); err == nil && a.Nlink > 0 {
-		h.t.keep()
-	} else {
-		h.t.excused = true
-	}
-}
-
-func (h *handle) close() {
-	if h.closed {
-		return
-	}
-	h.closed = true
-	m := h.m
-	delete(m.w.handles, h)
-	m.s.close(h.ino, h.writes)
-	h.done()
-	m.f.Closed(h.ino)
-	m.letGo(h.ino)
-	_ = m.did(nil, "close %s", h.path)
 }
 
 // known does what may take away the last name of a file. As with a kernel, which
@@ -452,6 +362,10 @@ func (m *machine) did(err error, format string, args ...any) error {
 		text += ": " + err.Error()
 	}
 	m.w.say("%s: %s", m.name, text)
+	if err == nil {
+		m.w.actors[m] = true
+		m.mark()
+	}
 	rotten := m.rotten && errors.Is(err, blocks.ErrDamaged) // and nobody else is there
 	if err != nil && !m.crashed() && !m.unwell() && !ordinary(err) && !rotten {
 		m.w.fail("I7", "%s: %s", m.name, text)

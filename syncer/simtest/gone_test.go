@@ -80,7 +80,7 @@ func (y *memory) name(m *machine, at string, k model.Kind, l *listing) {
 
 // val checks the value of an attribute that is shown.
 func (y *memory) val(m *machine, at, v string, l *listing) {
-	if l.vals[v] = true; y.vals != nil && m.lacks == nil && y.set[v] && !y.vals[v] {
+	if l.vals[v] = true; y.vals != nil && m.lacks == nil && y.w.evil == nil && y.set[v] && !y.vals[v] {
 		l.fault("I13", "shows again, of %s, the attribute %q", at, v)
 	}
 }

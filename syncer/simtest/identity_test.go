@@ -57,6 +57,7 @@ func (w *world) restore(m *machine, away bool, tries int) {
 	w.forget(m, showed, b.visible)
 	w.oracle.had = nil // its history goes with its disk
 	w.down(m, time.Now())
+	m.trail = nil
 	w.forked, w.copied = true, true
 	m.announced.Store(nil)
 	w.memory.lose()
@@ -133,6 +134,7 @@ func (w *world) double(m *machine) {
 	}
 	o := &machine{w: w, i: len(w.ms), name: m.name + "'", id: m.id, pid: m.pid, mem: b.mem, rotten: m.rotten, decayed: m.decayed}
 	o.skew.Store(m.skew.Load())
+	o.believes, o.spool = m.believes, maps.Clone(m.spool)
 	o.addr = addrOf(200)
 	w.memory.lose()
 	w.forked, w.copied = true, true

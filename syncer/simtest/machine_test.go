@@ -29,15 +29,16 @@ import (
 
 // A machine is one device: a disk, and while it is up a whole engine on it.
 type machine struct {
-	w     *world
-	i     int
-	name  string
-	id    *trust.Identity
-	pid   peer.ID
-	addr  ma.Multiaddr
-	mem   *crashfs.FS  // what is on the disk while it is down
-	sized bool         // the disk can be full
-	skew  atomic.Int64 // of its clock, ns: engines read it while it jumps
+	w        *world
+	i        int
+	name     string
+	id       *trust.Identity
+	pid      peer.ID
+	addr     ma.Multiaddr
+	mem      *crashfs.FS  // what is on the disk while it is down
+	sized    bool         // the disk can be full
+	believes bool         // nobody has told it that its clock is wrong
+	skew     atomic.Int64 // of its clock, ns: engines read it while it jumps
 
 	up    bool
 	d     *disk
@@ -62,11 +63,17 @@ type machine struct {
 	decayed bool           // ever
 	eio     float64
 	full    bool
+	room    int       // writes until it is
 	faulty  bool      // the disk has faults now
 	sick    time.Time // the last one ended
 	healed  time.Time // it has worked since then
 	jumped  bool      // its clock was set, or it was down for days: what is in the history is younger to it
 
+	spool     map[int64][]byte // bytes staged beside the rows, by the number of the write
+	trail     trail
+	saves     *fault                   // the power goes when something is written over next
+	proc      syncer.Proc              // whose turn it is
+	ended     atomic.Int64             // when it lost its power, ns since 1970
 	announced atomic.Pointer[model.VV] // what others have been told is durable here
 }
 
@@ -92,8 +99,10 @@ func (m *machine) at() spot { return spot(m.addr.String()) }
 // start opens everything on what is on the disk.
 func (m *machine) start() error {
 	m.d = newDisk(m.mem, m.w.rand(), m.sized)
+	m.d.count = m.w.count
 	m.d.onCrash = func() {
 		m.w.say("%s loses its power", m.name)
+		m.ended.Store(time.Now().UnixNano())
 		if m.host != nil {
 			m.host.kill()
 		}
@@ -154,7 +163,7 @@ func (m *machine) load() (err error) {
 		Disk: m.bd, Number: 1, ID: m.w.folder, Name: "sim", Names: m.w.plan.names, Key: blocks.Key(set.IDKey), Seed: chunker.Seed(set.ChunkSeed),
 		Device: m.id.Key(), Label: model.Label{Author: "u" + m.name, Device: m.name},
 		Allowed: l.MayAuthor, Remote: told{m.node.Remote(m.w.folder), m, m.d}, Members: m.others, Joined: m.i > 0, ReadOnly: m.reads(), Now: m.now, Log: log,
-		Unsure: func() bool { return m.skew.Load() != 0 },
+		Unsure: func() bool { return !m.believes && m.skew.Load() != 0 },
 	})
 	if err != nil {
 		m.f = nil
@@ -165,7 +174,7 @@ func (m *machine) load() (err error) {
 	err = m.f.Staged(func(ino syncer.Ino, d syncer.DirtyState) bool {
 		var v syncer.Version
 		if v, failed = m.f.Content(ino); failed == nil {
-			m.s.adopt(ino, d, v)
+			m.s.adopt(ino, m.unspool(d), v)
 		}
 		return failed == nil
 	})
@@ -240,6 +249,14 @@ func (w *world) enrol(m *machine, kv trust.KV) error {
 	return err
 }
 
+// logged is what is counted of what engines log.
+var logged = map[string]string{
+	"damaged block":                            "blocks found damaged",
+	"this database goes on as a new replica":   "re-keys",
+	"beginning anew, with what the tree shows": "members that began anew",
+	"changes not taken in":                     "refusals",
+}
+
 // logTo makes what engines log a part of the story.
 type logTo struct {
 	w    *world
@@ -258,8 +275,8 @@ func (l logTo) Handle(_ context.Context, r slog.Record) error {
 		}
 		return true
 	})
-	if r.Message == "damaged block" {
-		l.w.count("blocks found damaged", 1)
+	if what := logged[r.Message]; what != "" {
+		l.w.count(what, 1)
 	}
 	text := b.String()
 	l.w.say("%s logs: %s%.300s", l.name, r.Message, text)

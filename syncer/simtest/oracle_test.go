@@ -16,8 +16,10 @@ type oracle struct {
 	n     int
 	seed  maphash.Seed
 	texts map[uint64]*text
+	known map[string]int // the numbers of the texts of versions
 	base  map[*text]bool // shown when all was last in sync, and written since; nil: no such time yet
 	had   map[*text]bool // shown everywhere when all was last in sync; nil: some of it may be forgotten by now
+	day   int            // when that was
 	// What was gone and is shown by a machine that was restored, whose users do
 	// nothing: it may not be there when all is in sync again.
 	stale map[*text]*machine
@@ -33,6 +35,13 @@ type text struct {
 	acked    bool      // it was told to be durable
 	consumed bool      // a user who saw it replaced or deleted it
 	excused  bool      // it may be gone: the power went before it was acknowledged
+
+	robbed  bool     // by the villain,
+	day     int      // then
+	loose   bool     // the villain may bring it back
+	doer    *machine // whose user did away with it, if it was one
+	instead *text    // what that user put in its place
+	or      []*text  // if this is gone, one of these must be there: a crash may have undone that it was replaced
 }
 
 func (t *text) String() string {
@@ -48,9 +57,14 @@ func (t *text) String() string {
 	return s
 }
 
-func (t *text) consume(m *machine) {
+// consume notes that a user who saw a text did away with it, by putting another in
+// its place, or nothing.
+func (t *text) consume(m *machine, by *text) {
 	if t != nil {
-		t.consumed = true
+		if t.consumed {
+			by = nil // twice is for good
+		}
+		t.consumed, t.doer, t.instead = true, m, by
 		m.w.say("%s does away with text %d", m.name, t.n)
 	}
 }
@@ -59,7 +73,7 @@ func (t *text) consume(m *machine) {
 func (t *text) keep() { t.kept, t.at = true, time.Now() }
 
 func newOracle(w *world) *oracle {
-	return &oracle{w: w, seed: maphash.MakeSeed(), texts: map[uint64]*text{}, stale: map[*text]*machine{}}
+	return &oracle{w: w, seed: maphash.MakeSeed(), texts: map[uint64]*text{}, known: map[string]int{}, stale: map[*text]*machine{}}
 }
 
 func (o *oracle) next() int {
@@ -80,7 +94,7 @@ func (o *oracle) write(m *machine, b []byte, path string) *text {
 		o.texts[key] = t
 	}
 	if t.consumed || t.excused { // it is there again
-		t.kept, t.acked, t.consumed, t.excused = false, false, false, false
+		t.kept, t.acked, t.consumed, t.excused, t.or = false, false, false, false, nil
 	}
 	t.by, t.path, t.at = m, path, time.Now()
 	if o.base != nil {
@@ -139,12 +153,27 @@ func (o *oracle) crashed(m *machine) {
 			t.excused = true
 		}
 	}
+	for _, t := range o.texts { // it or what replaced it
+		if x := t.instead; t.consumed && t.doer == m && x != nil && x != t && x.by == m && !x.acked {
+			t.consumed, t.or = false, append(t.or, x)
+			o.w.count("texts back in force", 1)
+		}
+	}
+}
+
+// there tells whether a text is among those given, or what replaced it, or that
+// was done away with.
+func (t *text) there(all map[*text]bool) bool {
+	if all[t] || t.consumed {
+		return true
+	}
+	return slices.ContainsFunc(t.or, func(x *text) bool { return x.there(all) })
 }
 
 // shown checks that nothing is back that was gone when all was in sync (I13). A
 // machine on an old disk goes through all that has been until it has caught up.
 func (o *oracle) shown(m *machine, t *text, path string) {
-	if t != nil && o.base != nil && !o.base[t] && m.lacks == nil {
+	if t != nil && o.base != nil && !o.base[t] && m.lacks == nil && !t.loose {
 		o.w.fail("I13", "%s shows in %s again: %v", m.name, path, t)
 	}
 }
@@ -153,12 +182,12 @@ func (o *oracle) shown(m *machine, t *text, path string) {
 // and remembers it.
 func (o *oracle) inSync(visible map[*text]bool) {
 	for _, t := range o.texts {
-		if t.kept && !t.consumed && !t.excused && !visible[t] {
+		if t.kept && !t.excused && !t.there(visible) {
 			o.w.fail("I3", "lost: %v", t)
 		}
 	}
 	for t, m := range o.stale {
-		if visible[t] {
+		if visible[t] && !t.loose {
 			o.w.fail("I13", "back with the old disk of %s: %v", m.name, t)
 		}
 	}
@@ -170,7 +199,7 @@ func (o *oracle) inSync(visible map[*text]bool) {
 			m.hire()
 		}
 	}
-	o.base, o.had = map[*text]bool{}, visible
+	o.base, o.had, o.day = map[*text]bool{}, visible, o.w.days
 	for t := range visible {
 		o.base[t] = true
 		t.acked = true
@@ -182,11 +211,11 @@ func (o *oracle) inSync(visible map[*text]bool) {
 func (o *oracle) missing(m *machine, l listing) {
 	var past map[*text]bool
 	for _, t := range o.texts {
-		if t.by == m && t.kept && t.acked && !t.consumed && !t.excused && !l.texts[t] && !m.lacks[t] {
+		if t.by == m && t.kept && t.acked && !t.excused && !t.there(l.texts) && !m.lacks[t] {
 			if past == nil {
 				past = o.w.past(m)
 			}
-			if !past[t] {
+			if !t.there(past) {
 				o.w.say("%s shows\n%s", m.name, l)
 				o.w.fail("I8", "%s lacks after its start: %v", m.name, t)
 			}

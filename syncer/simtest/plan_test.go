@@ -14,22 +14,24 @@ import (
 
 // A plan is all that a simulation decides beforehand, from its seed.
 type plan struct {
-	seed   uint64
-	peers  int
-	users  int // on each
-	steps  int
-	calm   bool    // one user at a time, and all in sync in between
-	lossy  float64 // share of writes to a link that are lost once
-	slow   int     // this machine's links are 100 times slower, -1: none's
-	sized  []bool  // disks that can be full
-	rot    bool    // bits may flip
-	evil   bool    // a member is malicious
-	names  string  // the folder's name policy
-	late   bool    // the last machine joins on the way
-	copied bool    // disks are, and run
-	reader bool    // machine b may not write
-	long   bool    // it is watched for long that nothing happens when nobody does anything
-	faults []fault
+	seed     uint64
+	peers    int
+	users    int // on each
+	steps    int
+	calm     bool    // one user at a time, and all in sync in between
+	lossy    float64 // share of writes to a link that are lost once
+	slow     int     // this machine's links are 100 times slower, -1: none's
+	sized    []bool  // disks that can be full
+	believes []bool  // machines that take their clock for right, whatever it shows
+	rot      bool    // bits may flip
+	evil     bool    // a member is malicious
+	names    string  // the folder's name policy
+	late     bool    // the last machine joins on the way
+	copied   bool    // disks are, and run
+	watched  bool    // each call is looked after
+	reader   bool    // machine b may not write
+	long     bool    // it is watched for long that nothing happens when nobody does anything
+	faults   []fault
 }
 
 type kind uint8
@@ -73,11 +75,14 @@ func (f fault) String() string {
 		}
 		return fmt.Sprintf("%s is cut off from %s for %v", m, name(f.o), f.dur)
 	case crash:
+		if f.n%3 == 0 {
+			return fmt.Sprintf("%s loses its power at its %d. write when it overwrites something, keeps %d %% of what was not synced, comes back after %v", m, 1+f.n/3%6, f.share, f.dur)
+		}
 		return fmt.Sprintf("%s loses its power at its %d. write from then, keeps %d %% of what was not synced, comes back after %v", m, f.n, f.share, f.dur)
 	case restart:
 		return fmt.Sprintf("%s is restarted after %v", m, f.dur)
 	case diskFull:
-		return fmt.Sprintf("the disk of %s is full for %v", m, f.dur)
+		return fmt.Sprintf("the disk of %s is full after %d writes, for %v", m, f.n, f.dur)
 	case diskErrors:
 		return fmt.Sprintf("%d %% of what %s does to tables on its disk fails for %v", f.share, m, f.dur)
 	case bitFlip:
@@ -148,7 +153,7 @@ func newPlan(seed uint64) *plan {
 	add(2, pause, seconds)
 	add(2, clockJump, func(f *fault) { f.dur = time.Duration((r.Float64()*20 - 10) * float64(365*24*time.Hour)) })
 	if r.IntN(4) == 0 {
-		add(1, diskFull, func(f *fault) { seconds(f); p.sized[f.m] = true })
+		add(1, diskFull, func(f *fault) { seconds(f); p.sized[f.m], f.n = true, r.IntN(21) })
 	}
 	if r.IntN(3) == 0 {
 		add(1, diskErrors, func(f *fault) { seconds(f); f.share = 1 + r.IntN(50) })
@@ -174,6 +179,10 @@ func newPlan(seed uint64) *plan {
 	add(2, lostLink, func(f *fault) { f.dur = time.Duration(200+r.IntN(4000)) * time.Millisecond })
 	p.long = r.IntN(4) == 0
 	p.reader = p.peers > 2 && !p.calm && !p.copied && r.IntN(4) == 0
+	for range p.peers {
+		p.believes = append(p.believes, r.IntN(2) == 0)
+	}
+	p.watched = p.calm || r.IntN(3) > 0
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
 }
@@ -221,6 +230,11 @@ func (p *plan) String() string {
 	}
 	if p.slow >= 0 {
 		fmt.Fprintf(&b, ", %s is 100 times slower", name(p.slow))
+	}
+	for i, yes := range p.believes {
+		if yes {
+			fmt.Fprintf(&b, ", %s believes its clock", name(i))
+		}
 	}
 	if p.reader {
 		b.WriteString(", b may only read")

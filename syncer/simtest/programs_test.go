@@ -1,6 +1,7 @@
 package simtest
 
 import (
+	"bytes"
 	"fmt"
 	"path"
 
@@ -11,7 +12,7 @@ import (
 // shells do to files.
 var programs = []func(*user){
 	vim, vim, office, office, code, code, keepass, git, git, rmrf, moveTree, moveTree, appender, database, database, shell, shell, shell, attributes, attributes,
-	links, exchange, script,
+	links, exchange, script, reader, reader, nameless, editor, editor, locker, rmrf,
 }
 
 // vim: the old file becomes the backup, the new one is written in its place, the
@@ -31,7 +32,7 @@ func vim(u *user) {
 	}
 	h.close()
 	if u.may(u.m.unlink(p + "~")) {
-		old.consume(u.m) // also if others have moved it meanwhile, and a second name is there
+		old.consume(u.m, nil) // also if others have moved it meanwhile, and a second name is there
 	}
 }
 
@@ -56,7 +57,7 @@ func office(u *user) {
 
 // code: truncate and write in place.
 func code(u *user) {
-	h := u.file(u.doc(), true, false)
+	h := u.whole(u.doc())
 	b := u.text()
 	if n := len(b) / 2; u.r.IntN(3) == 0 {
 		u.try(h.write(0, 0, b[:n]))
@@ -144,6 +145,7 @@ func database(u *user) {
 		u.wal(db, h)
 		return
 	}
+	h.mapped = u.r.IntN(3) == 0
 	for range 1 + u.r.IntN(2) {
 		j := u.file(db+"-journal", true, false)
 		u.try(j.write(0, 0, u.m.w.oracle.bytes(u.m, 512, false)))
@@ -215,7 +217,7 @@ func exchange(u *user) {
 
 // script is a program that takes its time: a file is open all the while.
 func script(u *user) {
-	h := u.file(u.doc(), true, false)
+	h := u.whole(u.doc())
 	for range 2 + u.r.IntN(6) {
 		u.pause()
 	}
@@ -224,4 +226,63 @@ func script(u *user) {
 		u.pause()
 	}
 	h.close()
+}
+
+// reader has a file open for a while, and reads it twice: nobody but programs here
+// may have changed it under its hands.
+func reader(u *user) {
+	h := u.opened(u.m.open(u.doc(), false, false, false))
+	was, err := h.look()
+	u.try(err)
+	for range 2 + u.r.IntN(8) {
+		u.pause()
+	}
+	now, err := h.look()
+	if err == nil && !bytes.Equal(was.data, now.data) && was.writes == now.writes && !u.m.unwell() && !u.m.crashed() {
+		u.m.w.fail("I9", "%s: %s is open, and has %.60q where there was %.60q", u.m.name, h.path, now.data, was.data)
+	}
+	u.m.w.count("readers", 1)
+	h.close()
+}
+
+// nameless writes a file before it gives it a name, if it does.
+func nameless(u *user) {
+	h := u.opened(u.m.tmpfile())
+	u.try(h.write(0, 0, u.text()))
+	if u.r.IntN(2) == 0 {
+		u.try(h.sync())
+	}
+	if u.r.IntN(4) > 0 {
+		u.may(h.link(u.path()))
+	}
+	u.m.w.count("files without a name", 1)
+	h.close()
+}
+
+// editor reads a file, takes its time, and saves what it has made of it: what
+// others have saved meanwhile it does not know.
+func editor(u *user) {
+	p := u.doc()
+	h := u.opened(u.m.open(p, false, false, false))
+	h.close()
+	for range 3 + u.r.IntN(15) {
+		u.pause()
+	}
+	h = u.opened(u.m.openUnread(p))
+	u.try(h.write(0, 0, u.text()))
+	if u.r.IntN(2) == 0 {
+		u.try(h.sync())
+	}
+	h.close()
+}
+
+// locker has a directory as its lock.
+func locker(u *user) {
+	lock := u.dir() + "/lock.d"
+	u.try(u.m.mkdir(lock))
+	h := u.file(lock+"/owner", true, false)
+	u.try(h.write(0, 0, u.m.w.oracle.bytes(u.m, 20, false)))
+	h.close()
+	u.may(u.m.unlink(lock + "/owner"))
+	u.may(u.m.rmdir(lock))
 }

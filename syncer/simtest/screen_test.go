@@ -10,6 +10,7 @@ import (
 
 	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // A screen is the surface of a machine: it stages written bytes in memory, in
@@ -22,8 +23,13 @@ type screen struct {
 	handles map[syncer.Ino]int
 	writers map[syncer.Ino]int
 	opened  map[syncer.Ino]time.Time // for writing
-	synced  time.Time
+	synced  map[syncer.Ino]time.Time // the last fsync
+	mapped  map[syncer.Ino]bool      // some of what was written since are pages of a mapping
+	stale   map[syncer.Ino]model.Dot // the version that its writer knows, if others have changed the file since
+	unseen  map[syncer.Ino]*text     // what such a writer has overwritten
+	writes  map[syncer.Ino]int
 	gen     uint64
+	flips   int // shown so far
 }
 
 // staged is a file with bytes that are not cut.
@@ -45,7 +51,8 @@ type span struct {
 }
 
 func newScreen(slow func() time.Duration) *screen {
-	return &screen{slow: slow, files: map[syncer.Ino]*staged{}, handles: map[syncer.Ino]int{}, writers: map[syncer.Ino]int{}, opened: map[syncer.Ino]time.Time{}}
+	return &screen{slow: slow, synced: map[syncer.Ino]time.Time{}, mapped: map[syncer.Ino]bool{}, stale: map[syncer.Ino]model.Dot{},
+		unseen: map[syncer.Ino]*text{}, writes: map[syncer.Ino]int{}, files: map[syncer.Ino]*staged{}, handles: map[syncer.Ino]int{}, writers: map[syncer.Ino]int{}, opened: map[syncer.Ino]time.Time{}}
 }
 
 type layer struct {
@@ -100,6 +107,8 @@ func (s *screen) Rebase(ino syncer.Ino, gen uint64, v syncer.Version) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.files[ino]
+	delete(s.stale, ino)
+	delete(s.unseen, ino)
 	switch {
 	case f == nil:
 	case f.gen <= gen:
@@ -121,7 +130,7 @@ func (s *screen) Busy(ino syncer.Ino) bool {
 func (s *screen) Writing(ino syncer.Ino) syncer.Writing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := syncer.Writing{Open: s.writers[ino] > 0, Wrote: s.opened[ino], Synced: s.synced}
+	w := syncer.Writing{Open: s.writers[ino] > 0, Wrote: s.opened[ino], Synced: s.synced[ino], Paged: s.mapped[ino]}
 	if f := s.files[ino]; f != nil {
 		w.Begun, w.Wrote = f.begun, f.wrote
 	}
@@ -129,14 +138,78 @@ func (s *screen) Writing(ino syncer.Ino) syncer.Writing {
 }
 
 // sync remembers an fsync.
-func (s *screen) sync() {
+func (s *screen) sync(ino syncer.Ino) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.synced = time.Now()
+	s.synced[ino] = time.Now()
+	delete(s.mapped, ino)
+}
+
+// know notes which version a writer knows who opens a file. Who opens it beside
+// others says nothing of what they know.
+func (s *screen) know(ino syncer.Ino, seen model.Dot, stale bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case stale:
+		s.stale[ino] = seen
+	case s.handles[ino] == 1 && s.files[ino] == nil:
+		delete(s.stale, ino)
+	}
+}
+
+// unsaw is the text that a writer of a file has overwritten and did not know, if
+// it is not cut yet.
+func (s *screen) unsaw(ino syncer.Ino) *text {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unseen[ino]
+}
+
+// overwrite notes that a text is overwritten, and tells whether its writer did not
+// know it: then it has to stay.
+func (s *screen) overwrite(ino syncer.Ino, t *text, mapped bool) (unseen bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writes[ino]++
+	s.mapped[ino] = s.mapped[ino] || mapped
+	if _, stale := s.stale[ino]; !stale || s.unseen[ino] != nil || s.files[ino] != nil {
+		return false
+	}
+	s.unseen[ino] = t
+	return t != nil
+}
+
+// written is how often a file was written to here.
+func (s *screen) written(ino syncer.Ino) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writes[ino]
+}
+
+// basis is the version that what is staged of a file lies over.
+func (s *screen) basis(ino syncer.Ino, on model.Dot) model.Dot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d, stale := s.stale[ino]; stale {
+		return d
+	}
+	return on
 }
 
 // Shown implements syncer.Surface.
-func (s *screen) Shown([]syncer.Flip) {}
+func (s *screen) Shown(flips []syncer.Flip) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flips += len(flips)
+}
+
+// flipped is how many changes that no user of this machine made were shown.
+func (s *screen) flipped() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flips
+}
 
 func (s *screen) open(ino syncer.Ino, writes bool) {
 	s.mu.Lock()

@@ -51,7 +51,10 @@ func (t *total) String() string {
 // usual is what happens in so many simulations at least once.
 var usual = map[string]int{
 	"things collected": 10, "frames repeated": 100, "frames swapped": 100, "reads from old connections": 100,
-	"bits flipped": 200, "blocks found damaged": 300,
+	"bits flipped": 200, "blocks found damaged": 300, "reads failed": 100, "writes failed": 300, "writes to a full disk": 200, "ballast released": 200,
+	"starts compared": 20, "crashes that lost something": 60, "works of one compared": 20, "texts back in force": 20,
+	"re-keys": 100, "members that began anew": 200, "conflict copies": 20, "history look-ups": 20, "refusals": 100, "nodes of others touched": 20, "texts robbed": 40,
+	"stale saves": 100, "readers": 20, "files staged aside": 20, "files without a name": 20, "saves of mapped pages": 20,
 }
 
 // TestSim runs whole engines in hostile worlds.

@@ -17,6 +17,7 @@ type user struct {
 	rest  chan struct{} // the program pauses
 	ended chan struct{}
 	open  []*handle
+	proc  syncer.Proc
 }
 
 // What unwinds a program: it was killed, or a call failed.
@@ -70,6 +71,7 @@ func (u *user) pause() {
 
 // step lets the program go on until it pauses.
 func (u *user) step() {
+	u.m.proc = u.proc
 	select {
 	case u.turn <- true:
 		select {
@@ -101,7 +103,20 @@ func (u *user) run() {
 			panic(x)
 		}
 	}()
+	u.begin()
 	programs[u.r.IntN(len(programs))](u)
+}
+
+// begin makes another process of who runs the next program, or the same that has
+// run the last one and knows what it has read. Of some nobody knows who they are.
+func (u *user) begin() {
+	if u.m.w.plan.calm || u.r.IntN(2) == 0 {
+		u.proc = syncer.Proc(u.m.w.oracle.next())
+	}
+	if u.r.IntN(5) == 0 {
+		u.proc = 0
+	}
+	u.m.proc = u.proc
 }
 
 // try ends the program if a call failed; else others may go on, or not.
@@ -123,7 +138,19 @@ func (u *user) may(err error) bool {
 }
 
 func (u *user) file(path string, create, excl bool) *handle {
-	h, err := u.m.open(path, true, create, excl)
+	return u.opened(u.m.open(path, true, create, excl))
+}
+
+// whole opens a file that is to be written anew, unread: its bytes may have been
+// read before, or not at all.
+func (u *user) whole(path string) *handle {
+	if u.r.IntN(2) == 0 {
+		return u.file(path, true, false)
+	}
+	return u.opened(u.m.openUnread(path))
+}
+
+func (u *user) opened(h *handle, err error) *handle {
 	if err != nil {
 		panic(failed{})
 	}

@@ -28,6 +28,7 @@ type world struct {
 	oracle  *oracle
 	memory  *memory
 	handles map[*handle]bool
+	actors  map[*machine]bool // whose users have changed something since all was in sync
 	ops     int
 	days    int     // have passed
 	later   []timed // faults that end
@@ -37,6 +38,7 @@ type world struct {
 	settings trust.Settings
 	members  [][]byte
 	evil     *villain
+	ghosts   int        // files of which nobody has the bytes
 	late     *machine   // joins on the way
 	copied   bool       // some disk was, ever
 	forked   bool       // somebody's disk was copied: who knows the same number of changes may not know the same
@@ -117,7 +119,7 @@ func (w *world) everybody() []*machine {
 
 func newWorld(p *plan) (*world, error) {
 	r := rand.New(rand.NewPCG(p.seed, 2))
-	w := &world{plan: p, r: r, shared: rand.New(rand.NewPCG(p.seed, 5)), counts: map[string]int{}, handles: map[*handle]bool{}, begun: time.Now()}
+	w := &world{plan: p, r: r, shared: rand.New(rand.NewPCG(p.seed, 5)), counts: map[string]int{}, handles: map[*handle]bool{}, actors: map[*machine]bool{}, begun: time.Now()}
 	w.net = newNetwork(rand.New(rand.NewPCG(p.seed, 3)))
 	w.net.lossy = p.lossy
 	w.oracle, w.memory = newOracle(w), newMemory(w)
@@ -149,6 +151,7 @@ func newWorld(p *plan) (*world, error) {
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	for i, m := range all {
 		m.i, m.name, m.sized = i, name(i), p.sized[i]
+		m.believes = i < len(p.believes) && p.believes[i]
 	}
 	w.ms = all
 	if p.slow >= 0 {
@@ -313,6 +316,9 @@ func (w *world) sleep() {
 	}
 	time.Sleep(d)
 	synctest.Wait()
+	if d > time.Second {
+		w.follow()
+	}
 }
 
 // act lets one user do something. With turn, it is the turn of one machine.
@@ -404,12 +410,21 @@ func (w *world) down(m *machine, back time.Time) {
 		}
 	}
 	clean := !m.crashed() && !m.unwell()
+	if clean {
+		synctest.Wait()
+		m.trail = m.begin()
+	}
 	if err := m.stop(); err != nil {
 		w.say("%s ends: %v", m.name, err)
 		if clean && !m.crashed() {
 			w.fail("stop", "%s: %v", m.name, err)
 		}
 	}
+	ended := time.Now()
+	if m.crashed() {
+		ended = time.Unix(0, m.ended.Load())
+	}
+	m.cutOff(ended)
 	if m.crashed() { // before, or while it ended
 		w.witness(m)
 		w.oracle.crashed(m)
@@ -430,7 +445,7 @@ func (w *world) boot(m *machine) {
 	w.say("%s is up", m.name)
 	if m.faulty {
 		m.d.setEIO(m.eio)
-		m.d.setFull(m.full)
+		m.d.setFull(m.full, 0)
 	}
 	synctest.Wait()
 	if k := m.announced.Load(); k != nil && !w.forked && !k.LE(m.f.Joined()) {
@@ -440,6 +455,7 @@ func (w *world) boot(m *machine) {
 	if l := m.tree(); l.err == nil && !m.faulty {
 		w.oracle.missing(m, l)
 	}
+	m.retrace()
 	if !m.away {
 		m.hire()
 	}
