@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -40,6 +41,9 @@ func TestAFormerWriterStillBringsWhatOthersWroteOverIts(t *testing.T) {
 		n, _ := c.node.Members(g.ID)
 		return len(m) == 3 && len(n) == 3
 	}, "members")
+	eventually(t, func() bool { // or they do not know where the other is once a is gone
+		return !slices.ContainsFunc(append(b.node.Peers(), c.node.Peers()...), func(p PeerState) bool { return !p.Online })
+	}, "b and c have met")
 	share := Share{ID: g.ID, Folder: fa, Store: fa.Store()}
 	a.node.RemoveFolder(g.ID)
 	set := func(f *syncer.Folder, val string) {
