@@ -194,6 +194,7 @@ func (f *Folder) forget(ctx context.Context) (n int, err error) {
 // look notes that time has passed. Where nothing else happens that is not
 // written down: after a restart it was a gap.
 func (f *Folder) look(now time.Time, r rule) (index.Gaps, error) {
+	f.ix.Looked(now.UnixNano())
 	f.mu.Lock()
 	jumped := f.gaps.Look(now.UnixNano(), now.UnixNano()-r.since)
 	known := !jumped && f.gapsAt == f.commits+1

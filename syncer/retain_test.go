@@ -212,6 +212,38 @@ func TestAClockThatJumpsMakesNothingOld(t *testing.T) {
 	}
 }
 
+// What goes into the history while the clock is back in 1970, until it is set, is not
+// old then.
+func TestAClockThatWasBackMakesNothingOld(t *testing.T) {
+	w := newWorld(t, 1)
+	a := w.peers[0]
+	var ahead atomic.Int64
+	a.opts.Members = func() []string { return nil }
+	a.opts.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	a.again(a.opts.Remote)
+	a.must(a.Expire(t.Context()))
+	const back = 56 * 365 * 24 * time.Hour
+	a.again(a.opts.Remote)
+	ahead.Add(-int64(back))
+	a.write("/f", "one")
+	a.must(a.Cut(t.Context()))
+	a.write("/f", "two")
+	a.must(a.Cut(t.Context()))
+	ahead.Add(int64(back))
+	for day := range 30 {
+		if n := a.countPasts(); n != 1 {
+			t.Fatalf("%d versions after %d days", n, day)
+		}
+		ahead.Add(int64(24 * time.Hour))
+		a.must(a.Expire(t.Context()))
+	}
+	ahead.Add(int64(24 * time.Hour))
+	a.must(a.Expire(t.Context()))
+	if n := a.countPasts(); n != 0 {
+		t.Errorf("%d versions after 31 days", n)
+	}
+}
+
 // What was written here and nobody else has is kept, also by who has become
 // another replica since.
 func TestWhatNobodyElseHasOutlivesANewReplica(t *testing.T) {

@@ -91,8 +91,13 @@ func (ix *Index) Gaps() (g Gaps, err error) {
 	for i := 9; i < len(v); i += 16 {
 		g.gaps = append(g.gaps, gap{n(i), n(i + 8)})
 	}
+	ix.Looked(g.last)
 	return g, nil
 }
+
+// Looked says when the clock was looked at last. Nothing goes into the history
+// before that: a clock that is back in 1970 until the next look would make it old.
+func (ix *Index) Looked(at int64) { ix.looked.Store(at) }
 
 // SetGaps writes it down, not yet durably: older ones keep things for longer.
 func (ix *Index) SetGaps(g Gaps) error {

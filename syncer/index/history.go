@@ -1,8 +1,10 @@
 package index
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -189,8 +191,12 @@ func (t *Tx) Keep(id model.ID, v model.Version) {
 
 // keepPast writes the history rows of the versions that this Tx has let go of.
 func (t *Tx) keepPast() {
-	now := t.now()
-	for k, n := range t.noted {
+	now := max(t.now(), t.ix.looked.Load())
+	order := slices.SortedFunc(maps.Keys(t.noted), func(a, b pastOf) int {
+		return cmp.Or(slices.Compare(a.id[:], b.id[:]), cmp.Compare(a.orig.Replica, b.orig.Replica), cmp.Compare(a.orig.Seq, b.orig.Seq))
+	})
+	for _, k := range order {
+		n := t.noted[k]
 		if t.err != nil {
 			return
 		}

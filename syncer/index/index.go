@@ -28,6 +28,7 @@ type Index struct {
 	dict    atomic.Pointer[dict]     // replaced, never changed
 	horizon atomic.Pointer[model.VV] // replaced, never changed
 	own     atomic.Uint64            // replica, for those without the lock
+	looked  atomic.Int64             // when the clock was looked at last (Gaps), ns
 
 	// Of the holder of the apply lock:
 	nextIno  Ino
