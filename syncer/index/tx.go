@@ -40,6 +40,8 @@ type Tx struct {
 	entries  map[Place]Entry  // d rows read or written; zero: none
 	noted    map[pastOf]noted // versions that may be let go of
 	thinned  map[string]bool  // b rows of which less than half is alive now
+	crowded  map[Ino]*crowds  // those read, by directory
+	origins  map[model.Dot]model.Origin
 	e        enc
 	d        dec
 }
@@ -56,7 +58,8 @@ type Flip struct {
 func (ix *Index) Begin() *Tx {
 	t := &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{}, off: map[Ino]bool{},
 		inos: map[model.ID]Ino{}, view: newSettling(), suspects: map[Ino]bool{}, entries: map[Place]Entry{},
-		noted: map[pastOf]noted{}, thinned: map[string]bool{}}
+		noted: map[pastOf]noted{}, thinned: map[string]bool{},
+		crowded: map[Ino]*crowds{}, origins: map[model.Dot]model.Origin{}}
 	t.e = enc{ridx: t.number, ino: t.Number}
 	t.d = dec{rep: t.replica, id: t.idOf}
 	return t
