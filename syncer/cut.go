@@ -316,25 +316,38 @@ type cutting struct {
 	done    []*frozen
 }
 
-// names describes the dirty names, parents before what is in them.
-func (c *cutting) names(s *selection) []*model.Name {
+// inOrder is the dirty names, those of a directory before those of what is in it.
+func (c *cutting) inOrder(s *selection) []nameAt {
 	keys := make([]nameAt, 0, len(s.names))
 	depth := map[Ino]int{}
 	for k := range s.names {
 		keys = append(keys, k)
-		for d := k.Dir; d != RootIno && d != 0 && depth[k.Dir] < 1<<16; depth[k.Dir]++ {
-			r := c.t.Row(d)
-			if r == nil {
-				break
-			}
-			d = r.Parent
+		if _, known := depth[k.Dir]; !known {
+			depth[k.Dir] = depthOf(c.t, k.Dir)
 		}
 	}
 	slices.SortFunc(keys, func(a, b nameAt) int {
 		return cmp.Or(depth[a.Dir]-depth[b.Dir], cmp.Compare(a.Dir, b.Dir), strings.Compare(a.Name, b.Name))
 	})
+	return keys
+}
+
+// depthOf is how many directories a directory is in.
+func depthOf(t *index.Tx, dir Ino) (n int) {
+	for ; dir != RootIno && dir != 0 && n < 1<<16; n++ {
+		r := t.Row(dir)
+		if r == nil {
+			break
+		}
+		dir = r.Parent
+	}
+	return n
+}
+
+// names describes the dirty names, parents before what is in them.
+func (c *cutting) names(s *selection) []*model.Name {
 	var out []*model.Name
-	for _, k := range keys {
+	for _, k := range c.inOrder(s) {
 		y := s.names[k]
 		n := &model.Name{Dir: c.dir(k.Dir), Name: k.Name, Seen: y.Seen, SeenOrig: y.SeenOrig}
 		if e, ok := c.t.Entry(k.Dir, k.Name); ok && e.Kind.Replicates() {

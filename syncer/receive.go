@@ -148,6 +148,8 @@ func (f *Folder) rescue(t *index.Tx, changes []model.Change) {
 			ids = append(ids, id)
 		}
 	}
+	var known model.VV // by all who moved a directory
+	moved := false
 	for _, c := range changes {
 		switch n := t.Node(c.ID); {
 		case c.ID.IsZero() || n == nil:
@@ -158,8 +160,15 @@ func (f *Folder) rescue(t *index.Tx, changes []model.Change) {
 				}
 			}
 		case len(c.Links) > 0 && len(n.Links) > 0 && len(n.Links[0].Hist) > 1:
-			t.Removed(t.Origin(n.Links[0].Hist[0].Dot).K, add)
+			k := t.Origin(n.Links[0].Hist[0].Dot).K
+			if moved {
+				k = k.Meet(known)
+			}
+			known, moved = k, true
 		}
+	}
+	if moved { // what one of them did not know is what they did not all know
+		t.Removed(known, add)
 	}
 	if len(ids) == 0 {
 		return
