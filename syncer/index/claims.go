@@ -3,7 +3,6 @@ package index
 import (
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 
 	"github.com/clachanfs/clachan/syncer/model"
@@ -142,11 +141,12 @@ func (t *Tx) settleView() names {
 		}
 		now[id] = t.claims(id)
 		t.watchForks(id)
-		if sameClaims(old, now[id]) {
+		changed := differing(old, now[id])
+		if len(changed) == 0 {
 			continue
 		}
 		t.countKids(old, now[id])
-		for _, e := range slices.Concat(old, now[id]) {
+		for _, e := range changed {
 			g := group{t.Number(e.Parent), t.ix.fold(e.Base)}
 			if groups[g] == nil {
 				groups[g] = map[model.ID]bool{}
@@ -157,6 +157,7 @@ func (t *Tx) settleView() names {
 	ns := t.decide(groups, now)
 	touched := v.touched
 	t.view = newSettling()
+	clear(t.shown)
 	for id, tc := range touched {
 		if t.ix.back == nil {
 			t.followTime(id, tc)
@@ -223,8 +224,34 @@ func (t *Tx) watchForks(id model.ID) {
 	}
 }
 
-func sameClaims(a, b []*model.Entry) bool {
-	return slices.EqualFunc(a, b, func(x, y *model.Entry) bool { return reflect.DeepEqual(x, y) })
+// differing returns the claims of a node that only one of a and b has.
+func differing(a, b []*model.Entry) (out []*model.Entry) {
+	type which struct {
+		key  uint64
+		orig model.Dot
+	}
+	had := make(map[which]*model.Entry, len(a))
+	for _, e := range a {
+		had[which{e.Key, e.Orig}] = e
+	}
+	for _, e := range b {
+		k := which{e.Key, e.Orig}
+		if o := had[k]; o != nil && sameClaim(o, e) {
+			delete(had, k)
+		} else {
+			out = append(out, e)
+		}
+	}
+	for _, e := range had {
+		out = append(out, e)
+	}
+	return out
+}
+
+func sameClaim(a, b *model.Entry) bool {
+	return a.ID == b.ID && a.Kind == b.Kind && a.Key == b.Key && a.Orig == b.Orig && a.Parent == b.Parent && a.Name == b.Name &&
+		a.Base == b.Base && a.Extra == b.Extra && a.Undue == b.Undue && a.Stamp == b.Stamp && a.By == b.By && a.UTC == b.UTC &&
+		slices.Equal(a.Dups, b.Dups)
 }
 
 // countKids keeps what lives in a directory counted: a directory that nobody
@@ -385,9 +412,15 @@ func (t *Tx) Entries(id model.ID) []*model.Entry {
 	return t.entriesOf(id)
 }
 
-// entriesOf is Entries of a view that is settled.
+// entriesOf is Entries of a view that is settled. They are not to be changed.
 func (t *Tx) entriesOf(id model.ID) []*model.Entry {
+	if out, ok := t.shown[id]; ok {
+		return out
+	}
 	out := t.claims(id)
+	if len(t.view.touched) == 0 {
+		t.shown[id] = out
+	}
 	for i, e := range out {
 		e.Name = e.Base
 		dir := t.Ino(e.Parent)
