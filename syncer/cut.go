@@ -1,8 +1,10 @@
 package syncer
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -284,24 +286,43 @@ func (f *Folder) logOwn(t *index.Tx, a *model.Author) {
 	k := a.K
 	for len(changes) > 0 {
 		n, size := 0, 0
-		var bytes [][]byte
+		var said [][]byte
 		for n < len(changes) && n < model.MaxBatchChanges {
 			b := changes[n].Encode()
 			if n > 0 && size+len(b) > model.MaxBatchBytes-8<<10 {
 				break
 			}
-			bytes = append(bytes, b)
+			said = append(said, b)
 			size += len(b)
 			n++
 		}
 		h := model.Header{Replica: a.Replica, Lo: changes[0].Dot.Seq, Hi: changes[n-1].Dot.Seq, Deps: k, Prev: t.Head(),
 			UTC: a.Now, Author: a.By.Author, Device: a.By.Device,
 			Signer: f.device()}
-		b := f.seal.Sign(h, bytes, f.o.Device)
+		b := f.seal.Sign(h, said, f.o.Device)
+		if err := f.verifyOwn(b, said); err != nil {
+			t.Fail(err)
+			return
+		}
 		t.LogOwn(h, b, changes[:n])
 		k = k.With(changes[n-1].Dot)
 		changes = changes[n:]
 	}
+}
+
+// verifyOwn reads a batch of ours as those who get it will, before it is logged:
+// what they refuse they refuse for ever, with all that follows it.
+func (f *Folder) verifyOwn(b model.Batch, said [][]byte) error {
+	_, changes, err := f.verify(b, func(ed25519.PublicKey) error { return nil })
+	if err != nil {
+		return fmt.Errorf("own batch: %w", err)
+	}
+	for i, c := range changes {
+		if !bytes.Equal(c.Encode(), said[i]) {
+			return fmt.Errorf("own batch: %w: change %v reads otherwise", model.ErrBatch, c.Dot)
+		}
+	}
+	return nil
 }
 
 // cutting is one cut under the apply lock.

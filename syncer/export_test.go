@@ -64,6 +64,13 @@ func (f *Folder) CutOrder(names []index.Place) []index.Place {
 	return (&cutting{f: f, t: t}).inOrder(s)
 }
 
+// Mislabel has the folder say what others refuse.
+func (f *Folder) Mislabel() {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	f.o.Label.Author = "not/a label"
+}
+
 // FailAhead stops the folder as a commit does that fails: what is in memory, a
 // dot of its own, was never written.
 func (f *Folder) FailAhead() {

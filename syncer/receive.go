@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"iter"
 	"slices"
@@ -48,14 +49,8 @@ func (f *Folder) Since(ctx context.Context, k model.VV) iter.Seq2[model.Batch, e
 // Receive verifies a batch and joins it. An error means that it was not taken
 // in: the sender broke the protocol, or nothing more fits here.
 func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error {
-	h, changes, err := f.seal.Verify(b, f.o.Allowed)
+	h, changes, err := f.verify(b, f.o.Allowed)
 	if err != nil {
-		return fmt.Errorf("batch from %s: %w", from, err)
-	}
-	if !h.Replica.Of(h.Signer) {
-		return fmt.Errorf("batch from %s: %w: replica %v is not of who signed it", from, model.ErrBatch, h.Replica)
-	}
-	if err := f.checkChanges(changes); err != nil {
 		return fmt.Errorf("batch from %s: %w", from, err)
 	}
 	if err := f.Room(); err != nil {
@@ -95,6 +90,18 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 		f.watchSets()
 		return t.Err()
 	})
+}
+
+// verify checks all of a batch that hangs on nothing that was joined.
+func (f *Folder) verify(b model.Batch, allowed func(ed25519.PublicKey) error) (model.Header, []model.Change, error) {
+	h, changes, err := f.seal.Verify(b, allowed)
+	switch {
+	case err != nil:
+		return h, nil, err
+	case !h.Replica.Of(h.Signer):
+		return h, nil, fmt.Errorf("%w: replica %v is not of who signed it", model.ErrBatch, h.Replica)
+	}
+	return h, changes, f.checkChanges(changes)
 }
 
 // made refuses dots that nobody is known to have made: of who knows the future,
