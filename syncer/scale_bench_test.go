@@ -63,8 +63,10 @@ func BenchmarkApart(b *testing.B) {
 				part("join", func() { w.joins(x, y) })
 				w.talk.Unlock()
 				w.part(true)
-				write(y, "again")
-				part("cut", y.cutNow)
+				part("cut", func() {
+					write(y, "again")
+					y.cutNow()
+				})
 			})
 		})
 	}
@@ -113,24 +115,28 @@ func BenchmarkMoves(b *testing.B) {
 
 // BenchmarkHardLinks gives a file names, and takes them all away.
 func BenchmarkHardLinks(b *testing.B) {
-	for _, n := range []int{75, 150, 300, 600} {
+	for _, n := range []int{75, 150, 300, 600, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			measured(b, func(part func(string, func())) {
 				w := newWorld(b, 2)
 				p := w.peers[0]
 				p.write("/f", "f")
 				ino := p.stat("/f").Ino
-				for i := range n {
-					_, err := p.Link(ino, RootIno, fmt.Sprintf("%0250d", i))
-					p.must(err)
-				}
-				part("links", p.cutNow)
+				part("links", func() {
+					for i := range n {
+						_, err := p.Link(ino, RootIno, fmt.Sprintf("%0250d", i))
+						p.must(err)
+					}
+					p.cutNow()
+				})
 				part("join", w.settle)
 				w.part(true)
-				for i := range n {
-					p.rm(fmt.Sprintf("/%0250d", i))
-				}
-				part("unlinks", p.cutNow)
+				part("unlinks", func() {
+					for i := range n {
+						p.rm(fmt.Sprintf("/%0250d", i))
+					}
+					p.cutNow()
+				})
 			})
 		})
 	}
