@@ -31,6 +31,8 @@ var (
 	ErrNameTooLong = errors.New("file name too long")
 	ErrNoAttr      = errors.New("no such attribute")
 	ErrTooBig      = errors.New("attribute too large")
+	ErrLinks       = errors.New("too many links")
+	ErrNoSpace     = errors.New("no space for more attributes")
 	ErrStale       = errors.New("stale inode")
 	ErrFull        = blocks.ErrFull
 	ErrOffline     = errors.New("no peer that has it is connected")

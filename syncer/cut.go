@@ -1,8 +1,11 @@
 package syncer
 
 import (
+	"bytes"
 	"cmp"
+	"crypto/ed25519"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -63,24 +66,43 @@ func (f *Folder) logOwn(t *index.Tx, a *model.Author) {
 	k := a.K
 	for len(changes) > 0 {
 		n, size := 0, 0
-		var bytes [][]byte
+		var said [][]byte
 		for n < len(changes) && n < model.MaxBatchChanges {
 			b := changes[n].Encode()
 			if n > 0 && size+len(b) > model.MaxBatchBytes-8<<10 {
 				break
 			}
-			bytes = append(bytes, b)
+			said = append(said, b)
 			size += len(b)
 			n++
 		}
 		h := model.Header{Replica: a.Replica, Lo: changes[0].Dot.Seq, Hi: changes[n-1].Dot.Seq, Deps: k, Prev: t.Head(),
 			UTC: a.Now, Author: a.By.Author, Device: a.By.Device,
 			Signer: f.device()}
-		b := f.seal.Sign(h, bytes, f.o.Device)
+		b := f.seal.Sign(h, said, f.o.Device)
+		if err := f.verifyOwn(b, said); err != nil {
+			t.Fail(err)
+			return
+		}
 		t.LogOwn(h, b, changes[:n])
 		k = k.With(changes[n-1].Dot)
 		changes = changes[n:]
 	}
+}
+
+// verifyOwn reads a batch of ours as those who get it will, before it is logged:
+// what they refuse they refuse for ever, with all that follows it.
+func (f *Folder) verifyOwn(b model.Batch, said [][]byte) error {
+	_, changes, err := f.verify(b, func(ed25519.PublicKey) error { return nil })
+	if err != nil {
+		return fmt.Errorf("own batch: %w", err)
+	}
+	for i, c := range changes {
+		if !bytes.Equal(c.Encode(), said[i]) {
+			return fmt.Errorf("own batch: %w: change %v reads otherwise", model.ErrBatch, c.Dot)
+		}
+	}
+	return nil
 }
 
 // cutting is one cut under the apply lock.
@@ -95,25 +117,38 @@ type cutting struct {
 	done    []*frozen
 }
 
-// names describes the dirty names, parents before what is in them.
-func (c *cutting) names(s *selection) []*model.Name {
+// inOrder is the dirty names, those of a directory before those of what is in it.
+func (c *cutting) inOrder(s *selection) []nameAt {
 	keys := make([]nameAt, 0, len(s.names))
 	depth := map[Ino]int{}
 	for k := range s.names {
 		keys = append(keys, k)
-		for d := k.Dir; d != RootIno && d != 0 && depth[k.Dir] < 1<<16; depth[k.Dir]++ {
-			r := c.t.Row(d)
-			if r == nil {
-				break
-			}
-			d = r.Parent
+		if _, known := depth[k.Dir]; !known {
+			depth[k.Dir] = depthOf(c.t, k.Dir)
 		}
 	}
 	slices.SortFunc(keys, func(a, b nameAt) int {
 		return cmp.Or(depth[a.Dir]-depth[b.Dir], cmp.Compare(a.Dir, b.Dir), strings.Compare(a.Name, b.Name))
 	})
+	return keys
+}
+
+// depthOf is how many directories a directory is in.
+func depthOf(t *index.Tx, dir Ino) (n int) {
+	for ; dir != RootIno && dir != 0 && n < 1<<16; n++ {
+		r := t.Row(dir)
+		if r == nil {
+			break
+		}
+		dir = r.Parent
+	}
+	return n
+}
+
+// names describes the dirty names, parents before what is in them.
+func (c *cutting) names(s *selection) []*model.Name {
 	var out []*model.Name
-	for _, k := range keys {
+	for _, k := range c.inOrder(s) {
 		y := s.names[k]
 		n := &model.Name{Dir: c.dir(k.Dir), Name: k.Name, Seen: y.Seen, SeenOrig: y.SeenOrig}
 		if e, ok := c.t.Entry(k.Dir, k.Name); ok && e.Kind.Replicates() {

@@ -27,6 +27,15 @@
 //	expire.go          what history is let go of for good, blocks that nothing names
 //	meet.go            whether two members may exchange changes, and who begins anew
 //
+// # Bounds
+//
+// All that a cut says of a node is one change, and what is over a change's bounds
+// all others refuse for ever. So a user may give a file model.MaxNames names and
+// model.MaxAttrs attributes; others may have given it more meanwhile, for which
+// there is room, many times over, where they are taken away. What is signed is
+// read as the others will before it is logged: if they would refuse it, the
+// folder stops.
+//
 // # Members whose histories part
 //
 // A replica is one incarnation of one database, and says by its id which device

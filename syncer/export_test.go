@@ -51,6 +51,26 @@ func (f *Folder) Holding() bool {
 	return f.ix.Sets()
 }
 
+// CutOrder is the order in which a cut takes names.
+func (f *Folder) CutOrder(names []index.Place) []index.Place {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	s := &selection{names: map[nameAt]index.Drift{}}
+	for _, k := range names {
+		s.names[k] = index.Drift{}
+	}
+	t := f.ix.Begin()
+	defer t.Abort()
+	return (&cutting{f: f, t: t}).inOrder(s)
+}
+
+// Mislabel has the folder say what others refuse.
+func (f *Folder) Mislabel() {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	f.o.Label.Author = "not/a label"
+}
+
 // FailAhead stops the folder as a commit does that fails: what is in memory, a
 // dot of its own, was never written.
 func (f *Folder) FailAhead() {

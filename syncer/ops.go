@@ -275,6 +275,8 @@ func (f *Folder) Link(ino, dir Ino, name string) (a Attr, err error) {
 			return ErrPerm
 		case exists:
 			return ErrExist
+		case r.Nlink >= model.MaxNames:
+			return ErrLinks
 		}
 		if r.Kind.Replicates() {
 			f.mark(t, dir, name)

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"iter"
 	"slices"
@@ -49,14 +50,8 @@ func (f *Folder) Since(ctx context.Context, k model.VV) iter.Seq2[model.Batch, e
 // in: the sender broke the protocol, or nothing more fits here, not even rows.
 // There need be no room for blocks: what others remove makes some.
 func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error {
-	h, changes, err := f.seal.Verify(b, f.o.Allowed)
+	h, changes, err := f.verify(b, f.o.Allowed)
 	if err != nil {
-		return fmt.Errorf("batch from %s: %w", from, err)
-	}
-	if !h.Replica.Of(h.Signer) {
-		return fmt.Errorf("batch from %s: %w: replica %v is not of who signed it", from, model.ErrBatch, h.Replica)
-	}
-	if err := f.checkChanges(changes); err != nil {
 		return fmt.Errorf("batch from %s: %w", from, err)
 	}
 	if err := f.roomForRows(); err != nil {
@@ -96,6 +91,18 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 		f.watchSets()
 		return t.Err()
 	})
+}
+
+// verify checks all of a batch that hangs on nothing that was joined.
+func (f *Folder) verify(b model.Batch, allowed func(ed25519.PublicKey) error) (model.Header, []model.Change, error) {
+	h, changes, err := f.seal.Verify(b, allowed)
+	switch {
+	case err != nil:
+		return h, nil, err
+	case !h.Replica.Of(h.Signer):
+		return h, nil, fmt.Errorf("%w: replica %v is not of who signed it", model.ErrBatch, h.Replica)
+	}
+	return h, changes, f.checkChanges(changes)
 }
 
 // made refuses dots that nobody is known to have made: of who knows the future,
@@ -149,6 +156,8 @@ func (f *Folder) rescue(t *index.Tx, changes []model.Change) {
 			ids = append(ids, id)
 		}
 	}
+	var known model.VV // by all who moved a directory
+	moved := false
 	for _, c := range changes {
 		switch n := t.Node(c.ID); {
 		case c.ID.IsZero() || n == nil:
@@ -159,8 +168,15 @@ func (f *Folder) rescue(t *index.Tx, changes []model.Change) {
 				}
 			}
 		case len(c.Links) > 0 && len(n.Links) > 0 && len(n.Links[0].Hist) > 1:
-			t.Removed(t.Origin(n.Links[0].Hist[0].Dot).K, add)
+			k := t.Origin(n.Links[0].Hist[0].Dot).K
+			if moved {
+				k = k.Meet(known)
+			}
+			known, moved = k, true
 		}
+	}
+	if moved { // what one of them did not know is what they did not all know
+		t.Removed(known, add)
 	}
 	if len(ids) == 0 {
 		return

@@ -43,10 +43,11 @@ func (f *Folder) Setxattr(ino Ino, name string, val []byte, flags uint32) error 
 	}
 	return f.xattr(ino, name, func(old map[string][]byte) ([]byte, error) {
 		_, there := old[name]
-		size := len(name) + len(val)
+		size, n := len(name)+len(val), 1
 		for k, v := range old {
 			if k != name {
 				size += len(k) + len(v)
+				n++
 			}
 		}
 		switch {
@@ -54,8 +55,10 @@ func (f *Folder) Setxattr(ino Ino, name string, val []byte, flags uint32) error 
 			return nil, ErrExist
 		case flags == XattrReplace && !there:
 			return nil, ErrNoAttr
-		case size > maxXattrs:
+		case len(val) > maxXattrs:
 			return nil, ErrTooBig
+		case size > maxXattrs || n > model.MaxAttrs:
+			return nil, ErrNoSpace
 		}
 		return append([]byte{}, val...), nil
 	})

@@ -31,6 +31,8 @@ var errnos = []struct {
 	{syncer.ErrNameTooLong, syscall.ENAMETOOLONG},
 	{syncer.ErrNoAttr, syscall.ENODATA},
 	{syncer.ErrTooBig, syscall.E2BIG},
+	{syncer.ErrLinks, syscall.EMLINK},
+	{syncer.ErrNoSpace, syscall.ENOSPC},
 	{syncer.ErrStale, syscall.ESTALE},
 	{syncer.ErrFull, syscall.ENOSPC},
 	{syncer.ErrClosed, syscall.EIO},
@@ -47,7 +49,7 @@ var quiet = map[syscall.Errno]bool{
 	syscall.ENOENT: true, syscall.EEXIST: true, syscall.ENOTDIR: true, syscall.EISDIR: true, syscall.ENOTEMPTY: true,
 	syscall.EINVAL: true, syscall.EPERM: true, syscall.EROFS: true, syscall.ENAMETOOLONG: true, syscall.ENODATA: true,
 	syscall.E2BIG: true, syscall.ESTALE: true, syscall.ENOSPC: true, syscall.EFBIG: true, syscall.EINTR: true,
-	syscall.ERANGE: true, syscall.EDQUOT: true,
+	syscall.ERANGE: true, syscall.EMLINK: true, syscall.EDQUOT: true,
 }
 
 // code returns the errno for err.

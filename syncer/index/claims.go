@@ -2,7 +2,7 @@ package index
 
 import (
 	"fmt"
-	"reflect"
+	"maps"
 	"slices"
 
 	"github.com/clachanfs/clachan/syncer/model"
@@ -141,11 +141,12 @@ func (t *Tx) settleView() names {
 		}
 		now[id] = t.claims(id)
 		t.watchForks(id)
-		if sameClaims(old, now[id]) {
+		changed := differing(old, now[id])
+		if len(changed) == 0 {
 			continue
 		}
 		t.countKids(old, now[id])
-		for _, e := range slices.Concat(old, now[id]) {
+		for _, e := range changed {
 			g := group{t.Number(e.Parent), t.ix.fold(e.Base)}
 			if groups[g] == nil {
 				groups[g] = map[model.ID]bool{}
@@ -156,6 +157,7 @@ func (t *Tx) settleView() names {
 	ns := t.decide(groups, now)
 	touched := v.touched
 	t.view = newSettling()
+	clear(t.shown)
 	for id, tc := range touched {
 		if t.ix.back == nil {
 			t.followTime(id, tc)
@@ -222,8 +224,34 @@ func (t *Tx) watchForks(id model.ID) {
 	}
 }
 
-func sameClaims(a, b []*model.Entry) bool {
-	return slices.EqualFunc(a, b, func(x, y *model.Entry) bool { return reflect.DeepEqual(x, y) })
+// differing returns the claims of a node that only one of a and b has.
+func differing(a, b []*model.Entry) (out []*model.Entry) {
+	type which struct {
+		key  uint64
+		orig model.Dot
+	}
+	had := make(map[which]*model.Entry, len(a))
+	for _, e := range a {
+		had[which{e.Key, e.Orig}] = e
+	}
+	for _, e := range b {
+		k := which{e.Key, e.Orig}
+		if o := had[k]; o != nil && sameClaim(o, e) {
+			delete(had, k)
+		} else {
+			out = append(out, e)
+		}
+	}
+	for _, e := range had {
+		out = append(out, e)
+	}
+	return out
+}
+
+func sameClaim(a, b *model.Entry) bool {
+	return a.ID == b.ID && a.Kind == b.Kind && a.Key == b.Key && a.Orig == b.Orig && a.Parent == b.Parent && a.Name == b.Name &&
+		a.Base == b.Base && a.Extra == b.Extra && a.Undue == b.Undue && a.Stamp == b.Stamp && a.By == b.By && a.UTC == b.UTC &&
+		slices.Equal(a.Dups, b.Dups)
 }
 
 // countKids keeps what lives in a directory counted: a directory that nobody
@@ -279,26 +307,21 @@ type names map[nameKey]viewed
 
 // decide gives out the names of the groups that changed.
 func (t *Tx) decide(groups map[group]map[model.ID]bool, now map[model.ID][]*model.Entry) names {
-	out := names{}
 	claims := func(id model.ID) []*model.Entry {
 		if cs, ok := now[id]; ok {
 			return cs
 		}
 		return t.claims(id)
 	}
-	crowded := map[Ino]map[string]*crowd{} // the crowds of directories that have any
-	for g := range groups {
-		if _, ok := crowded[g.dir]; !ok {
-			crowded[g.dir] = t.crowds(g.dir)
-		}
-	}
-	before := losersOf(crowded)
+	single := names{} // what has its own name, or has left it
+	crowded := map[Ino]*crowds{}
 	for g, ids := range groups {
-		dirID := t.Row(g.dir).ID
+		c := t.crowds(g.dir)
+		crowded[g.dir] = c
 		holder := t.viewAt(g.dir, g.base).id
 		members := map[model.ID]bool{}
-		if c := crowded[g.dir][g.base]; c != nil {
-			for _, id := range c.members {
+		if x := c.by[g.base]; x != nil {
+			for _, id := range x.members {
 				members[id] = true
 			}
 		} else if !holder.IsZero() {
@@ -308,104 +331,33 @@ func (t *Tx) decide(groups map[group]map[model.ID]bool, now map[model.ID][]*mode
 		for id := range ids {
 			members[id] = true
 		}
-		var cs []*model.Entry
-		c := &crowd{}
+		x := &crowd{read: true}
 		for id := range members {
-			in := false
-			for _, e := range claims(id) {
-				if e.Parent == dirID && t.ix.fold(e.Base) == g.base {
-					cs, in = append(cs, e), true
-				}
-			}
-			if in {
-				c.members = append(c.members, id)
+			es := t.entriesAt(g.dir, g.base, claims(id))
+			if len(es) > 0 {
+				x.members, x.entries = append(x.members, id), append(x.entries, es...)
 			}
 		}
 		switch {
-		case len(cs) > 1:
-			crowded[g.dir][g.base] = c
+		case len(x.entries) > 1:
+			slices.SortFunc(x.members, func(a, b model.ID) int { return slices.Compare(a[:], b[:]) })
+			c.set(g.base, x)
 			continue
-		case len(cs) == 1:
-			out[nameKey{g.dir, g.base}] = viewed{cs[0].Node(), cs[0].Base}
+		case len(x.entries) == 1:
+			single[nameKey{g.dir, g.base}] = viewed{x.entries[0].Node(), x.entries[0].Base}
 		case held:
-			out[nameKey{g.dir, g.base}] = viewed{}
+			single[nameKey{g.dir, g.base}] = viewed{}
 		}
-		if crowded[g.dir][g.base] != nil {
-			crowded[g.dir][g.base] = nil // no longer
+		if c.by[g.base] != nil {
+			t.dropCrowd(g.dir, g.base)
 		}
+		c.set(g.base, nil)
 	}
-	for dir, cs := range crowded {
-		if len(cs) > 0 {
-			t.assign(dir, cs, before[dir], claims, out)
-		}
-	}
-	return out
-}
-
-// losersOf returns the names that losers have, folded, by directory.
-func losersOf(crowded map[Ino]map[string]*crowd) map[Ino]map[string]model.ID {
-	out := map[Ino]map[string]model.ID{}
-	for dir, cs := range crowded {
-		out[dir] = map[string]model.ID{}
-		for _, c := range cs {
-			for name, id := range c.losers {
-				out[dir][name] = id
-			}
-		}
+	out := maps.Clone(single)
+	for _, c := range crowded {
+		t.decideCrowds(c, claims, single, out)
 	}
 	return out
-}
-
-// assign names the losers of a directory, all of them: what one gets or leaves
-// is taken or free for the others.
-func (t *Tx) assign(dir Ino, crowds map[string]*crowd, before map[string]model.ID, claims func(model.ID) []*model.Entry, out names) {
-	dirID, fold := t.Row(dir).ID, t.ix.fold
-	var all []*model.Entry
-	for base, c := range crowds {
-		if c == nil {
-			continue
-		}
-		slices.SortFunc(c.members, func(a, b model.ID) int { return slices.Compare(a[:], b[:]) })
-		for _, id := range c.members {
-			for _, e := range claims(id) {
-				if e.Parent == dirID && fold(e.Base) == base {
-					all = append(all, e)
-				}
-			}
-		}
-	}
-	model.Assign(all, fold, func(k string) bool { return t.taken(dir, k, before, out) })
-	for _, e := range all {
-		name := fold(e.Name)
-		out[nameKey{dir, name}] = viewed{e.Node(), e.Name}
-		if e.Extra {
-			t.alias(e)
-		}
-		if e.Extra || e.Name != e.Base {
-			c := crowds[fold(e.Base)]
-			if c.losers == nil || c.stale {
-				c.losers, c.stale = map[string]model.ID{}, false
-			}
-			c.losers[name] = e.Node()
-		}
-	}
-	for name := range before {
-		if _, again := out[nameKey{dir, name}]; !again {
-			out[nameKey{dir, name}] = viewed{}
-		}
-	}
-	t.writeCrowds(dir, crowds)
-}
-
-// taken tells whether a folded name is held by an entry that has it for its own.
-func (t *Tx) taken(dir Ino, name string, before map[string]model.ID, out names) bool {
-	if v, ok := out[nameKey{dir, name}]; ok {
-		return !v.id.IsZero()
-	}
-	if _, loser := before[name]; loser {
-		return false
-	}
-	return !t.viewAt(dir, name).id.IsZero()
 }
 
 // State for local operations: what they read is settled first.
@@ -460,18 +412,28 @@ func (t *Tx) Entries(id model.ID) []*model.Entry {
 	return t.entriesOf(id)
 }
 
-// entriesOf is Entries of a view that is settled.
+// entriesOf is Entries of a view that is settled. They are not to be changed.
 func (t *Tx) entriesOf(id model.ID) []*model.Entry {
+	if out, ok := t.shown[id]; ok {
+		return out
+	}
 	out := t.claims(id)
+	if len(t.view.touched) == 0 {
+		t.shown[id] = out
+	}
 	for i, e := range out {
-		out[i].Name = e.Base
+		e.Name = e.Base
 		dir := t.Ino(e.Parent)
 		if dir == 0 || t.Row(dir).Crowd == 0 {
 			continue
 		}
-		for _, x := range t.Crowded(e.Parent) {
-			if x.ID == e.ID && x.Key == e.Key && x.Extra == e.Extra && x.Orig == e.Orig {
-				out[i] = x
+		x := t.settledCrowds(dir).by[t.ix.fold(e.Base)]
+		if x == nil {
+			continue
+		}
+		for _, o := range x.entries {
+			if o.ID == e.ID && o.Key == e.Key && o.Extra == e.Extra && o.Orig == e.Orig {
+				out[i] = o
 			}
 		}
 	}
@@ -486,10 +448,8 @@ func (t *Tx) At(dir model.ID, name string) *model.Entry {
 		return nil
 	}
 	if t.Row(ino).Crowd > 0 {
-		for _, e := range t.Crowded(dir) {
-			if t.ix.fold(e.Name) == t.ix.fold(name) {
-				return e
-			}
+		if e := t.settledCrowds(ino).at(t.ix.fold(name), t.ix.fold); e != nil {
+			return e
 		}
 	}
 	v := t.viewAt(ino, name)
@@ -512,20 +472,5 @@ func (t *Tx) Crowded(dir model.ID) []*model.Entry {
 	if ino == 0 || t.Row(ino).Crowd == 0 {
 		return nil
 	}
-	var all []*model.Entry
-	losers := map[string]model.ID{}
-	for base, c := range t.crowds(ino) {
-		for name, id := range c.losers {
-			losers[name] = id
-		}
-		for _, id := range c.members {
-			for _, e := range t.claims(id) {
-				if e.Parent == dir && t.ix.fold(e.Base) == base {
-					all = append(all, e)
-				}
-			}
-		}
-	}
-	model.Assign(all, t.ix.fold, func(k string) bool { return t.taken(ino, k, losers, nil) })
-	return all
+	return t.settledCrowds(ino).gathered()
 }

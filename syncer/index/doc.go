@@ -27,6 +27,11 @@
 //	                      gaps: in the clock (gaps.go); ends: that others do not share (ends.go)
 //	v key                 device rows of folder 0
 //
+// What a loser is called hangs on the names of others in its directory; a Tx
+// keeps the crowds of the directories it is about, with the names that each
+// loser has or had to avoid, and names those anew that hang on what has changed
+// (crowd.go).
+//
 // Names in keys are folded: as the folder's policy compares them, which never
 // changes. How a name is spelt stands in the row, if otherwise than its key. So
 // a directory has one entry, and one drift, for all spellings of a name.

@@ -26,14 +26,21 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 		t.born(r, c.Kind)
 	}
 	var before []model.Dot
-	r.Node.Dots(func(d model.Dot) { before = append(before, d) })
+	r.Node.Dots(func(d model.Dot) {
+		if len(before) == 0 || before[len(before)-1] != d {
+			before = append(before, d)
+		}
+	})
 	r.Node.Join(c, deps)
 	if v := c.Version; v != nil && v.Orig == (model.Dot{}) && brings(c) {
 		t.keep(id, c.Dot, noted{kind: c.Kind, content: v.Content, mtime: v.Mtime, mode: r.Mode, dot: c.Dot})
 	}
+	cited := set[model.Dot]{}
+	r.Node.Dots(func(d model.Dot) { cited[d] = struct{}{} })
 	for _, d := range before {
-		if !cites(r.Node, d) {
+		if _, yes := cited[d]; !yes {
 			t.dead(d, c.Born)
+			cited[d] = struct{}{} // once
 		}
 	}
 	for _, l := range r.Node.Links {
@@ -149,16 +156,16 @@ func (t *Tx) rehome(old, ino Ino) {
 	crowds := map[string]*crowd{}
 	prefix = t.ix.keys.dir(tableCrowd, old)
 	t.fail(scan(t.b, prefix, after(prefix), func(k, v []byte) error {
-		c, err := decodeCrowd(v)
-		crowds[string(k[len(prefix):])] = c
+		x, err := decodeCrowd(v)
+		crowds[string(k[len(prefix):])] = x
 		return err
 	}))
-	for base := range crowds {
-		t.fail(t.b.Delete(t.ix.keys.crowd(old, base), nil))
+	for base, x := range crowds {
+		t.dropCrowd(old, base)
+		t.writeCrowd(ino, base, x)
 	}
-	if len(crowds) > 0 {
-		t.writeCrowds(ino, crowds)
-	}
+	delete(t.crowded, old)
+	delete(t.crowded, ino)
 }
 
 // strip leaves an inode what is local: it shows no node any more. A directory's

@@ -35,11 +35,14 @@ type Tx struct {
 	// suspects are inodes whose rows may not be what their nodes say; those
 	// whose node has changed are true.
 	suspects map[Ino]bool
-	together bool             // what is joined is shown in sets
-	gathered int              // of fresh, how many are in them or were left out
-	entries  map[Place]Entry  // d rows read or written; zero: none
-	noted    map[pastOf]noted // versions that may be let go of
-	thinned  map[string]bool  // b rows of which less than half is alive now
+	together bool                        // what is joined is shown in sets
+	gathered int                         // of fresh, how many are in them or were left out
+	entries  map[Place]Entry             // d rows read or written; zero: none
+	noted    map[pastOf]noted            // versions that may be let go of
+	thinned  map[string]bool             // b rows of which less than half is alive now
+	crowded  map[Ino]*crowds             // those read, by directory
+	shown    map[model.ID][]*model.Entry // entries asked for since the view was last settled
+	origins  map[model.Dot]model.Origin
 	e        enc
 	d        dec
 }
@@ -58,7 +61,8 @@ type Flip struct {
 func (ix *Index) Begin() *Tx {
 	t := &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{}, off: map[Ino]bool{},
 		inos: map[model.ID]Ino{}, view: newSettling(), suspects: map[Ino]bool{}, entries: map[Place]Entry{},
-		noted: map[pastOf]noted{}, thinned: map[string]bool{}}
+		noted: map[pastOf]noted{}, thinned: map[string]bool{},
+		crowded: map[Ino]*crowds{}, shown: map[model.ID][]*model.Entry{}, origins: map[model.Dot]model.Origin{}}
 	t.e = enc{ridx: t.number, ino: t.Number}
 	t.d = dec{rep: t.replica, id: t.idOf}
 	return t
@@ -108,6 +112,9 @@ func (t *Tx) fail(err error) {
 		t.err = err
 	}
 }
+
+// Fail says that nothing of this may be committed.
+func (t *Tx) Fail(err error) { t.fail(err) }
 
 // Err is the first thing that went wrong.
 func (t *Tx) Err() error { return t.err }

@@ -39,8 +39,9 @@ const (
 	// MaxBatchChanges and MaxBatchBytes bound a batch.
 	MaxBatchChanges = 1000
 	MaxBatchBytes   = 256 << 10
-	// MaxChangeBytes bounds one change: the largest attributes and targets fit.
-	MaxChangeBytes = 192 << 10
+	// MaxChangeBytes bounds one change: all names and attributes of a node fit,
+	// more than twice (MaxNames).
+	MaxChangeBytes = 1 << 20
 	maxHeaderBytes = 96 << 10
 	// MaxLabel bounds the author's and the device's display name.
 	MaxLabel = 32

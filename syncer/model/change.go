@@ -51,7 +51,13 @@ type VersionChange struct {
 type AttrChange struct{ Name, Val string }
 
 const (
-	maxLinkChanges = 1 << 12
+	// MaxNames and MaxAttrs are how many names and attributes a user may give one
+	// node. So a change that says all of it fits its bounds, also if some others
+	// have done that at once and what is too much goes again.
+	MaxNames = 1 << 10
+	MaxAttrs = 1 << 10
+
+	maxLinkChanges = 1 << 14
 	maxAttrChanges = 1 << 12
 	maxAttrName    = 256
 	maxAttrVal     = 64<<10 + 1

@@ -71,15 +71,7 @@ func maximal[T any](xs []T, of func(T) (Dot, VV)) []T {
 }
 
 func (n *Node) joinLink(lc LinkChange, c Change, deps VV) {
-	i, found := slices.BinarySearchFunc(n.Links, lc.Key, func(l Link, k uint64) int {
-		switch {
-		case l.Key < k:
-			return -1
-		case l.Key > k:
-			return 1
-		}
-		return 0
-	})
+	i, found := n.link(lc.Key)
 	if !found {
 		n.Links = slices.Insert(n.Links, i, Link{Key: lc.Key})
 	}

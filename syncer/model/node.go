@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -139,12 +140,15 @@ func (n *Node) Live() bool {
 
 // Link returns the link with the key, or nil.
 func (n *Node) Link(key uint64) *Link {
-	for i := range n.Links {
-		if n.Links[i].Key == key {
-			return &n.Links[i]
-		}
+	if i, found := n.link(key); found {
+		return &n.Links[i]
 	}
 	return nil
+}
+
+// link is where the link with the key is, or belongs.
+func (n *Node) link(key uint64) (i int, found bool) {
+	return slices.BinarySearchFunc(n.Links, key, func(l Link, k uint64) int { return cmp.Compare(l.Key, k) })
 }
 
 // Head returns the version with the dot.

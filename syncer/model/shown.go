@@ -99,13 +99,17 @@ func (e *Entry) Node() ID {
 // the same directory are one. Of a directory it is the newest place.
 func (n *Node) Names(fold Fold) []*Entry {
 	var out []*Entry
+	type place struct {
+		dir  ID
+		name string
+	}
+	var at map[place]int // in out
 	add := func(l *Link, undue bool) {
 		x := l.Loc()
 		e := &Entry{ID: n.ID, Kind: n.Kind, Key: l.Key, Parent: x.Parent, Base: x.Name, Undue: undue, Stamp: x.Stamp}
-		for i, o := range out {
-			if o.Parent != e.Parent || fold(o.Base) != fold(e.Base) {
-				continue
-			}
+		k := place{x.Parent, fold(x.Name)}
+		if i, taken := at[k]; taken {
+			o := out[i]
 			if e.Stamp.Less(o.Stamp) { // the older one stands for both
 				e.Dups, o.Dups = append(o.Dups, o.Key), nil
 				out[i] = e
@@ -113,6 +117,12 @@ func (n *Node) Names(fold Fold) []*Entry {
 				o.Dups = append(o.Dups, e.Key)
 			}
 			return
+		}
+		if len(n.Links) > 1 {
+			if at == nil {
+				at = map[place]int{}
+			}
+			at[k] = len(out)
 		}
 		out = append(out, e)
 	}

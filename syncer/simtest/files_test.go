@@ -394,7 +394,7 @@ func still(f func()) {
 // ordinary tells whether an error is one that programs know.
 func ordinary(err error) bool {
 	for _, e := range []error{syncer.ErrNotExist, syncer.ErrExist, syncer.ErrNotDir, syncer.ErrIsDir, syncer.ErrNotEmpty, syncer.ErrInvalid,
-		syncer.ErrPerm, syncer.ErrNoAttr, syncer.ErrNameTooLong, syncer.ErrTooBig} {
+		syncer.ErrPerm, syncer.ErrNoAttr, syncer.ErrNameTooLong, syncer.ErrTooBig, syncer.ErrLinks, syncer.ErrNoSpace} {
 		if errors.Is(err, e) {
 			return true
 		}
