@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"errors"
 	"strings"
 	"syscall"
 
@@ -100,6 +101,9 @@ func (m *Mount) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, name string) fu
 	}
 	if err == nil {
 		err = m.folder.Removexattr(ino, name)
+	}
+	if errors.Is(err, syncer.ErrNoAttr) && (name == aclAccess || name == aclDefault) {
+		err = nil // an inode without one has the ACL of its mode
 	}
 	return m.attrStatus("removexattr", ino, err)
 }
