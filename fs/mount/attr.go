@@ -212,6 +212,9 @@ func (m *Mount) wanted(a syncer.Attr, in *fuse.SetAttrIn) (set syncer.Set, err e
 		if (chUID || chGID || none) && a.Kind != model.Dir || in.Valid&fuse.FATTR_KILL_SUIDGID != 0 {
 			mode = dropPriv(a, in.Caller)
 		}
+		if none && mode != a.Mode && in.Uid != 0 && in.Uid != a.UID {
+			return set, syncer.ErrPerm // it is a chmod, which the kernel has not seen
+		}
 		if mode != a.Mode || none { // which moves ctime, and no more, of what has no such bits
 			set.Mode = &mode
 		}

@@ -104,6 +104,9 @@ func genOpen(g *generator, c *call) {
 			c.Flags |= f.flag
 		}
 	}
+	if c.Flags&unix.O_DIRECT != 0 {
+		c.Flags &^= unix.O_APPEND // the end need not be aligned
+	}
 }
 
 // put keeps a descriptor in a slot, in place of what is there.

@@ -61,6 +61,16 @@ func (g *generator) next() *call {
 	}
 	c.Umask = pick(g, uint32(0o22), 0, 0, 0o77, 0o27, 0o777)
 	ops[c.Op].gen(g, c)
+	if g.direct(c.S) || g.direct(c.T) { // what goes on at a position or an end that is not aligned
+		switch c.Op {
+		case "read", "sendfile", "copy_file_range":
+			c.Op = "pread"
+		case "write", "append":
+			c.Op = "pwrite"
+		case "setfl":
+			c.Flags = 0
+		}
+	}
 	return c
 }
 

@@ -82,6 +82,7 @@ func (p *pair) step(c *call, all bool) (*comparer, time.Duration, error) {
 		return nil, 0, err
 	}
 	m.win.to = time.Now()
+	m.loosen(sa)
 	if !m.sparse(p.sa) {
 		m.diff("result", c.Op, 0, ra, rb)
 	}
