@@ -206,14 +206,12 @@ func (m *Mount) wanted(a syncer.Attr, in *fuse.SetAttrIn) (set syncer.Set, err e
 	if mode, ok := in.GetMode(); ok {
 		set.Mode = &mode
 	} else {
-		// chown(-1, -1) comes with nothing at all, and costs the bits like any other chown.
+		// chown(-1, -1) comes with nothing at all, and costs the bits like any other chown. So does what the kernel
+		// asks for before a write that costs them, so a stranger cannot be refused here.
 		none := in.Valid&^(fuse.FATTR_FH|fuse.FATTR_LOCKOWNER) == 0
 		mode := a.Mode
 		if (chUID || chGID || none) && a.Kind != model.Dir || in.Valid&fuse.FATTR_KILL_SUIDGID != 0 {
 			mode = dropPriv(a, in.Caller)
-		}
-		if none && mode != a.Mode && in.Uid != 0 && in.Uid != a.UID {
-			return set, syncer.ErrPerm // it is a chmod, which the kernel has not seen
 		}
 		if mode != a.Mode || none { // which moves ctime, and no more, of what has no such bits
 			set.Mode = &mode

@@ -39,9 +39,46 @@ var attrOps = map[string]op{
 		p := string(c.Path)
 		return ok(utimens(s.at(c), &p, c.Times, c.Flags))
 	}},
+	"caps": {4, func(g *generator, c *call) { c.Who, c.Flags = 0, g.IntN(7) }, doCaps},
 	"futimens": {8, func(g *generator, c *call) { c.S, c.Times = g.slot(), [2]ts{g.when(), g.when()} }, func(_ *jail, s *side, c *call) string {
 		return ok(utimens(s.fds[c.S], nil, c.Times, 0))
 	}},
+}
+
+// capability is a valid security.capability.
+const capability = "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+
+// doCaps gives a file a capability, changes it, and says what is left. The file is only there meanwhile: see the
+// package comment.
+func doCaps(_ *jail, _ *side, c *call) string {
+	fd, err := unix.Open("/caps", unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC, 0o755)
+	if err != nil {
+		return errno(err)
+	}
+	defer unix.Unlink("/caps")
+	defer unix.Close(fd)
+	if err := unix.Fsetxattr(fd, "security.capability", []byte(capability), 0); err != nil {
+		return errno(err)
+	}
+	switch c.Flags {
+	case 0:
+		_, err = unix.Write(fd, []byte("x"))
+	case 1:
+		err = unix.Ftruncate(fd, 5)
+	case 2:
+		err = unix.Fchown(fd, 1001, -1)
+	case 3:
+		err = unix.Fallocate(fd, 0, 0, 100)
+	case 4:
+		err = unix.Fchmod(fd, 0o4711)
+	case 5:
+		err = unix.Fsetxattr(fd, "user.a", []byte("x"), 0)
+	case 6:
+		_, err = unix.Read(fd, make([]byte, 1))
+	}
+	buf := make([]byte, 100)
+	n, err2 := unix.Fgetxattr(fd, "security.capability", buf)
+	return ok(err) + " " + res(n, err2)
 }
 
 // How an xattr call names its file.
@@ -119,7 +156,7 @@ func (g *generator) xattrName() string {
 		return pick(g, "user.", "user."+strings.Repeat("x", 250), "user."+strings.Repeat("x", 251), "foo.bar", "security.", "system.other",
 			"user", "", "trusted.", "user.\xff")
 	}
-	return pick(g, "user.a", "user.a", "user.b", "trusted.t", "security.capability", aclAccess, aclDefault)
+	return pick(g, "user.a", "user.a", "user.b", "trusted.t", "security.other", aclAccess, aclDefault)
 }
 
 func (g *generator) xattrTarget(c *call) {
@@ -135,9 +172,6 @@ func genGetxattr(g *generator, c *call) {
 	c.Name, c.Len = raw(g.xattrName()), pick(g, int64(1024), 1024, 0, 3, g.Int64N(30))
 }
 
-// capability is a valid security.capability.
-const capability = "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
-
 func genSetxattr(g *generator, c *call) {
 	g.xattrTarget(c)
 	c.Name = raw(g.xattrName())
@@ -146,8 +180,6 @@ func genSetxattr(g *generator, c *call) {
 		c.Flags = pick(g, 3, 4)
 	}
 	switch c.Name {
-	case "security.capability":
-		c.Val = capability
 	case aclAccess, aclDefault:
 		c.Val = raw(g.acl())
 	default:

@@ -61,6 +61,12 @@ func (g *generator) next() *call {
 	}
 	c.Umask = pick(g, uint32(0o22), 0, 0, 0o77, 0o27, 0o777)
 	ops[c.Op].gen(g, c)
+	if c.Op == "read" && g.isDir(c.S) { // the position there is what the filesystem says
+		c.Op = "pread"
+	}
+	if strings.HasSuffix(c.Op, "chown") && c.UID == -1 && c.GID == -1 { // see the package comment
+		c.Who = 0
+	}
 	if g.direct(c.S) || g.direct(c.T) { // what goes on at a position or an end that is not aligned
 		switch c.Op {
 		case "read", "sendfile", "copy_file_range":

@@ -22,6 +22,7 @@ func main() {
 	flag.DurationVar(&o.shrink, "shrink", time.Minute, "how long to look for a shorter sequence")
 	flag.StringVar(&o.replay, "replay", "", "make the calls in this `file` in place of random ones")
 	flag.BoolVar(&o.all, "all", false, "compare everything after each call, and trust no cache")
+	flag.BoolVar(&o.verbose, "v", false, "print each call, and what it returned in both")
 	list := flag.Bool("exceptions", false, "print the differences that are allowed")
 	flag.Parse()
 	if *list {
@@ -46,13 +47,14 @@ func main() {
 }
 
 type options struct {
-	dirs   [2]string
-	seed   uint64
-	seeds  int
-	calls  int
-	shrink time.Duration
-	replay string
-	all    bool
+	dirs    [2]string
+	seed    uint64
+	seeds   int
+	calls   int
+	shrink  time.Duration
+	replay  string
+	all     bool
+	verbose bool
 }
 
 // run plays all seeds, says what it found, and counts seeds.
@@ -63,7 +65,7 @@ func (o options) run(w io.Writer) (passed, failed int, err error) {
 	}
 	met, calls := map[string]int{}, 0
 	for i := range o.seeds {
-		h := &history{j: j, dirs: o.dirs, seed: o.seed + uint64(i), always: o.all}
+		h := &history{j: j, dirs: o.dirs, seed: o.seed + uint64(i), always: o.all, verbose: o.verbose}
 		begun := time.Now()
 		if o.replay != "" {
 			err = h.replayFile(o.replay)

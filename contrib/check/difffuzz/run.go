@@ -9,15 +9,16 @@ import (
 
 // history is a sequence of calls on a fresh pair of directories.
 type history struct {
-	j      *jail
-	dirs   [2]string // where the pair is made
-	seed   uint64
-	made   []*call
-	bad    []bool         // of them, which returned an error on both sides
-	always bool           // compare everything after each call
-	found  *difference    // that is not allowed: the history ends there
-	met    map[string]int // exceptions, by name
-	busy   time.Duration  // time that calls took on the second side
+	j       *jail
+	dirs    [2]string // where the pair is made
+	seed    uint64
+	made    []*call
+	bad     []bool // of them, which returned an error on both sides
+	verbose bool
+	always  bool           // compare everything after each call
+	found   *difference    // that is not allowed: the history ends there
+	met     map[string]int // exceptions, by name
+	busy    time.Duration  // time that calls took on the second side
 }
 
 // Every so many calls the caches of the kernel are passed by, and all bytes and listings compared.
@@ -69,9 +70,9 @@ func (p *pair) step(c *call, all bool) (*comparer, time.Duration, error) {
 	m := &comparer{call: c, loose: p.loose}
 	m.win.from = time.Now()
 	m.loosen(p.sa)
-	ra := p.j.run(p.a, c)
+	m.ra = p.j.run(p.a, c)
 	begun := time.Now()
-	rb := p.j.run(p.b, c)
+	m.rb = p.j.run(p.b, c)
 	took := time.Since(begun)
 	sa, err := p.j.look(p.a, p.sa, nil, false)
 	if err != nil {
@@ -84,9 +85,9 @@ func (p *pair) step(c *call, all bool) (*comparer, time.Duration, error) {
 	m.win.to = time.Now()
 	m.loosen(sa)
 	if !m.sparse(p.sa) {
-		m.diff("result", c.Op, 0, ra, rb)
+		m.diff("result", c.Op, 0, m.ra, m.rb)
 	}
-	m.bad = ra == rb && strings.HasPrefix(ra, "E")
+	m.bad = m.ra == m.rb && strings.HasPrefix(m.ra, "E")
 	m.looks(sa, sb, p.sa, p.sb)
 	if len(m.found) == 0 || m.worst() == nil {
 		m.listings(p.j, p.a, p.b, sa, sb, p.sa, p.sb, full)
@@ -133,6 +134,9 @@ func (h *history) play(next func(*pair) (c *call, last bool)) (err error) {
 				}
 			}
 			h.found = m.worst()
+			if h.verbose {
+				fmt.Printf("%d: %v\n  a: %s\n  b: %s\n", len(h.made), c, m.ra, m.rb)
+			}
 		}
 	})
 	if e := p.close(); err == nil {

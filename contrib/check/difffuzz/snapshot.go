@@ -225,5 +225,8 @@ func (w window) moved(was int64, known bool, is int64) string {
 	case t.Sub(w.to).Abs() < near:
 		return fmt.Sprintf("not now (%v)", t.Sub(w.from))
 	}
-	return fmt.Sprintf("%d.%09d", is/1e9, is%1e9)
+	return exactly(is)
 }
+
+// exactly is a time in words.
+func exactly(ns int64) string { return fmt.Sprintf("%d ns", ns) }
