@@ -58,7 +58,7 @@ func (m *comparer) nodes(of string, a, b *node, pa, pb *snapshot) {
 	num("rdev", [2]uint32{a.Rdev_major, a.Rdev_minor}, [2]uint32{b.Rdev_major, b.Rdev_minor})
 	num("size", a.Size, b.Size)
 	if kind == unix.S_IFREG {
-		if most := (b.Size + 4095) / 4096 * 8; b.Blocks > most {
+		if most := (b.Size+4095)/4096*8 + metadata; b.Blocks > max(most, a.Blocks) {
 			m.diff("blocks", of, kind, fmt.Sprint("at most ", most), fmt.Sprint(b.Blocks))
 		}
 		if !m.loose[a.id] && (b.Blocks > a.Blocks || b.Blocks+metadata < a.Blocks) {

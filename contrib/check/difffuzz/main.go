@@ -68,7 +68,10 @@ func (o options) run(w io.Writer) (passed, failed int, err error) {
 		h := &history{j: j, dirs: o.dirs, seed: o.seed + uint64(i), always: o.all, verbose: o.verbose}
 		begun := time.Now()
 		if o.replay != "" {
-			err = h.replayFile(o.replay)
+			var calls []*call
+			if calls, err = readCalls(o.replay); err == nil {
+				err = h.replay(calls)
+			}
 		} else {
 			err = h.random(o.calls)
 		}
@@ -118,21 +121,23 @@ func (h *history) explain(w io.Writer, limit time.Duration) error {
 	return nil
 }
 
-func (h *history) replayFile(name string) error {
+// readCalls reads what explain has printed.
+func readCalls(name string) (calls []*call, err error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
-	var calls []*call
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
 		c := &call{}
 		if err := json.Unmarshal(lines.Bytes(), c); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		calls = append(calls, c)
 	}
-	return h.replay(calls)
+	return calls, lines.Err()
 }
 
 // fsName is the kind of a filesystem, for the record.

@@ -15,6 +15,7 @@ type history struct {
 	made    []*call
 	bad     []bool // of them, which returned an error on both sides
 	verbose bool
+	faulty  bool           // for tests: the second side is wrong
 	always  bool           // compare everything after each call
 	found   *difference    // that is not allowed: the history ends there
 	met     map[string]int // exceptions, by name
@@ -47,6 +48,7 @@ func (h *history) open() (*pair, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.faulty = h.faulty
 	p := &pair{j: h.j, a: a, b: b, loose: map[int]bool{}}
 	h.j.do(func() {
 		if p.sa, err = h.j.look(a, nil, nil, false); err == nil {

@@ -11,7 +11,7 @@ func (h *history) shrink(limit time.Duration) (*history, error) {
 	end := time.Now().Add(limit)
 	best, sure := h, false
 	try := func(calls []*call) (bool, error) {
-		t := &history{j: h.j, dirs: h.dirs, seed: h.seed, always: h.always || h.found.late()}
+		t := &history{j: h.j, dirs: h.dirs, seed: h.seed, faulty: h.faulty, always: h.always || h.found.late()}
 		if err := t.replay(calls); err != nil {
 			return false, err
 		}

@@ -17,6 +17,8 @@ type side struct {
 	dir  string
 	root int // the directory, open
 	fds  [slots]int
+
+	faulty bool // for tests: the one that is wrong
 }
 
 // newSide makes the directory.
