@@ -240,6 +240,9 @@ func (t *Tx) Origin(d model.Dot) model.Origin {
 	if t.author != nil && t.author.Own(d) {
 		return t.author.Origin(d)
 	}
+	if o, ok := t.origins[d]; ok { // what has many names asks for each again and again
+		return o
+	}
 	_, _, h, err := t.batchOf(d)
 	if err != nil {
 		if !errors.Is(err, ErrNotFound) {
@@ -247,8 +250,13 @@ func (t *Tx) Origin(d model.Dot) model.Origin {
 		}
 		return model.Origin{}
 	}
-	return model.Origin{K: h.Deps.With(model.Dot{Replica: d.Replica, Seq: d.Seq - 1}),
+	o := model.Origin{K: h.Deps.With(model.Dot{Replica: d.Replica, Seq: d.Seq - 1}),
 		By: model.Label{Author: h.Author, Device: h.Device}, UTC: h.UTC}
+	if t.origins == nil {
+		t.origins = map[model.Dot]model.Origin{}
+	}
+	t.origins[d] = o
+	return o
 }
 
 // Know moves what is known: everything up to k has been joined, or is dead.

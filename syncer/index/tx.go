@@ -24,9 +24,10 @@ type Tx struct {
 	inos    map[model.ID]Ino
 	err     error
 	flips   []Flip
-	before  map[nameKey]Entry // what flipped names showed first
-	stamps  map[Ino]*stamp    // directories that flips gave times
-	looks   map[Ino]*look     // inodes that the view gave something else to show
+	before  map[nameKey]Entry          // what flipped names showed first
+	origins map[model.Dot]model.Origin // of dots that were asked for
+	stamps  map[Ino]*stamp             // directories that flips gave times
+	looks   map[Ino]*look              // inodes that the view gave something else to show
 	view    settling
 	fresh   []Ino         // files whose bytes are wanted
 	owed    []Ino         // directories in which a join left something to be cut

@@ -98,23 +98,34 @@ func (e *Entry) Node() ID {
 // none, the one that was placed last. Links that have come to the same name of
 // the same directory are one. Of a directory it is the newest place.
 func (n *Node) Names(fold Fold) []*Entry {
+	type place struct {
+		parent ID
+		name   string
+	}
 	var out []*Entry
+	var at map[place]int // in out
+	if len(n.Links) > 1 {
+		at = make(map[place]int, len(n.Links))
+	}
 	add := func(l *Link, undue bool) {
 		x := l.Loc()
 		e := &Entry{ID: n.ID, Kind: n.Kind, Key: l.Key, Parent: x.Parent, Base: x.Name, Undue: undue, Stamp: x.Stamp}
-		for i, o := range out {
-			if o.Parent != e.Parent || fold(o.Base) != fold(e.Base) {
-				continue
-			}
-			if e.Stamp.Less(o.Stamp) { // the older one stands for both
-				e.Dups, o.Dups = append(o.Dups, o.Key), nil
-				out[i] = e
-			} else {
-				o.Dups = append(o.Dups, e.Key)
-			}
+		if at == nil {
+			out = append(out, e)
 			return
 		}
-		out = append(out, e)
+		p := place{e.Parent, fold(e.Base)}
+		i, there := at[p]
+		switch {
+		case !there:
+			at[p] = len(out)
+			out = append(out, e)
+		case e.Stamp.Less(out[i].Stamp): // the older one stands for both
+			e.Dups, out[i].Dups = append(out[i].Dups, out[i].Key), nil
+			out[i] = e
+		default:
+			out[i].Dups = append(out[i].Dups, e.Key)
+		}
 	}
 	var last *Link
 	for i := range n.Links {
@@ -165,8 +176,18 @@ func (n *Node) Claims(fold Fold, where func(ID) Loc, alive func(ID) bool, origin
 	if len(names) == 0 || len(shown) == 0 {
 		return nil
 	}
+	placed := n.placed
+	if len(names) > 1 {
+		dots := make(map[uint64]Dot, len(n.Links))
+		for _, l := range n.Links {
+			if len(l.Hist) > 0 {
+				dots[l.Key] = l.Loc().Dot
+			}
+		}
+		placed = func(key uint64) Dot { return dots[key] }
+	}
 	for _, e := range names {
-		o := origin(n.placed(e.Key))
+		o := origin(placed(e.Key))
 		e.Orig, e.By, e.UTC = shown[0].Orig, o.By, o.UTC
 	}
 	out := names
