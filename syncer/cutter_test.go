@@ -198,7 +198,7 @@ func TestAFullDiskTakesInWhatOthersTell(t *testing.T) {
 		}
 		sized(disk, 400<<20, 0)
 		time.Sleep(2 * time.Second)
-		if err := b.Receive(t.Context(), "eve", forge(b, 0, model.Change{ID: model.ID{9}, Kind: model.Dir, Lamport: 1,
+		if err := b.Receive(t.Context(), "eve", forge(b, 0, model.Change{ID: model.BirthID(model.RootID, "x", model.Dir, 0), Kind: model.Dir, Lamport: 1,
 			Links:   []model.LinkChange{{Key: model.PrimaryKey, Parent: model.RootID, Name: "x"}},
 			Version: &model.VersionChange{}})); !errors.Is(err, ErrFull) {
 			t.Errorf("without any room: %v", err)

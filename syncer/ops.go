@@ -283,8 +283,10 @@ func (f *Folder) Link(ino, dir Ino, name string) (a Attr, err error) {
 		}
 		now := f.o.Now().UnixNano()
 		r.Ctime = now
-		if at := t.ShownNames(ino); len(at) > 0 {
-			f.putAside(at[0], nameAt{Dir: dir, Name: name})
+		if temporary(name) { // the names of one that has many take long to find
+			if at := t.ShownNames(ino); len(at) > 0 {
+				f.putAside(at[0], nameAt{Dir: dir, Name: name})
+			}
 		}
 		t.SetEntry(dir, name, ino)
 		stampDir(t, dir, now)

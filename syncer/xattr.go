@@ -51,9 +51,9 @@ func (f *Folder) Setxattr(ino Ino, name string, val []byte, flags uint32) error 
 			}
 		}
 		switch {
-		case flags == XattrCreate && there:
+		case flags&XattrCreate != 0 && there:
 			return nil, ErrExist
-		case flags == XattrReplace && !there:
+		case flags&XattrReplace != 0 && !there:
 			return nil, ErrNoAttr
 		case len(val) > maxXattrs:
 			return nil, ErrTooBig

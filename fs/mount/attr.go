@@ -73,7 +73,9 @@ func (o overlay) over(a *syncer.Attr) {
 	if o.dirty {
 		a.Size, a.Alloc, a.Mtime, a.Ctime = o.info.Size, o.alloc, o.info.Mtime, max(a.Ctime, o.info.Ctime)
 	}
-	a.Atime = max(a.Atime, o.atime)
+	if o.atime != 0 { // 0 may be later than what was asked for
+		a.Atime = max(a.Atime, o.atime)
+	}
 }
 
 // fill writes attributes the way the kernel wants them.
@@ -207,12 +209,15 @@ func (m *Mount) wanted(a syncer.Attr, in *fuse.SetAttrIn) (set syncer.Set, err e
 	if mode, ok := in.GetMode(); ok {
 		set.Mode = &mode
 	} else {
-		// chown(-1, -1) comes with nothing at all, and costs the bits like any other chown.
-		chown := chUID || chGID || in.Valid&^(fuse.FATTR_FH|fuse.FATTR_LOCKOWNER) == 0
-		if chown && a.Kind != model.Dir || in.Valid&fuse.FATTR_KILL_SUIDGID != 0 {
-			if mode := dropPriv(a.Mode); mode != a.Mode || in.Valid == 0 {
-				set.Mode = &mode
-			}
+		// chown(-1, -1) comes with nothing at all, and costs the bits like any other chown. So does what the kernel
+		// asks for before a write that costs them, so a stranger cannot be refused here.
+		none := in.Valid&^(fuse.FATTR_FH|fuse.FATTR_LOCKOWNER) == 0
+		mode := a.Mode
+		if (chUID || chGID || none) && a.Kind != model.Dir || in.Valid&fuse.FATTR_KILL_SUIDGID != 0 {
+			mode = dropPriv(a, in.Caller)
+		}
+		if mode != a.Mode || none { // which moves ctime, and no more, of what has no such bits
+			set.Mode = &mode
 		}
 	}
 	if t, ok := in.GetATime(); ok {
@@ -239,31 +244,33 @@ func nanos(sec uint64, nsec uint32) int64 {
 	return s*1e9 + int64(nsec)
 }
 
-// dropPriv is the mode without the bits that a change by somebody else costs.
-func dropPriv(mode uint32) uint32 {
-	mode &^= modeSuid
-	if mode&modeGroup != 0 {
+// dropPriv is the mode without the bits that a change costs: suid and sgid. Where the group may not execute, sgid is
+// kept for its members, and for root.
+func dropPriv(a syncer.Attr, by fuse.Caller) uint32 {
+	mode := a.Mode &^ modeSuid
+	if mode&modeSgid != 0 && (mode&modeGroup != 0 || by.Uid != 0 && !inGroup(by, a.GID)) {
 		mode &^= modeSgid
 	}
 	return mode
 }
 
-// killPriv clears suid and sgid after a write by somebody unprivileged.
-func (m *Mount) killPriv(ino syncer.Ino) error {
+// killPriv clears suid and sgid for a write by somebody unprivileged, and says whether none is left.
+func (m *Mount) killPriv(ino syncer.Ino, by fuse.Caller) (none bool, err error) {
 	a, err := m.folder.Attr(ino)
 	if err != nil {
-		return err
+		return false, err
 	}
-	mode := dropPriv(a.Mode)
+	mode := dropPriv(a, by)
+	none = mode&(modeSuid|modeSgid) == 0
 	if mode == a.Mode {
-		return nil
+		return none, nil
 	}
 	if _, err := m.folder.SetAttr(ino, syncer.Set{Mode: &mode}); err != nil {
-		return err
+		return false, err
 	}
 	// The kernel drops sizes and times after a write, but believes to know the mode.
 	m.note.attrs(ino)
-	return nil
+	return none, nil
 }
 
 // killCaps removes file capabilities, which any write costs.

@@ -16,9 +16,12 @@ const (
 	posDotDot = 2
 )
 
-// OpenDir implements fuse.RawFileSystem.
-func (m *Mount) OpenDir(_ <-chan struct{}, _ *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+// OpenDir implements fuse.RawFileSystem. The kernel may keep a listing, unless ".." is another since.
+func (m *Mount) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	out.OpenFlags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
+	if m.table.takeMoved(syncer.Ino(in.NodeId)) {
+		out.OpenFlags = fuse.FOPEN_CACHE_DIR
+	}
 	return fuse.OK
 }
 

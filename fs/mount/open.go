@@ -36,7 +36,7 @@ func (m *Mount) openFile(ctx context.Context, ino syncer.Ino, in *fuse.OpenIn, o
 	l, fresh := m.table.open(ino, w)
 	m.knows(l, fresh, m.procs.of(in.Pid), in.Flags)
 	if in.Flags&syscall.O_TRUNC != 0 {
-		if err := m.openTrunc(ctx, ino, in.Mode); err != nil {
+		if err := m.openTrunc(ctx, ino, in); err != nil {
 			m.closeFile(ino, w)
 			return err
 		}
@@ -62,9 +62,9 @@ func (m *Mount) knows(l *live, fresh bool, p syncer.Proc, flags uint32) {
 }
 
 // openTrunc is the O_TRUNC of an open.
-func (m *Mount) openTrunc(ctx context.Context, ino syncer.Ino, mode uint32) error {
-	if mode&fuse.OPEN_KILL_SUIDGID != 0 {
-		if err := m.killPriv(ino); err != nil {
+func (m *Mount) openTrunc(ctx context.Context, ino syncer.Ino, in *fuse.OpenIn) error {
+	if in.Mode&fuse.OPEN_KILL_SUIDGID != 0 {
+		if _, err := m.killPriv(ino, in.Caller); err != nil {
 			return err
 		}
 	}

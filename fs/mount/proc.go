@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
+
 	"github.com/clachanfs/clachan/syncer"
 )
 
@@ -75,4 +77,24 @@ func procOf(tid uint32) syncer.Proc {
 		return 0
 	}
 	return syncer.Proc(tgid<<32 | began&0xffffffff)
+}
+
+// inGroup says whether a caller is in a group: the kernel tells only the one that new files get. Who is not to be found
+// is not.
+func inGroup(by fuse.Caller, gid uint32) bool {
+	if by.Gid == gid {
+		return true
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", by.Pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := bytes.Cut(status, []byte("\nGroups:\t"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	for _, g := range bytes.Fields(line) {
+		if n, err := strconv.ParseUint(string(g), 10, 32); err == nil && uint32(n) == gid {
+			return true
+		}
+	}
+	return false
 }

@@ -59,7 +59,7 @@ func (m *Mount) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 	if l == nil {
 		return 0, fuse.EBADF
 	}
-	err := m.writeCosts(l, in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
+	err := m.writeCosts(l, in.Caller, in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
 	if err != nil {
 		return 0, m.status("write", ino, err)
 	}
@@ -78,18 +78,18 @@ func (m *Mount) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 }
 
 // writeCosts takes away what any write does: file capabilities, and suid and sgid from the unprivileged.
-func (m *Mount) writeCosts(l *live, priv bool) error {
+func (m *Mount) writeCosts(l *live, by fuse.Caller, priv bool) error {
 	if err := m.killCaps(l); err != nil {
 		return err
 	}
 	if !priv || l.noPriv.Load() {
 		return nil
 	}
-	if err := m.killPriv(l.ino); err != nil {
-		return err
+	none, err := m.killPriv(l.ino, by)
+	if none {
+		l.noPriv.Store(true)
 	}
-	l.noPriv.Store(true)
-	return nil
+	return err
 }
 
 // Lseek implements fuse.RawFileSystem: the kernel asks only for data and holes.
@@ -138,7 +138,7 @@ func (m *Mount) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Sta
 	if l == nil {
 		return fuse.EBADF
 	}
-	err := m.writeCosts(l, in.Uid != 0)
+	err := m.writeCosts(l, in.Caller, in.Uid != 0)
 	if err == nil {
 		err = m.change(ctx, l, func(f *staging.File, gen uint64) error {
 			if zero {
@@ -165,7 +165,7 @@ func (m *Mount) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) 
 		return 0, fuse.EBADF
 	}
 	if err == nil {
-		err = m.writeCosts(to, in.Uid != 0)
+		err = m.writeCosts(to, in.Caller, in.Uid != 0)
 	}
 	if err != nil {
 		return 0, m.status("copy_file_range", src, err)

@@ -4,6 +4,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // Flags of renameat2.
@@ -28,7 +29,20 @@ func (m *Mount) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName st
 	if err == nil {
 		err = m.folder.RenameBy(m.procs.of(in.Pid), from, oldName, to, newName, in.Flags)
 	}
+	if err == nil && from != to {
+		m.relisted(to, newName)
+		if in.Flags == renameExchange {
+			m.relisted(from, oldName)
+		}
+	}
 	return m.status("rename", from, err)
+}
+
+// relisted remembers that what now stands under a name, if it is a directory, has another parent.
+func (m *Mount) relisted(dir syncer.Ino, name string) {
+	if a, err := m.folder.Lookup(dir, name); err == nil && a.Kind == model.Dir {
+		m.table.setMoved(a.Ino)
+	}
 }
 
 // Link implements fuse.RawFileSystem.

@@ -31,6 +31,7 @@ type node struct {
 	held    bool   // the Folder keeps the inode for us
 	dirty   bool   // as live.file says
 	buried  uint64 // how often the kernel was told that this directory is removed
+	moved   bool   // a directory that the kernel may have listed with another ".."
 	atime   int64  // of the last read, 0 if not read; lost when the kernel forgets
 	live    *live  // while opens > 0 or dirty
 }
@@ -320,4 +321,25 @@ func (t *table) shown(ino syncer.Ino) (f *staging.File, atime int64) {
 		f = n.live.file.Load()
 	}
 	return f, n.atime
+}
+
+// setMoved remembers that a directory has another parent.
+func (t *table) setMoved(ino syncer.Ino) {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[ino]; n != nil {
+		n.moved = true
+	}
+}
+
+// takeMoved says whether a directory was moved since it was asked.
+func (t *table) takeMoved(ino syncer.Ino) (moved bool) {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[ino]; n != nil {
+		moved, n.moved = n.moved, false
+	}
+	return moved
 }

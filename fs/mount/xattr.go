@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"errors"
 	"strings"
 	"syscall"
 
@@ -10,7 +11,9 @@ import (
 )
 
 // spaces are the namespaces of attributes.
-var spaces = []string{"user.", "security.", "trusted.", aclAccess, aclDefault}
+var spaces = []string{"user.", "security.", trusted, aclAccess, aclDefault}
+
+const trusted = "trusted."
 
 func attrName(name string) error {
 	if len(name) > nameMax {
@@ -58,6 +61,9 @@ func (m *Mount) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uin
 	}
 	var list []byte
 	for _, n := range names {
+		if h.Uid != 0 && strings.HasPrefix(n, trusted) {
+			continue // as the kernel lets nobody else read them
+		}
 		list = append(append(list, n...), 0)
 	}
 	return answer(list, dest)
@@ -100,6 +106,9 @@ func (m *Mount) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, name string) fu
 	}
 	if err == nil {
 		err = m.folder.Removexattr(ino, name)
+	}
+	if errors.Is(err, syncer.ErrNoAttr) && (name == aclAccess || name == aclDefault) {
+		err = nil // an inode without one has the ACL of its mode
 	}
 	return m.attrStatus("removexattr", ino, err)
 }

@@ -446,7 +446,7 @@ func (f *File) Zero(ctx context.Context, gen uint64, off, n int64, keep bool, no
 }
 
 // Allocate makes sure that there is room for n bytes at off, and grows the file to hold them unless keep.
-// Nothing is set aside: what a block will cost is known when it is written.
+// Nothing is set aside: what a block will cost is known when it is written. The times move in any case.
 func (f *File) Allocate(ctx context.Context, gen uint64, off, n int64, keep bool, now int64) error {
 	if off < 0 || n <= 0 || off > MaxSize-n {
 		return ErrTooBig
@@ -454,13 +454,16 @@ func (f *File) Allocate(ctx context.Context, gen uint64, off, n int64, keep bool
 	if err := f.dir.room(); err != nil {
 		return err
 	}
-	f.mu.RLock()
-	size := f.size
-	f.mu.RUnlock()
-	if keep || off+n <= size {
+	return f.change(ctx, gen, func(*layer) ([]gap, error) { return nil, nil }, func(t *layer) error {
+		if !keep && off+n > f.size {
+			if err := t.resize(f.dir, off+n); err != nil {
+				return err
+			}
+			f.size = off + n
+		}
+		f.mtime, f.ctime = now, now
 		return nil
-	}
-	return f.Truncate(ctx, gen, off+n, now)
+	})
 }
 
 // count adds n blocks to what is allocated, if that is known.

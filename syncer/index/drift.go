@@ -288,6 +288,7 @@ func (t *Tx) respell(dir Ino, e Entry, name string) {
 	if e.Name == name {
 		return
 	}
+	t.was(dir, name)
 	t.Respell(dir, name)
 	t.stampFlip(dir)
 	for _, s := range []string{e.Name, name} {
@@ -297,6 +298,7 @@ func (t *Tx) respell(dir Ino, e Entry, name string) {
 
 // flip puts target, 0 for nothing, under a name.
 func (t *Tx) flip(dir Ino, name string, target Ino) {
+	t.was(dir, name)
 	was, _ := t.Entry(dir, name)
 	old, _ := t.RemoveEntry(dir, name)
 	if target != 0 {
@@ -320,7 +322,12 @@ func (t *Tx) flip(dir Ino, name string, target Ino) {
 func (t *Tx) stampFlip(dir Ino) {
 	if r := t.Row(dir); r != nil {
 		now := t.now()
-		r.Ctime = now
+		s := t.stamps[dir]
+		if s == nil {
+			s = &stamp{mtime: r.Mtime, ctime: r.Ctime}
+			t.stamps[dir] = s
+		}
+		s.at, r.Ctime = now, now
 		if _, set := r.attr(model.AttrMtime); !set {
 			r.Mtime = now
 		}

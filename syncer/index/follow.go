@@ -133,7 +133,8 @@ func (t *Tx) describe(ino Ino, r *Row, c string, mtime int64, same bool) {
 	if r.Size == size && r.Mtime == mtime {
 		return
 	}
-	r.Size, r.Mtime, r.Ctime = size, mtime, t.now()
+	l := t.looked(ino, r)
+	r.Size, r.Mtime, r.Ctime = size, mtime, l.given
 	r.Atime = max(r.Atime, mtime)
 	t.Changed(ino)
 	if r.Nlink > 0 {
@@ -162,10 +163,11 @@ func (t *Tx) followAttrs(ino Ino, r *Row) {
 		return
 	}
 	w, _ := t.Bytes(ino)
-	changed := false
+	var l *look // set when something changes
 	if val := attrs[model.AttrMode].Val; len(val) == 2 && !w.Sets(model.AttrMode) {
 		if mode := r.Mode&^0o777 | uint32(binary.BigEndian.Uint16([]byte(val)))&0o777; mode != r.Mode {
-			r.Mode, changed = mode, true
+			l = t.looked(ino, r)
+			r.Mode = mode
 		}
 	}
 	var was map[string][]byte
@@ -173,8 +175,8 @@ func (t *Tx) followAttrs(ino Ino, r *Row) {
 		was = t.Xattrs(ino)
 		for name := range was {
 			if a := attrs[model.XattrTag+name]; strings.HasPrefix(name, "user.") && a.Val == "" && !w.Sets(model.XattrTag+name) {
+				l = t.looked(ino, r)
 				t.SetXattr(ino, name, nil)
-				changed = true
 			}
 		}
 	}
@@ -184,12 +186,12 @@ func (t *Tx) followAttrs(ino Ino, r *Row) {
 			continue
 		}
 		if val, there := was[name]; !there || string(val) != a.Val[1:] {
+			l = t.looked(ino, r)
 			t.SetXattr(ino, name, []byte(a.Val[1:]))
-			changed = true
 		}
 	}
-	if changed {
-		if r.Ctime = t.now(); r.Btime == 0 {
+	if l != nil {
+		if r.Ctime = l.given; r.Btime == 0 {
 			r.Btime = r.Ctime
 		}
 		t.Changed(ino)

@@ -24,6 +24,9 @@ type Tx struct {
 	inos    map[model.ID]Ino
 	err     error
 	flips   []Flip
+	before  map[nameKey]Entry // what flipped names showed first
+	stamps  map[Ino]*stamp    // directories that flips gave times
+	looks   map[Ino]*look     // inodes that the view gave something else to show
 	view    settling
 	fresh   []Ino         // files whose bytes are wanted
 	owed    []Ino         // directories in which a join left something to be cut
@@ -75,6 +78,7 @@ func (t *Tx) Abort() { t.fail(t.b.Close()) }
 // Commit writes the rows, not yet durably: see blocks.Disk.Sync.
 func (t *Tx) Commit() error {
 	t.settle()
+	t.forgetDetours()
 	t.keepPast()
 	t.stubAll()
 	t.fail(t.b.Set(t.ix.keys.meta("state"), t.ix.metaState(), nil))
@@ -98,6 +102,7 @@ func (t *Tx) Commit() error {
 // Flips returns what changed in the tree other than by its user's operations.
 func (t *Tx) Flips() []Flip {
 	t.settle()
+	t.forgetDetours()
 	return t.flips
 }
 

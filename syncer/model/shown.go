@@ -98,33 +98,34 @@ func (e *Entry) Node() ID {
 // none, the one that was placed last. Links that have come to the same name of
 // the same directory are one. Of a directory it is the newest place.
 func (n *Node) Names(fold Fold) []*Entry {
-	var out []*Entry
 	type place struct {
-		dir  ID
-		name string
+		parent ID
+		name   string
 	}
+	var out []*Entry
 	var at map[place]int // in out
+	if len(n.Links) > 1 {
+		at = make(map[place]int, len(n.Links))
+	}
 	add := func(l *Link, undue bool) {
 		x := l.Loc()
 		e := &Entry{ID: n.ID, Kind: n.Kind, Key: l.Key, Parent: x.Parent, Base: x.Name, Undue: undue, Stamp: x.Stamp}
-		k := place{x.Parent, fold(x.Name)}
-		if i, taken := at[k]; taken {
-			o := out[i]
-			if e.Stamp.Less(o.Stamp) { // the older one stands for both
-				e.Dups, o.Dups = append(o.Dups, o.Key), nil
-				out[i] = e
-			} else {
-				o.Dups = append(o.Dups, e.Key)
-			}
+		if at == nil {
+			out = append(out, e)
 			return
 		}
-		if len(n.Links) > 1 {
-			if at == nil {
-				at = map[place]int{}
-			}
-			at[k] = len(out)
+		p := place{e.Parent, fold(e.Base)}
+		i, there := at[p]
+		switch {
+		case !there:
+			at[p] = len(out)
+			out = append(out, e)
+		case e.Stamp.Less(out[i].Stamp): // the older one stands for both
+			e.Dups, out[i].Dups = append(out[i].Dups, out[i].Key), nil
+			out[i] = e
+		default:
+			out[i].Dups = append(out[i].Dups, e.Key)
 		}
-		out = append(out, e)
 	}
 	var last *Link
 	for i := range n.Links {
@@ -175,8 +176,18 @@ func (n *Node) Claims(fold Fold, where func(ID) Loc, alive func(ID) bool, origin
 	if len(names) == 0 || len(shown) == 0 {
 		return nil
 	}
+	placed := n.placed
+	if len(names) > 1 {
+		dots := make(map[uint64]Dot, len(n.Links))
+		for _, l := range n.Links {
+			if len(l.Hist) > 0 {
+				dots[l.Key] = l.Loc().Dot
+			}
+		}
+		placed = func(key uint64) Dot { return dots[key] }
+	}
 	for _, e := range names {
-		o := origin(n.placed(e.Key))
+		o := origin(placed(e.Key))
 		e.Orig, e.By, e.UTC = shown[0].Orig, o.By, o.UTC
 	}
 	out := names

@@ -122,6 +122,11 @@ func (w *world) idle(settle, watch time.Duration) {
 	for deadline := time.Now().Add(5 * time.Minute); !w.linked() && time.Now().Before(deadline); {
 		time.Sleep(time.Second)
 	}
+	for _, m := range w.ms { // whose disk was full asks again a minute later
+		if !m.sick.IsZero() {
+			settle = max(settle, 70*time.Second-time.Since(m.sick))
+		}
+	}
 	time.Sleep(settle) // the last acks
 	synctest.Wait()
 	before, k := w.activity(), w.ms[0].f.Joined()

@@ -1,0 +1,189 @@
+package mount_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestLikeOnDisk holds the small things that a comparison with ext4, call by call, has found wrong.
+func TestLikeOnDisk(t *testing.T) {
+	s := newServer(t, 1, "")
+	for name, fn := range map[string]func(t *testing.T, dir string){
+		"fallocate moves times": testFallocateTimes, "chown of nothing moves ctime": testChownNothing,
+		"sgid stays for its group": testSgid, "atime before 1970": testAtime, "dotdot of a moved directory": testDotDot,
+		"an ACL that is not there can be removed": testNoACL, "trusted names are for root": testTrusted,
+		"create and replace at once": testCreateReplace,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := s.path(strings.ReplaceAll(name, " ", "-"))
+			must(t, os.Mkdir(dir, 0o755))
+			for p := dir; p != "/tmp" && p != "/"; p = filepath.Dir(p) {
+				os.Chmod(p, 0o755) // others come here too
+			}
+			fn(t, dir)
+		})
+	}
+}
+
+// as runs a shell command as somebody else.
+func as(t *testing.T, uid, gid uint32, groups []uint32, cmd string, args ...any) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to become somebody else")
+	}
+	c := exec.Command("sh", "-c", fmt.Sprintf(cmd, args...))
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid, Groups: groups}}
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", c, err, out)
+	}
+	return string(out)
+}
+
+func testFallocateTimes(t *testing.T, dir string) {
+	f, err := os.Create(filepath.Join(dir, "f"))
+	must(t, err)
+	defer f.Close()
+	_, err = f.WriteString("some text")
+	must(t, err)
+	for _, mode := range []uint32{0, unix.FALLOC_FL_KEEP_SIZE} {
+		was := stat(t, f.Name())
+		must(t, unix.Fallocate(int(f.Fd()), mode, 0, 5))
+		if is := stat(t, f.Name()); is.Mtim == was.Mtim || is.Ctim == was.Ctim || is.Size != was.Size {
+			t.Errorf("mode %d: %+v, before %+v", mode, is, was)
+		}
+	}
+}
+
+func testChownNothing(t *testing.T, dir string) {
+	was := stat(t, dir)
+	must(t, os.Chown(dir, -1, -1))
+	if is := stat(t, dir); is.Ctim == was.Ctim || is.Mtim != was.Mtim || is.Mode != was.Mode {
+		t.Errorf("%+v, before %+v", is, was)
+	}
+}
+
+func testSgid(t *testing.T, dir string) {
+	name := filepath.Join(dir, "f")
+	for _, tt := range []struct {
+		who    string
+		gid    uint32
+		groups []uint32
+		mode   uint32
+	}{
+		{"a stranger", 77, nil, 0o666},
+		{"one whose group it is", 55, nil, 0o2666},
+		{"one who is in it too", 77, []uint32{66, 55}, 0o2666},
+	} {
+		write(t, name, "text")
+		must(t, os.Chown(name, 0, 55))
+		must(t, unix.Chmod(name, 0o6666))
+		as(t, 1234, tt.gid, tt.groups, "echo more >>%s", name)
+		if mode := stat(t, name).Mode & 0o7777; mode != tt.mode {
+			t.Errorf("after a write of %s: mode %o, want %o", tt.who, mode, tt.mode)
+		}
+	}
+	must(t, unix.Chmod(name, 0o2666))
+	must(t, os.Chown(name, 1, 56))
+	if mode := stat(t, name).Mode & 0o7777; mode != 0o2666 {
+		t.Errorf("after a chown by root: mode %o", mode)
+	}
+}
+
+func testAtime(t *testing.T, dir string) {
+	name := filepath.Join(dir, "f")
+	write(t, name, "text")
+	for _, sec := range []int64{-1, -86400, 0} {
+		want := unix.Timespec{Sec: sec, Nsec: 5}
+		must(t, unix.UtimesNanoAt(unix.AT_FDCWD, name, []unix.Timespec{want, {Sec: 9}}, 0))
+		if is := stat(t, name).Atim; is != want {
+			t.Errorf("atime %v, want %v", is, want)
+		}
+	}
+}
+
+// dotdot is the number that a listing gives for "..".
+func dotdot(t *testing.T, dir string) uint64 {
+	t.Helper()
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	must(t, err)
+	defer unix.Close(fd)
+	buf := make([]byte, 4096)
+	n, err := unix.Getdents(fd, buf)
+	must(t, err)
+	for b := buf[:n]; len(b) > 0; {
+		size := int(b[16]) | int(b[17])<<8
+		if string(b[19:22]) == "..\x00" {
+			return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24
+		}
+		b = b[size:]
+	}
+	t.Fatalf("%s lists no ..", dir)
+	return 0
+}
+
+func testDotDot(t *testing.T, dir string) {
+	at := func(elem ...string) string { return filepath.Join(append([]string{dir}, elem...)...) }
+	for _, d := range []string{"a", "b", "a/one", "b/two"} {
+		must(t, os.Mkdir(at(d), 0o755))
+	}
+	check := func(d string) {
+		t.Helper()
+		if got, want := dotdot(t, at(d)), stat(t, filepath.Dir(at(d))).Ino; got != want {
+			t.Errorf("%s: .. is %d, want %d", d, got, want)
+		}
+	}
+	check("a/one")
+	check("b/two")
+	must(t, os.Rename(at("a/one"), at("b/one")))
+	check("b/one")
+	must(t, os.Rename(at("b/one"), at("a/one")))
+	check("a/one")
+	must(t, unix.Renameat2(unix.AT_FDCWD, at("a/one"), unix.AT_FDCWD, at("b/two"), unix.RENAME_EXCHANGE))
+	check("a/one")
+	check("b/two")
+}
+
+func testNoACL(t *testing.T, dir string) {
+	for _, name := range []string{"system.posix_acl_access", "system.posix_acl_default"} {
+		if err := unix.Removexattr(dir, name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := unix.Removexattr(dir, "user.none"); !errors.Is(err, unix.ENODATA) {
+		t.Errorf("user.none: %v", err)
+	}
+}
+
+func testTrusted(t *testing.T, dir string) {
+	must(t, unix.Setxattr(dir, "user.seen", []byte("x"), 0))
+	must(t, unix.Setxattr(dir, "trusted.hidden", []byte("x"), 0))
+	if out := as(t, 1234, 1234, nil, "getfattr -d -m - %s", dir); !strings.Contains(out, "user.seen") || strings.Contains(out, "hidden") {
+		t.Errorf("somebody else sees %q", out)
+	}
+	buf := make([]byte, 100)
+	n, err := unix.Listxattr(dir, buf)
+	must(t, err)
+	if !strings.Contains(string(buf[:n]), "trusted.hidden") {
+		t.Errorf("root sees %q", buf[:n])
+	}
+}
+
+func testCreateReplace(t *testing.T, dir string) {
+	const both = unix.XATTR_CREATE | unix.XATTR_REPLACE
+	if err := unix.Setxattr(dir, "user.a", []byte("x"), both); !errors.Is(err, unix.ENODATA) {
+		t.Errorf("without one: %v", err)
+	}
+	must(t, unix.Setxattr(dir, "user.a", []byte("x"), 0))
+	if err := unix.Setxattr(dir, "user.a", []byte("y"), both); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("with one: %v", err)
+	}
+}
