@@ -236,8 +236,25 @@ func (d *diff) expect() {
 				continue
 			}
 			made[t], again = id, true
+			if dir == n.Dir.ID {
+				d.expectUp(dir, map[ID]bool{})
+			}
 			d.change(id, Dir)
 		}
+	}
+}
+
+// expectUp does so for a directory, and those above it, that are going to live by
+// themselves again (stand).
+func (d *diff) expectUp(dir ID, seen map[ID]bool) {
+	x := d.Node(dir)
+	if dir == RootID || seen[dir] || x == nil || x.Kind != Dir || !x.known() {
+		return
+	}
+	seen[dir] = true
+	d.expectUp(d.Loc(dir).Parent, seen)
+	if !x.Live() {
+		d.change(dir, Dir)
 	}
 }
 
