@@ -10,6 +10,15 @@ import (
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
+// together does what is cut as one: the file is open meanwhile.
+func (p *peer) together(ino Ino, do func()) {
+	p.t.Helper()
+	p.open(ino, true)
+	do()
+	p.shut(ino)
+	p.cutNow()
+}
+
 // links gives a file names, as many as it may have.
 func (p *peer) links(ino Ino, tag string) (names []string) {
 	p.t.Helper()
@@ -31,32 +40,35 @@ func TestChangesFitTheirBounds(t *testing.T) {
 	ino := a.stat("/f").Ino
 	w.settle()
 	w.part(true)
-	names := a.links(ino, "a")
-	if _, err := a.Link(ino, RootIno, "more"); !errors.Is(err, ErrLinks) {
-		t.Fatalf("one name more: %v", err)
-	}
-	val := make([]byte, 64<<10/model.MaxAttrs-len("user.0000"))
-	for i := range model.MaxAttrs {
-		a.must(a.Setxattr(ino, fmt.Sprintf("user.%04d", i), val, 0))
-	}
-	if err := a.Setxattr(ino, "user.0000", append(val, 0), 0); !errors.Is(err, ErrNoSpace) {
-		t.Errorf("attributes that are too long: %v", err)
-	}
-	if err := a.Setxattr(ino, "user.0000", make([]byte, 64<<10+1), 0); !errors.Is(err, ErrTooBig) {
-		t.Errorf("an attribute that is too long: %v", err)
-	}
-	a.must(a.Setxattr(ino, "user.0000", nil, 0))
-	if err := a.Setxattr(ino, "user.x", nil, 0); !errors.Is(err, ErrNoSpace) {
-		t.Errorf("one attribute more: %v", err)
-	}
-	a.cutNow()
+	var names []string
+	a.together(ino, func() {
+		names = a.links(ino, "a")
+		if _, err := a.Link(ino, RootIno, "more"); !errors.Is(err, ErrLinks) {
+			t.Fatalf("one name more: %v", err)
+		}
+		val := make([]byte, 64<<10/model.MaxAttrs-len("user.0000"))
+		for i := range model.MaxAttrs {
+			a.must(a.Setxattr(ino, fmt.Sprintf("user.%04d", i), val, 0))
+		}
+		if err := a.Setxattr(ino, "user.0000", append(val, 0), 0); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("attributes that are too long: %v", err)
+		}
+		if err := a.Setxattr(ino, "user.0000", make([]byte, 64<<10+1), 0); !errors.Is(err, ErrTooBig) {
+			t.Errorf("an attribute that is too long: %v", err)
+		}
+		a.must(a.Setxattr(ino, "user.0000", nil, 0))
+		if err := a.Setxattr(ino, "user.x", nil, 0); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("one attribute more: %v", err)
+		}
+	})
 	w.part(false)
 	w.settle()
 	w.part(true)
-	for _, name := range names {
-		a.mv("/"+name, "/b"+name[1:])
-	}
-	a.cutNow()
+	a.together(ino, func() {
+		for _, name := range names {
+			a.mv("/"+name, "/b"+name[1:])
+		}
+	})
 	w.part(false)
 	w.settle()
 	b := w.peers[1]
@@ -66,11 +78,12 @@ func TestChangesFitTheirBounds(t *testing.T) {
 		t.Errorf("%d names and %d attributes are there", there.Nlink, len(attrs))
 	}
 	w.part(true)
-	for _, name := range names {
-		a.rm("/b" + name[1:])
-	}
-	a.rm("/f")
-	a.cutNow()
+	a.together(ino, func() {
+		for _, name := range names {
+			a.rm("/b" + name[1:])
+		}
+		a.rm("/f")
+	})
 	w.part(false)
 	w.want()
 }
@@ -84,8 +97,8 @@ func TestTooManyNamesTogetherCanBeRemoved(t *testing.T) {
 	w.settle()
 	w.part(true)
 	for _, p := range w.peers {
-		p.links(p.stat("/f").Ino, p.name)
-		p.cutNow()
+		ino := p.stat("/f").Ino
+		p.together(ino, func() { p.links(ino, p.name) })
 	}
 	w.part(false)
 	w.settle()
@@ -99,10 +112,11 @@ func TestTooManyNamesTogetherCanBeRemoved(t *testing.T) {
 	w.part(true)
 	var names []string
 	a.must(a.List(RootIno, 0, func(e Entry) bool { names = append(names, e.Name); return true }))
-	for _, name := range names {
-		a.rm("/" + name)
-	}
-	a.cutNow()
+	a.together(x.Ino, func() {
+		for _, name := range names {
+			a.rm("/" + name)
+		}
+	})
 	w.part(false)
 	w.want()
 }

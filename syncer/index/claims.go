@@ -456,9 +456,8 @@ func (t *Tx) At(dir model.ID, name string) *model.Entry {
 	if v.id.IsZero() {
 		return nil
 	}
-	for _, e := range t.claims(v.id) {
+	for _, e := range t.entriesOf(v.id) {
 		if e.Parent == dir && e.Base == v.name && !e.Extra {
-			e.Name = e.Base
 			return e
 		}
 	}
