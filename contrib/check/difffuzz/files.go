@@ -229,6 +229,9 @@ func genSeek(g *generator, c *call) {
 	if g.one(10) {
 		c.Off = -c.Off
 	}
+	if c.Flags != unix.SEEK_SET {
+		c.Off %= 1 << 30 // ext4 has no position beyond the largest file
+	}
 	if g.direct(c.S) { // the position must stay aligned
 		c.Flags = unix.SEEK_SET
 	}
