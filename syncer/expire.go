@@ -207,6 +207,17 @@ func (f *Folder) look(now time.Time, r rule) (index.Gaps, error) {
 	return gaps, f.ix.SetGaps(gaps)
 }
 
+// firstLook looks at the clock for the first time: a jump before the next look is
+// to be seen.
+func (f *Folder) firstLook() error {
+	if !f.gaps.Never() {
+		return nil
+	}
+	now := f.o.Now()
+	_, err := f.look(now, rule{since: now.UnixNano()})
+	return err
+}
+
 func hasAny(acks []model.VV, d model.Dot) bool {
 	for _, k := range acks {
 		if k.Has(d) {

@@ -145,7 +145,7 @@ func Open(o Options) (*Folder, error) {
 	}
 	ix.SetSeal(f.seal)
 	ix.SetClock(o.Now)
-	if err := f.settleIn(); err != nil {
+	if err := errors.Join(f.firstLook(), f.settleIn()); err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
 	}
 	return f, nil

@@ -50,6 +50,9 @@ func (g *Gaps) Look(now, keep int64) (jumped bool) {
 	return jumped
 }
 
+// Never tells whether nobody has looked yet.
+func (g *Gaps) Never() bool { return g.last == 0 }
+
 // Clone returns a copy.
 func (g *Gaps) Clone() Gaps { return Gaps{g.last, slices.Clone(g.gaps)} }
 
