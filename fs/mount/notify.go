@@ -118,12 +118,19 @@ func (m *Mount) notifyName(n note) {
 	if n.dir != syncer.RootIno && !m.table.known(n.dir) {
 		return
 	}
-	if n.gone {
+	if n.gone && m.removed(n.ino) {
 		if m.server.DeleteNotify(uint64(n.dir), uint64(n.ino), n.name).Ok() {
 			return
 		}
 	}
 	m.server.EntryNotify(uint64(n.dir), n.name)
+}
+
+// removed says that an inode has no name left. To one that was only moved the kernel must not be told of a removal: it
+// lets nobody work in a directory that it takes for dead.
+func (m *Mount) removed(ino syncer.Ino) bool {
+	a, err := m.folder.Attr(ino)
+	return gone(err) || err == nil && a.Nlink == 0
 }
 
 // notifyInode drops pages and attributes of an inode. The kernel may not know it yet though the table does, while

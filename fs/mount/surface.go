@@ -128,6 +128,7 @@ func timeOf(ns *atomic.Int64) time.Time {
 // Shown implements syncer.Surface.
 func (m *Mount) Shown(flips []syncer.Flip) {
 	for _, f := range flips {
+		m.table.setMoved(f.New) // perhaps
 		m.note.flip(f)
 	}
 }
