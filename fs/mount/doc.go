@@ -13,6 +13,9 @@
 // takes. An attribute reply that races with a change is dropped by the kernel (it compares versions); an inode
 // that the kernel does not know yet, though a reply that names it is on its way, is notified again.
 //
+// The kernel keeps listings too, and in them the number of "..": a directory that has come to another parent is listed
+// anew at its next opening.
+//
 // In a folder whose names fold, the kernel has an entry for each spelling of a name that it has met, and does not
 // know that they are one: what it does to one, a removal say, says nothing to it of the others. So there it keeps
 // no entry and no missing name; it asks for each step of each path. For the same reason it sees a rename to another

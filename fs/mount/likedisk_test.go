@@ -1,6 +1,7 @@
 package mount_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -116,18 +118,19 @@ func dotdot(t *testing.T, dir string) uint64 {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	must(t, err)
 	defer unix.Close(fd)
-	buf := make([]byte, 4096)
-	n, err := unix.Getdents(fd, buf)
-	must(t, err)
-	for b := buf[:n]; len(b) > 0; {
-		size := int(b[16]) | int(b[17])<<8
-		if string(b[19:22]) == "..\x00" {
-			return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24
+	found := uint64(0)
+	for buf := make([]byte, 4096); ; { // to the end: then the kernel keeps the listing
+		n, err := unix.Getdents(fd, buf)
+		must(t, err)
+		if n == 0 {
+			return found
 		}
-		b = b[size:]
+		for b := buf[:n]; len(b) > 0; b = b[binary.NativeEndian.Uint16(b[16:]):] {
+			if string(b[19:22]) == "..\x00" {
+				found = binary.NativeEndian.Uint64(b)
+			}
+		}
 	}
-	t.Fatalf("%s lists no ..", dir)
-	return 0
 }
 
 func testDotDot(t *testing.T, dir string) {
@@ -186,4 +189,38 @@ func testCreateReplace(t *testing.T, dir string) {
 	if err := unix.Setxattr(dir, "user.a", []byte("y"), both); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("with one: %v", err)
 	}
+}
+
+// A directory that somebody has open and somebody else has moved is no dead one: it can be listed, with its new "..",
+// and written to.
+func TestDirectoriesInUseFollowRemoteMoves(t *testing.T) {
+	s := newServer(t, 2, "")
+	a, b := s.mnt(0), s.mnt(1)
+	must(t, os.MkdirAll(filepath.Join(a, "from", "d"), 0o755))
+	must(t, os.Mkdir(filepath.Join(a, "to"), 0o755))
+	there := func(elem ...string) func() bool {
+		return func() bool {
+			_, err := os.Stat(filepath.Join(append([]string{b}, elem...)...))
+			return err == nil
+		}
+	}
+	within(t, 10*time.Second, "both directories", func() bool { return there("from", "d")() && there("to")() })
+	if got, want := dotdot(t, filepath.Join(b, "from", "d")), stat(t, filepath.Join(b, "from")).Ino; got != want {
+		t.Fatalf(".. is %d, want %d", got, want)
+	}
+	open, err := os.Open(filepath.Join(b, "from", "d")) // so the kernel keeps the inode
+	must(t, err)
+	defer open.Close()
+	must(t, os.Rename(filepath.Join(a, "from", "d"), filepath.Join(a, "to", "d")))
+	within(t, 10*time.Second, "the move", there("to", "d"))
+	if got, want := dotdot(t, filepath.Join(b, "to", "d")), stat(t, filepath.Join(b, "to")).Ino; got != want {
+		t.Errorf("after the move .. is %d, want %d", got, want)
+	}
+	fd, err := unix.Openat(int(open.Fd()), "new", unix.O_CREAT|unix.O_WRONLY, 0o600)
+	must(t, err)
+	must(t, unix.Close(fd))
+	within(t, 10*time.Second, "what was made in it", func() bool {
+		_, err := os.Stat(filepath.Join(a, "to", "d", "new"))
+		return err == nil
+	})
 }

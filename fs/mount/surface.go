@@ -127,6 +127,9 @@ func timeOf(ns *atomic.Int64) time.Time {
 
 // Shown implements syncer.Surface.
 func (m *Mount) Shown(flips []syncer.Flip) {
+	for _, f := range flips {
+		m.table.setMoved(f.New) // perhaps
+	}
 	var es []event
 	if m.replay.tid.Load() != 0 {
 		es = m.replay.admit(plan(flips, m.known))

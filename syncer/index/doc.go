@@ -74,7 +74,8 @@
 // says is changed here, or wanted and not here: then Shown says what a file
 // shows. Whatever may break this calls suspect or freeze (follow.go). An inode
 // that lost its last name and may be open is an orphan: it never comes back for
-// the view, its node gets another.
+// the view, its node gets another. What it or a directory shows in the middle of
+// a Tx only moves no times (transient.go).
 //
 // While the m row "return" is there, all names are held: their y rows say what
 // the view has, and the tree stays as it is (rebase.go, settle.go).
