@@ -19,6 +19,14 @@ func (p *peer) together(ino Ino, do func()) {
 	p.cutNow()
 }
 
+// plainly skips what takes minutes with the race detector, and in which one thing
+// happens after the other.
+func plainly(t *testing.T) {
+	if racing {
+		t.Skip("without the race detector")
+	}
+}
+
 // links gives a file names, as many as it may have.
 func (p *peer) links(ino Ino, tag string) (names []string) {
 	p.t.Helper()
@@ -34,6 +42,7 @@ func (p *peer) links(ino Ino, tag string) (names []string) {
 // A file with all the names and attributes that it may have, as long as they may
 // be, is said in one change that others take in; and so is what becomes of them.
 func TestChangesFitTheirBounds(t *testing.T) {
+	plainly(t)
 	w := newWorld(t, 2)
 	a := w.peers[0]
 	a.write("/f", "F")
@@ -91,6 +100,7 @@ func TestChangesFitTheirBounds(t *testing.T) {
 // A file that several have given all the names they might while apart has more
 // than any of them may give it: it gets no more, and can be removed.
 func TestTooManyNamesTogetherCanBeRemoved(t *testing.T) {
+	plainly(t)
 	w := newWorld(t, 2)
 	a := w.peers[0]
 	a.write("/f", "F")
