@@ -206,6 +206,34 @@ func TestAVersionGoesToTheHistoryWhenItsSuccessorIsShown(t *testing.T) {
 	}
 }
 
+// What others wrote and removed before its bytes came is not in the history of
+// who wrote another file over it meanwhile.
+func TestWhatNeverCameIsNotInTheHistory(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "one")
+	a.write("/g", "another")
+	w.same()
+	w.part(true)
+	b.write("/f", strings.Repeat("never seen by a ", 5000))
+	b.must(b.Cut(t.Context()))
+	b.rm("/f")
+	b.must(b.Cut(t.Context()))
+	b.must(b.Sync())
+	f := a.ino("/f")
+	a.mv("/g", "/f")
+	a.forget(f)
+	w.part(false)
+	w.until("both hear", func() bool { return b.Knowledge().LE(a.Knowledge()) })
+	a.must(a.Cut(t.Context()))
+	w.same()
+	for _, x := range a.deleted() {
+		if got := a.bytesOf(x); got != "one" && got != "another" {
+			t.Errorf("history has %.20q", got)
+		}
+	}
+}
+
 // Whatever was committed where it could be seen is to be seen, or in the
 // history: at each member that had it, though space is given back all the time.
 func TestNothingSeenIsEverLost(t *testing.T) {

@@ -25,15 +25,18 @@ func (t *Tx) suspect(ino Ino, changed bool) {
 	}
 }
 
-// freeze writes down what a file shows, before its node changes or goes.
+// freeze writes down what a file shows, before its node changes or goes. Of one
+// without a name that is not written down, nothing is known to be here.
 func (t *Tx) freeze(ino Ino, r *Row) {
 	if r == nil || r.Kind != model.File || r.Shown != nil || t.ix.Wants(ino) {
 		return
 	}
-	if v := t.Wanted(ino); v.Dot != (model.Dot{}) {
-		r.Shown = &Shown{v.Orig, v.Content, v.Mtime}
-	} else if r.Node == nil && r.Of.IsZero() {
+	if r.Node == nil && r.Of.IsZero() {
 		r.Shown = &Shown{Content: content.Content{}.Encode(), Mtime: r.Mtime}
+	} else if r.Nlink == 0 {
+		return
+	} else if v := t.Wanted(ino); v.Dot != (model.Dot{}) {
+		r.Shown = &Shown{v.Orig, v.Content, v.Mtime}
 	} else if r.Node != nil {
 		if v, ok := r.Node.Best(); ok {
 			r.Shown = &Shown{v.Orig, v.Content, v.Mtime}
