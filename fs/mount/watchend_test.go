@@ -64,8 +64,10 @@ func TestWakingKeepsNobodyFromUnmounting(t *testing.T) {
 func TestWhatIsMountedOverIsLeftAlone(t *testing.T) {
 	s := newServer(t, 2, "")
 	a, b := s.mnt(0), s.mnt(1)
+	w := watch(t, usual, b)
 	must(t, os.Mkdir(a+"/d", 0o755))
-	within(t, 10*time.Second, "the directory", func() bool { _, err := os.Stat(b + "/d"); return err == nil })
+	// Until the kernel has been told of the new name, it may forget what is on it.
+	within(t, 10*time.Second, "the directory", func() bool { return w.has("CREATE,ISDIR " + b + "/d") })
 	for _, dir := range []string{b + "/d", b} {
 		must(t, unix.Mount("none", dir, "tmpfs", 0, ""))
 		write(t, dir+"/mine", "1")

@@ -10,6 +10,10 @@ import (
 // Apply implements model.State: it joins a change into its node's row. The view
 // follows when it is next asked for.
 func (t *Tx) Apply(c model.Change, deps model.VV) {
+	t.ix.lamport = max(t.ix.lamport, c.Lamport)
+	if !c.Says() {
+		return
+	}
 	id := c.ID
 	ino := t.Ino(id)
 	if ino == 0 {
@@ -51,7 +55,6 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 			}
 		}
 	}
-	t.ix.lamport = max(t.ix.lamport, c.Lamport)
 	t.Changed(ino)
 }
 

@@ -193,6 +193,12 @@ func (c Change) place() *LinkChange {
 	return nil
 }
 
+// Says tells whether a change says anything: one that does not only fills the
+// place of a directory that its author was going to make, and in the end did not.
+func (c Change) Says() bool {
+	return c.Born || c.Version != nil || len(c.Links)+len(c.Attrs)+len(c.Gone) > 0
+}
+
 // Valid refuses what no honest member writes.
 func (c Change) Valid() error {
 	switch {

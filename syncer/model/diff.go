@@ -283,8 +283,14 @@ func (d *diff) byKey(id ID, key uint64) *Entry {
 }
 
 // compare finds which names nodes have lost and things have gained. A name
-// spelt anew is both.
+// spelt anew is both. A link that was shown under two names, as a conflict copy
+// and then without a rival, is lost once.
 func (d *diff) compare() {
+	type link struct {
+		id  ID
+		key uint64
+	}
+	lost := map[link]bool{}
 	for _, n := range d.names {
 		t := n.Tree
 		if t != nil && t.ID == n.Seen && !t.ID.IsZero() {
@@ -297,8 +303,10 @@ func (d *diff) compare() {
 				continue
 			}
 		}
-		if !n.Seen.IsZero() {
+		key, ok := d.key[n]
+		if l := (link{n.Seen, key}); !n.Seen.IsZero() && !(ok && lost[l]) {
 			d.lost[n.Seen] = append(d.lost[n.Seen], n)
+			lost[l] = ok
 		}
 		if t != nil && t.Kind.Replicates() && (t.ID.IsZero() || !d.shownAt(t.ID, n)) {
 			d.gained[t] = append(d.gained[t], n)
@@ -584,13 +592,4 @@ func (d *diff) giveWay(t *Thing) {
 // is not the one its bytes began with: what was made of that one here.
 func (d *diff) seen(t *Thing, orig Dot) bool {
 	return d.Own(orig) || !t.stranger && orig.Replica == d.Replica && d.Origin(orig).K.Has(t.Base)
-}
-
-func sortedIDs[V any](m map[ID]V) []ID {
-	ids := make([]ID, 0, len(m))
-	for id := range m {
-		ids = append(ids, id)
-	}
-	slices.SortFunc(ids, compareIDs)
-	return ids
 }

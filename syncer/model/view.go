@@ -48,6 +48,9 @@ func (m *Mem) Node(id ID) *Node { return m.Nodes[id] }
 
 // Apply implements State.
 func (m *Mem) Apply(c Change, deps VV) {
+	if !c.Says() {
+		return
+	}
 	n := m.Nodes[c.ID]
 	if n == nil {
 		n = &Node{ID: c.ID, Kind: c.Kind}
