@@ -319,3 +319,52 @@ func TestWhatACutLacksIsFetched(t *testing.T) {
 		}
 	})
 }
+
+// What hung together with something that waited is cut when that is gone, though
+// nothing happens in its directory any more.
+func TestWhatHungTogetherWithWhatIsGoneIsCut(t *testing.T) {
+	for name, do := range map[string]func(a *peer) (close func()){
+		"put aside and removed": func(a *peer) func() {
+			a.mv("/d1/f", "/d0/.~lock.f#")
+			time.Sleep(500 * time.Millisecond)
+			a.rm("/d0/.~lock.f#")
+			return func() {}
+		},
+		"put aside and removed below": func(a *peer) func() {
+			a.mv("/d1/f", "/d2/.~lock.f#")
+			time.Sleep(500 * time.Millisecond)
+			a.rm("/d2/.~lock.f#")
+			return func() {}
+		},
+		"a name of what is written": func(a *peer) func() {
+			h := a.edit("/d1/f")
+			h.write(0, "being written")
+			a.link("/d1/f", "/d0/g")
+			a.link("/d1/f", "/d2/g")
+			time.Sleep(500 * time.Millisecond)
+			a.rm("/d0/g")
+			time.Sleep(500 * time.Millisecond)
+			return h.close
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 2)
+				a, b := w.peers[0], w.peers[1]
+				for i := range 3 {
+					a.mkdir(fmt.Sprint("/d", i))
+				}
+				a.write("/d1/f", "seen")
+				w.settle()
+				do(a)()
+				time.Sleep(5 * time.Second)
+				if s, err := a.Stats(); err != nil || s.Pending != 0 {
+					t.Errorf("%d changes are not cut, %v: %s", s.Pending, err, a.Drift())
+				}
+				if a.tree() != b.tree() {
+					t.Errorf("%s\nis not\n%s", b.tree(), a.tree())
+				}
+			})
+		})
+	}
+}

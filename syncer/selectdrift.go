@@ -1,6 +1,8 @@
 package syncer
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/clachanfs/clachan/syncer/index"
@@ -161,6 +163,9 @@ func (g *selector) take(k nameAt) {
 		waits = waits || g.skip[k] || g.leaves(k) || e.Ino != 0 && g.wait(e.Ino, k.Dir) || g.awaitsBackup(k)
 		todo = g.related(k, y, e, todo, &waits)
 	}
+	if waits {
+		g.lookAgain(all)
+	}
 	for k := range all {
 		if waits {
 			g.skip[k] = true
@@ -169,6 +174,36 @@ func (g *selector) take(k nameAt) {
 		y, e, _ := g.f.ix.Dirty(k)
 		if g.names[k] = y; e.Ino != 0 {
 			g.addBytes(e.Ino, k.Name)
+		}
+	}
+}
+
+// lookAgain has all directories of names that hang together looked at when the
+// one is in which something waits: its name may be gone by then, and the others
+// hang together no more.
+func (g *selector) lookAgain(all map[nameAt]bool) {
+	dirs := map[Ino]bool{}
+	for k := range all {
+		dirs[k.Dir] = true
+	}
+	if len(dirs) == 1 {
+		return
+	}
+	var at time.Time
+	later := false
+	for dir := range dirs {
+		at = earlier(at, g.wakes[dir])
+		later = later || g.later[dir]
+	}
+	for dir := range dirs {
+		g.wakes[dir] = earlier(g.wakes[dir], at)
+		if later {
+			g.later[dir] = true
+		}
+	}
+	for ino, of := range g.waits {
+		if slices.ContainsFunc(of, func(dir Ino) bool { return dirs[dir] }) {
+			g.waits[ino] = slices.AppendSeq(of, maps.Keys(dirs))
 		}
 	}
 }

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"testing"
-
-	. "github.com/clachanfs/clachan/syncer"
 )
 
 // Who replaces one name of a file that has another does not do away with what it
@@ -57,6 +55,7 @@ func TestWhatHasTwoNamesStaysWhenEachIsReplacedSomewhere(t *testing.T) {
 
 func (p *peer) link(from, to string) {
 	p.t.Helper()
-	_, err := p.Link(p.ino(from), RootIno, to[1:])
+	dir, name := p.at(to)
+	_, err := p.Link(p.ino(from), dir, name)
 	p.must(err)
 }
