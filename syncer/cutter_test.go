@@ -368,3 +368,24 @@ func TestWhatHungTogetherWithWhatIsGoneIsCut(t *testing.T) {
 		})
 	}
 }
+
+// What is written to a file that others move meanwhile is cut when it rests.
+func TestWhatIsWrittenWhileOthersMoveTheFileIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		a, b := w.peers[0], w.peers[1]
+		a.mkdir("/d")
+		a.mkdir("/e")
+		a.write("/d/f", "seen")
+		w.settle()
+		h := a.edit("/d/f")
+		h.write(0, "written")
+		time.Sleep(time.Second)
+		b.mv("/d/f", "/e/g")
+		time.Sleep(time.Minute)
+		if got := b.shows("/e/g"); got != "written" {
+			t.Errorf("the other peer has %q, %s", got, a.Drift())
+		}
+		h.close()
+	})
+}

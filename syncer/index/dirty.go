@@ -80,11 +80,12 @@ func without[K comparable](m map[K][]Place, key K, k Place) {
 	}
 }
 
-// assign puts an inode with a w row of ours into a group, 0: into none.
-func (d *dirty) assign(ino, group Ino) {
+// assign puts an inode with a w row of ours into a group, 0: into none. It tells
+// whether it was in another.
+func (d *dirty) assign(ino, group Ino) (moved bool) {
 	old, ok := d.group[ino]
 	if ok && old == group {
-		return
+		return false
 	}
 	if ok {
 		if delete(d.inos[old], ino); len(d.inos[old]) == 0 {
@@ -93,13 +94,14 @@ func (d *dirty) assign(ino, group Ino) {
 		delete(d.group, ino)
 	}
 	if group == 0 {
-		return
+		return false
 	}
 	if d.inos[group] == nil {
 		d.inos[group] = set[Ino]{}
 	}
 	d.inos[group][ino] = struct{}{}
 	d.group[ino] = group
+	return ok
 }
 
 // groupOf is the directory whose rest an inode's changes wait for.

@@ -29,7 +29,7 @@ type Tx struct {
 	looks   map[Ino]*look     // inodes that the view gave something else to show
 	view    settling
 	fresh   []Ino         // files whose bytes are wanted
-	owed    []Ino         // directories in which a join left something to be cut
+	owed    []Ino         // directories in which this left something to be cut
 	author  *model.Author // of the cut in the making
 	lost    []Ino         // may have no name any more
 	off     map[Ino]bool  // had names when this Tx began, and were taken off the last
@@ -106,7 +106,7 @@ func (t *Tx) Flips() []Flip {
 	return t.flips
 }
 
-// Owed returns the directories in which a join left something to be cut.
+// Owed returns the directories in which this Tx left something to be cut.
 func (t *Tx) Owed() []Ino {
 	t.settle()
 	return t.owed
@@ -326,8 +326,8 @@ func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
 	}
 	t.entry(t.place(dir, name), Entry{ino, r.Kind, name})
 	r.Parent = dir
-	if w, ok := t.Bytes(ino); ok && w.Ours && r.Kind.Replicates() {
-		t.ix.dirty.assign(ino, dir)
+	if w, ok := t.Bytes(ino); ok && w.Ours && r.Kind.Replicates() && t.ix.dirty.assign(ino, dir) {
+		t.owed = append(t.owed, dir) // where it was, nobody looks for it any more
 	}
 	t.setOrphan(ino, false)
 	if r.Kind == model.Dir {
