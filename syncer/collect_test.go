@@ -190,3 +190,38 @@ func TestRandomWorldsThatCollect(t *testing.T) {
 		})
 	}
 }
+
+// What its name's next birth made forgotten, where it was not collected, does not
+// come back at a newcomer: not that either which had been superseded before, and
+// is still in the log.
+func TestWhatABirthMadeForgottenComesBackNowhere(t *testing.T) {
+	w := newWorld(t, 2)
+	w.members()
+	a, b := w.peers[0], w.peers[1]
+	a.write("/x.db", "0")
+	a.write("/x.db-wal", "0")
+	w.same()
+	stays, gone := b.edit("/x.db"), b.edit("/x.db-wal") // said in one batch
+	stays.write(0, "1")
+	gone.write(0, "1")
+	stays.close()
+	gone.close()
+	w.same()
+	a.write("/x.db-wal", "2")
+	w.same()
+	a.rm("/x.db-wal")
+	w.same()
+	w.ack()
+	if n := a.collectNow(); n == 0 {
+		t.Fatal("nothing collected")
+	}
+	a.write("/x.db-wal", "born anew")
+	w.same()
+	w.part(true)
+	c := w.join()
+	w.meet(t.Context(), c, b)
+	w.send(t.Context(), b, c)
+	w.until("the newcomer shows it all", func() bool { return c.tree() == b.tree() })
+	w.part(false)
+	w.same()
+}

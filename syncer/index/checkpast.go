@@ -63,8 +63,8 @@ func (c *check) tombs() error {
 		}
 		return nil
 	}))
-	if h := ix.Horizon(); !h.LE(ix.K()) {
-		c.report(fmt.Errorf("the horizon %v is not known: %v", h, ix.K()))
+	if h := ix.Horizon(); !h.LE(ix.Joined()) {
+		c.report(fmt.Errorf("the horizon %v is not known: %v", h, ix.Joined()))
 	}
 	_, aerr := ix.Acks()
 	return errors.Join(err, aerr)

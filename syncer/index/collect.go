@@ -48,8 +48,8 @@ func (t *Tx) entombSpent(id model.ID, was, now []*model.Entry) {
 // is: who does not may hold what was collected here.
 func (ix *Index) Horizon() model.VV { return *ix.horizon.Load() }
 
-// SetHorizon moves the horizon, with what was dropped here or by the peer of whom
-// the log came.
+// SetHorizon moves the horizon, with what was dropped here, forgotten since its
+// name was born anew elsewhere, or dropped by the peer of whom the log came.
 func (t *Tx) SetHorizon(v model.VV) {
 	h := t.ix.Horizon().Join(v)
 	t.fail(t.b.Set(t.ix.keys.meta("horizon"), h.Encode(), nil))
@@ -275,7 +275,7 @@ func dotsOf(n *model.Node) (out []model.Dot) {
 func (t *Tx) bemoan(before []model.Dot, n *model.Node) {
 	for _, d := range before {
 		if !cites(n, d) {
-			t.dead(d, false) // with a horizon nothing dead is sent to who may not know it
+			t.dead(d) // with a horizon nothing dead is sent to who may not know it
 		}
 	}
 }

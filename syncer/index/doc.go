@@ -58,7 +58,8 @@
 // for that all rows are gone through, once for all dead directories of a level,
 // while what is joined meanwhile tells of itself (Watch);
 // parts of a living node go if what the rest cites says the rest. The horizon,
-// the join of all that was stable at some collection, is what a member must know
+// the join of all that was stable at some collection, and of what a birth made
+// forgotten since its author had collected it, is what a member must know
 // for its changes to be joined as they are. To who may not know it the log is
 // sent without dead changes, since what overcame them may be gone; who takes in
 // such a log must take it from one peer until it knows the horizon.

@@ -41,11 +41,16 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 	}
 	cited := set[model.Dot]{}
 	r.Node.Dots(func(d model.Dot) { cited[d] = struct{}{} })
+	var forgotten model.VV
 	for _, d := range before {
 		if _, yes := cited[d]; !yes {
-			t.dead(d, c.Born)
+			t.dead(d)
 			cited[d] = struct{}{} // once
+			forgotten = forgotten.With(d)
 		}
+	}
+	if c.Born && len(forgotten) > 0 {
+		t.SetHorizon(forgotten) // collected by its author, who had heard that all knew it
 	}
 	for _, l := range r.Node.Links {
 		for _, x := range l.Hist {

@@ -124,15 +124,14 @@ func (t *Tx) bury(h model.Header, changes []model.Change) {
 	for i, c := range changes {
 		d := model.Dot{Replica: h.Replica, Seq: h.Lo + uint64(i)}
 		if n := t.Node(c.ID); c.ID.IsZero() || n == nil || !cites(n, d) {
-			t.dead(d, false)
+			t.dead(d)
 		}
 	}
 }
 
 // dead tells that no field of a node cites the dot any more. A batch of dead
-// changes goes; of one more than half dead only the live changes stay. What a
-// birth made forgotten goes at once: nothing that lives would supersede it.
-func (t *Tx) dead(d model.Dot, forgotten bool) {
+// changes goes; of one more than half dead only the live changes stay.
+func (t *Tx) dead(d model.Dot) {
 	k, row, h, err := t.batchOf(d)
 	if errors.Is(err, ErrNotFound) {
 		return // a change of the cut in the making
@@ -151,10 +150,7 @@ func (t *Tx) dead(d model.Dot, forgotten bool) {
 		return
 	}
 	t.fail(t.b.Set(k, row.encode(), nil))
-	switch {
-	case forgotten:
-		t.stub(body, row, true)
-	case live*2 < row.n:
+	if live*2 < row.n {
 		t.thinned[string(k)] = true
 	}
 }
@@ -172,14 +168,14 @@ func (t *Tx) stubAll() {
 		}
 		body := []byte(k)
 		body[4] = tableBody
-		t.stub(body, row, false)
+		t.stub(body, row)
 	}
 	clear(t.thinned)
 }
 
 // stub replaces the bytes of dead changes by their hashes, once more than half
-// of those still there are dead, or now.
-func (t *Tx) stub(key []byte, row batchRow, now bool) {
+// of those still there are dead.
+func (t *Tx) stub(key []byte, row batchRow) {
 	v, err := get(t.b, key)
 	if t.fail(err); err != nil {
 		return
@@ -197,7 +193,7 @@ func (t *Tx) stub(key []byte, row batchRow, now bool) {
 			}
 		}
 	}
-	if dead*2 <= full && !now {
+	if dead*2 <= full {
 		return
 	}
 	for i := range leaves {
