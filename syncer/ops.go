@@ -162,7 +162,7 @@ func (f *Folder) mark(t *index.Tx, dir Ino, name string) {
 	var seen model.ID
 	var orig model.Dot
 	if e, there := t.Entry(dir, name); there && e.Kind.Replicates() {
-		seen, orig = t.Row(e.Ino).ID, t.ShownOrig(e.Ino)
+		seen, orig = t.Row(e.Ino).ID, t.SeenOrig(e.Ino)
 		y.SeenDir = e.Kind == model.Dir
 		if !ok {
 			y.View, y.Name = seen, e.Name

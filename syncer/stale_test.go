@@ -96,6 +96,13 @@ func TestStaleSavesKeepWhatTheyNeverSaw(t *testing.T) {
 			a.must(a.Cut(context.Background()))
 			a.replace("/f", "mine")
 		}, false},
+		{"writes, and another replaces that", func(a program) { a.load("/f") }, func(a, b program) {
+			ino := a.ino("/f")
+			a.open(ino, true) // so it is not cut
+			a.put("/f", "stale")
+			b.replace("/f", "mine")
+			a.shut(ino)
+		}, true},
 		{"writes what is there", func(a program) { a.load("/f") }, func(a, b program) { a.put("/f", "theirs") }, false},
 	}
 	for _, tt := range tests {

@@ -180,7 +180,7 @@ func (t *Tx) show(dir Ino, name string, v viewed) {
 	case ok && target == 0 && e.Kind == model.Dir && !t.alive(seen) && !t.Empty(e.Ino): // what is in it is of this machine only, or not cut yet
 		t.block(t.key(dir, name), v, seen)
 	case ok && t.staged(e.Ino): // an edit beats a delete
-		t.SetDrift(dir, name, &Drift{View: id, Name: v.name, Seen: seen, SeenOrig: t.ShownOrig(e.Ino), Ours: true})
+		t.SetDrift(dir, name, &Drift{View: id, Name: v.name, Seen: seen, SeenOrig: t.SeenOrig(e.Ino), Ours: true})
 		t.owed = append(t.owed, dir)
 	case t.holds(dir, name) && (target == 0 || t.Row(target).Kind != model.Dir): // until all that it belongs with is here
 		t.SetDrift(dir, name, &Drift{View: v.id, Name: v.name, Seen: seen})
@@ -379,6 +379,15 @@ func (t *Tx) ShownOrig(ino Ino) model.Dot {
 		return r.Shown.Orig
 	}
 	return t.Wanted(ino).Orig
+}
+
+// SeenOrig is the version that its user has seen in an inode: what he has written
+// there, not cut yet, perhaps began with an older one than was shown.
+func (t *Tx) SeenOrig(ino Ino) model.Dot {
+	if w, ok := t.Bytes(ino); ok && w.Ours && w.Written && w.Base != (model.Dot{}) {
+		return w.Base
+	}
+	return t.ShownOrig(ino)
 }
 
 // Publish shows the bytes of a file, of which the caller has found all here:
