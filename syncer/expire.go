@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/clachanfs/clachan/blocks"
@@ -143,7 +144,7 @@ func (f *Folder) forget(ctx context.Context) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	gaps, err := f.look(now, r)
+	gaps, err := f.look(now, now.UnixNano()-r.since)
 	if err != nil {
 		return 0, err
 	}
@@ -193,10 +194,11 @@ func (f *Folder) forget(ctx context.Context) (n int, err error) {
 
 // look notes that time has passed. Where nothing else happens that is not
 // written down: after a restart it was a gap.
-func (f *Folder) look(now time.Time, r rule) (index.Gaps, error) {
+// keep is how old, in ns, is old enough.
+func (f *Folder) look(now time.Time, keep int64) (index.Gaps, error) {
 	f.ix.Looked(now.UnixNano())
 	f.mu.Lock()
-	jumped := f.gaps.Look(now.UnixNano(), now.UnixNano()-r.since)
+	jumped := f.gaps.Look(now.UnixNano(), keep)
 	known := !jumped && f.gapsAt == f.commits+1
 	f.gapsAt = f.commits + 1
 	gaps := f.gaps.Clone()
@@ -213,8 +215,18 @@ func (f *Folder) firstLook() error {
 	if !f.gaps.Never() {
 		return nil
 	}
+	_, err := f.look(f.o.Now(), 0)
+	return err
+}
+
+// lookAtJump looks at the clock before something is written with its time, if it
+// has gone on by more than anybody has seen: the next jump is another.
+func (f *Folder) lookAtJump() error {
 	now := f.o.Now()
-	_, err := f.look(now, rule{since: now.UnixNano()})
+	if !f.ix.Unseen(now.UnixNano()) {
+		return nil
+	}
+	_, err := f.look(now, math.MaxInt64)
 	return err
 }
 

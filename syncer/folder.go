@@ -264,6 +264,9 @@ func (f *Folder) update(fn func(t *index.Tx) error) error {
 // commit ends a transaction. A failure stops the folder: what is in memory may
 // be ahead of the rows.
 func (f *Folder) commit(t *index.Tx) ([]Flip, error) {
+	if err := f.lookAtJump(); err != nil {
+		t.Fail(err)
+	}
 	f.letGo(t)
 	flips := t.Flips()
 	for _, ino := range t.Fresh() {

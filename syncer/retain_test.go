@@ -212,6 +212,30 @@ func TestAClockThatJumpsMakesNothingOld(t *testing.T) {
 	}
 }
 
+// Nor does one that jumps twice before anybody looks again, with something let go of
+// in between.
+func TestAClockThatJumpsTwiceMakesNothingOld(t *testing.T) {
+	w := newWorld(t, 1)
+	a := w.peers[0]
+	var ahead atomic.Int64
+	a.opts.Members = func() []string { return nil }
+	a.opts.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	a.again(a.opts.Remote)
+	a.must(a.Expire(t.Context()))
+	a.write("/f", "one")
+	a.must(a.Cut(t.Context()))
+	for i := range 3 {
+		ahead.Add(int64(400 * 24 * time.Hour))
+		a.write("/f", fmt.Sprint(i))
+		a.must(a.Cut(t.Context()))
+	}
+	ahead.Add(int64(400 * 24 * time.Hour))
+	a.must(a.Expire(t.Context()))
+	if n := a.countPasts(); n != 3 {
+		t.Errorf("%d versions after the jumps", n)
+	}
+}
+
 // What goes into the history while the clock is back in 1970, until it is set, is not
 // old then.
 func TestAClockThatWasBackMakesNothingOld(t *testing.T) {

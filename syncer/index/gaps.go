@@ -102,6 +102,9 @@ func (ix *Index) Gaps() (g Gaps, err error) {
 // before that: a clock that is back in 1970 until the next look would make it old.
 func (ix *Index) Looked(at int64) { ix.looked.Store(at) }
 
+// Unseen tells whether it is so long since anybody looked that there is a gap.
+func (ix *Index) Unseen(now int64) bool { return now-ix.looked.Load() > longLook }
+
 // SetGaps writes it down, not yet durably: older ones keep things for longer.
 func (ix *Index) SetGaps(g Gaps) error {
 	b := binary.BigEndian.AppendUint64([]byte{rowVersion}, uint64(g.last))
