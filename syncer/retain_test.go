@@ -224,12 +224,12 @@ func TestAClockThatJumpsTwiceMakesNothingOld(t *testing.T) {
 	a.must(a.Expire(t.Context()))
 	a.write("/f", "one")
 	a.must(a.Cut(t.Context()))
-	for i := range 3 {
-		ahead.Add(int64(400 * 24 * time.Hour))
-		a.write("/f", fmt.Sprint(i))
+	for _, days := range []int{2000, 400, 700} {
+		ahead.Add(int64(days) * int64(24*time.Hour))
+		a.write("/f", fmt.Sprint(days))
 		a.must(a.Cut(t.Context()))
 	}
-	ahead.Add(int64(400 * 24 * time.Hour))
+	ahead.Add(int64(100 * 24 * time.Hour))
 	a.must(a.Expire(t.Context()))
 	if n := a.countPasts(); n != 3 {
 		t.Errorf("%d versions after the jumps", n)

@@ -22,6 +22,10 @@ type Gaps struct {
 
 type gap struct{ at, far int64 }
 
+// end is when the gap was seen: from then on the clock is believed. No row that
+// stands before the gap is younger than that.
+func (x gap) end() int64 { return x.at + min(x.far, (x.far+oneDay)/2) }
+
 const (
 	longLook = int64(25 * time.Hour) // between looks that come each day
 	oneDay   = int64(24 * time.Hour)
@@ -41,7 +45,7 @@ func (g *Gaps) Look(now, keep int64) (jumped bool) {
 		g.back(-step)
 	}
 	g.last = now
-	for len(g.gaps) > 0 && (len(g.gaps) > maxGaps || now-g.Since(g.gaps[0].at) > keep) {
+	for len(g.gaps) > 0 && (len(g.gaps) > maxGaps || now-since(g.gaps[1:], g.gaps[0].end()) > keep) {
 		if len(g.gaps) > maxGaps { // the next counts for both
 			g.gaps[1].far += g.gaps[0].far
 		}
@@ -68,8 +72,10 @@ func (g *Gaps) back(by int64) {
 
 // Since is when something of the time t would have been, had the clock gone on
 // evenly until now.
-func (g *Gaps) Since(t int64) int64 {
-	for _, x := range g.gaps {
+func (g *Gaps) Since(t int64) int64 { return since(g.gaps, t) }
+
+func since(gaps []gap, t int64) int64 {
+	for _, x := range gaps {
 		if t <= x.at {
 			t += x.far
 		}

@@ -33,6 +33,7 @@ func TestGapsMakeNothingOld(t *testing.T) {
 		{"from 1970", append([]step{{56 * year, 0}}, days(28)...), false},
 		{"from 1970, and 32 days", append([]step{{56 * year, 0}}, days(32)...), true},
 		{"twice ahead", append([]step{{year, 0}, {40 * oneDay, 0}}, days(27)...), false},
+		{"years ahead, and fewer again", []step{{5 * year, 0}, {4 * year, 0}, {year, 0}}, false},
 		{"off for a year is not seen", []step{{year, year}}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
