@@ -152,6 +152,7 @@ func (n *Node) spent() (out []element) {
 
 func (n *Node) spentLinks() (out []element) {
 	lives := slices.ContainsFunc(n.Links, func(l Link) bool { return !l.Dead() })
+	last := n.last()
 	for i := range n.Links {
 		l := &n.Links[i]
 		key := l.Key
@@ -170,7 +171,7 @@ func (n *Node) spentLinks() (out []element) {
 					out = append(out, l.spentDel(d))
 				}
 			}
-		case lives:
+		case lives && l != last: // the last is shown should there be no other
 			e := element{drop: func(n *Node) {
 				n.Links = slices.DeleteFunc(n.Links, func(x Link) bool { return x.Key == key })
 			}}

@@ -95,7 +95,7 @@ func (e *Entry) Node() ID {
 
 // Names returns the names of a file or symlink, the one of the smallest key
 // first: the links that nobody removed, or, where concurrent operations left
-// none, the last. Links that have come to the same name of
+// none, the one that was placed last. Links that have come to the same name of
 // the same directory are one. Of a directory it is the newest place.
 func (n *Node) Names(fold Fold) []*Entry {
 	type place struct {
@@ -141,31 +141,14 @@ func (n *Node) Names(fold Fold) []*Entry {
 	return out
 }
 
-// last is the link that was placed last of those that were not removed before
-// another: who has collected these must come to the same.
+// last is the link that was placed last, removed or not.
 func (n *Node) last() (last *Link) {
 	for i := range n.Links {
-		l := &n.Links[i]
-		if len(l.Hist) == 0 || last != nil && !last.Loc().Stamp.Less(l.Loc().Stamp) {
-			continue
-		}
-		if !slices.ContainsFunc(n.Links, func(m Link) bool { return l.wentBefore(&m) }) {
+		if l := &n.Links[i]; len(l.Hist) > 0 && (last == nil || last.Hist[0].Stamp.Less(l.Hist[0].Stamp)) {
 			last = l
 		}
 	}
 	return last
-}
-
-// wentBefore tells whether all who removed another link knew that this one was.
-func (l *Link) wentBefore(m *Link) bool {
-	if !l.Dead() || len(m.Hist) == 0 || !m.Dead() {
-		return false
-	}
-	return slices.ContainsFunc(l.Dels, func(d Del) bool {
-		return d.K.Has(l.Hist[0].Dot) && !slices.ContainsFunc(m.Dels, func(r Del) bool {
-			return r.K.Has(m.Hist[0].Dot) && (r.Dot == d.Dot || !r.K.Has(d.Dot))
-		})
-	})
 }
 
 // dot is the change that placed the name.
