@@ -410,9 +410,10 @@ func (w *world) down(m *machine, back time.Time) {
 		}
 	}
 	clean := !m.crashed() && !m.unwell()
+	known := m.trail != nil
 	if clean {
 		synctest.Wait()
-		m.trail = m.begin()
+		m.trail = append(m.trail, m.begin()...) // of which the last counts if it ends in peace
 	}
 	if err := m.stop(); err != nil {
 		w.say("%s ends: %v", m.name, err)
@@ -423,6 +424,9 @@ func (w *world) down(m *machine, back time.Time) {
 	ended := time.Now()
 	if m.crashed() {
 		ended = time.Unix(0, m.ended.Load())
+		if !known {
+			m.trail = nil
+		}
 	}
 	m.cutOff(ended)
 	if m.crashed() { // before, or while it ended
