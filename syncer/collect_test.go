@@ -225,3 +225,19 @@ func TestWhatABirthMadeForgottenComesBackNowhere(t *testing.T) {
 	w.part(false)
 	w.same()
 }
+
+// Two who make a file at once forget nothing by it.
+func TestTwoBirthsAtOnceForgetNothing(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	w.part(true)
+	for _, p := range []*peer{a, b} {
+		p.write("/f", p.name)
+		p.must(p.Cut(t.Context()))
+	}
+	w.part(false)
+	w.same()
+	if h := a.Horizon().Join(b.Horizon()); len(h) > 0 {
+		t.Errorf("horizon %v", h)
+	}
+}

@@ -35,6 +35,7 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 			before = append(before, d)
 		}
 	})
+	reborn := c.Born && r.Node.Forgotten(deps)
 	r.Node.Join(c, deps)
 	if v := c.Version; v != nil && v.Orig == (model.Dot{}) && brings(c) {
 		t.keep(id, c.Dot, noted{kind: c.Kind, content: v.Content, mtime: v.Mtime, mode: r.Mode, dot: c.Dot})
@@ -46,10 +47,12 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 		if _, yes := cited[d]; !yes {
 			t.dead(d)
 			cited[d] = struct{}{} // once
-			forgotten = forgotten.With(d)
+			if reborn && deps.Has(d) {
+				forgotten = forgotten.With(d)
+			}
 		}
 	}
-	if c.Born && len(forgotten) > 0 {
+	if len(forgotten) > 0 {
 		t.SetHorizon(forgotten) // collected by its author, who had heard that all knew it
 	}
 	for _, l := range r.Node.Links {

@@ -38,24 +38,99 @@ func journal(name string, fold Fold) (base, suffix string) {
 	return name, ""
 }
 
-// loserName is the n-th name to try for what lost its own: that of its database's
-// copy with the suffix added, if the same replica made both and there is one;
-// then one of its own. named are the losers that have names already: a database
-// comes before its journals.
-func loserName(e *Entry, named []*Entry, fold Fold, n int) string {
-	if base, suffix := journal(e.Base, fold); e.Extra && suffix != "" {
-		for _, o := range named {
-			if !o.Extra || fold(o.Base) != fold(base) || o.Orig.Replica != e.Orig.Replica || len(o.Name)+len(suffix) > maxName {
-				continue
-			}
-			if n == 0 {
-				return o.Name + suffix
-			}
-			n--
+// naming gives names to what lost its own, a database before its journals.
+type naming struct {
+	fold   Fold
+	taken  func(fold string) bool
+	held   map[string]bool   // folded names
+	lost   map[string]string // of these, those of losers, with their folded base names
+	tried  map[series]*trial
+	copies map[copyOf][]string // what losers are called
+}
+
+// A series is a conflict name with any number of "~".
+type series struct {
+	base string
+	by   Label
+	utc  int64
+}
+
+// A trial is which names of a series are known to be held: all before next, those
+// of over not by losers of the same base name.
+type trial struct {
+	next int
+	over []string
+}
+
+// A copyOf is a version of a folded base name.
+type copyOf struct {
+	base string
+	by   Replica
+}
+
+// name gives a loser its name: that of its database's copy with the suffix added,
+// if the same replica made both and there is one, or else one of its own.
+func (g *naming) name(e *Entry) {
+	base := g.fold(e.Base)
+	e.Over = nil
+	if name := g.afterDatabase(e); name != "" {
+		if g.take(e, base, name) {
+			return
+		}
+		e.Over = g.avoid(e.Over, base, name)
+	}
+	s := series{e.Base, e.By, e.UTC}
+	x := g.tried[s]
+	if x == nil {
+		x = &trial{}
+		g.tried[s] = x
+	}
+	for {
+		name := ConflictName(e.Base, e.By, e.UTC, x.next)
+		x.next++
+		if g.take(e, base, name) {
 			break
 		}
+		x.over = g.avoid(x.over, base, name)
 	}
-	return ConflictName(e.Base, e.By, e.UTC, n)
+	e.Over = append(e.Over, x.over...)
+}
+
+func (g *naming) take(e *Entry, base, name string) bool {
+	k := g.fold(name)
+	if g.held[k] || g.taken(k) {
+		return false
+	}
+	e.Name, g.held[k], g.lost[k] = name, true, base
+	if !e.Extra {
+		return true
+	}
+	c := copyOf{base, e.Orig.Replica}
+	g.copies[c] = append(g.copies[c], name)
+	return true
+}
+
+// avoid adds a name to those that losers had to avoid, but not that of another
+// loser of their base name: they are named anew together.
+func (g *naming) avoid(over []string, base, name string) []string {
+	k := g.fold(name)
+	if of, ok := g.lost[k]; ok && of == base {
+		return over
+	}
+	return append(over, k)
+}
+
+func (g *naming) afterDatabase(e *Entry) string {
+	base, suffix := journal(e.Base, g.fold)
+	if !e.Extra || suffix == "" {
+		return ""
+	}
+	for _, name := range g.copies[copyOf{g.fold(base), e.Orig.Replica}] {
+		if len(name)+len(suffix) <= maxName {
+			return name + suffix
+		}
+	}
+	return ""
 }
 
 // kin adds to the folded base names those of the databases they belong to: what

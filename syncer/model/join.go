@@ -7,7 +7,7 @@ import "slices"
 // carry the same dot the later counts, which only a cut in the making uses.
 // The node is changed in place.
 func (n *Node) Join(c Change, deps VV) {
-	if c.Born && !n.livesIn(deps) {
+	if c.Born && n.Forgotten(deps) {
 		n.forget(deps)
 	}
 	if v := c.Version; v != nil {
@@ -100,11 +100,11 @@ func (l *Link) place(x Loc, k Kind) {
 	l.Hist = l.Hist[:min(len(l.Hist), limit)]
 }
 
-// livesIn tells whether a version that is within deps lives: who knew of it had
-// not collected the node, whatever is said.
-func (n *Node) livesIn(deps VV) bool {
+// Forgotten tells whether who knew deps, and makes the node anew, may have
+// collected it: no version within deps lives, whatever is said.
+func (n *Node) Forgotten(deps VV) bool {
 	del := n.Del()
-	return slices.ContainsFunc(n.Heads, func(h Version) bool { return deps.Has(h.Dot) && !del.Has(h.Dot) })
+	return !slices.ContainsFunc(n.Heads, func(h Version) bool { return deps.Has(h.Dot) && !del.Has(h.Dot) })
 }
 
 // forget drops what the author of a birth no longer had: collected there,

@@ -223,26 +223,17 @@ func floorSeconds(ns int64) int64 {
 // tells which folded names are held by entries that are not among the claims.
 func Assign(claims []*Entry, fold Fold, taken func(fold string) bool) {
 	slices.SortFunc(claims, func(a, b *Entry) int { return before(a, b, fold) })
-	held := map[string]bool{}
+	g := naming{fold: fold, taken: taken, held: map[string]bool{}, lost: map[string]string{}, tried: map[series]*trial{}, copies: map[copyOf][]string{}}
 	var losers []*Entry
 	for _, e := range claims {
-		if k := fold(e.Base); !e.Extra && !held[k] {
-			e.Name, held[k] = e.Base, true
+		if k := fold(e.Base); !e.Extra && !g.held[k] {
+			e.Name, g.held[k] = e.Base, true
 		} else {
 			losers = append(losers, e)
 		}
 	}
-	for i, e := range losers {
-		e.Over = nil
-		for n := 0; ; n++ {
-			e.Name = loserName(e, losers[:i], fold, n)
-			k := fold(e.Name)
-			if !held[k] && !taken(k) {
-				held[k] = true
-				break
-			}
-			e.Over = append(e.Over, k)
-		}
+	for _, e := range losers {
+		g.name(e)
 	}
 }
 
