@@ -221,7 +221,12 @@ func (a *Author) uphold(dir ID) {
 // expect gives new directories their dots before all else is said: batches may part
 // after any change, and what goes into a directory must not come before it.
 func (d *diff) expect() {
-	made := map[*Thing]ID{}
+	made, at := map[*Thing]ID{}, map[ID]*Thing{}
+	for _, n := range d.names {
+		if t := n.Tree; t != nil && t.Kind == Dir && !t.ID.IsZero() {
+			at[t.ID] = n.Dir
+		}
+	}
 	for again := true; again; {
 		again = false
 		for _, n := range d.names {
@@ -236,27 +241,34 @@ func (d *diff) expect() {
 			if e := d.At(dir, n.Name); e != nil && e.Kind == Dir || !d.free(id, dir, n.Name) || slices.ContainsFunc(d.things, func(o *Thing) bool { return o.ID == id && o.Names > 0 }) {
 				continue
 			}
-			made[t], again = id, true
-			if dir == n.Dir.ID {
-				d.expectUp(dir, map[ID]bool{})
+			if dir == n.Dir.ID && !d.expectUp(dir, made, at, map[ID]bool{}) {
+				continue
 			}
+			made[t], again = id, true
 			d.change(id, Dir)
 		}
 	}
 }
 
 // expectUp does so for a directory, and those above it, that are going to live by
-// themselves again (stand).
-func (d *diff) expectUp(dir ID, seen map[ID]bool) {
+// themselves again (stand): where they are, and where the cut moves them. It tells
+// whether all those have their dots.
+func (d *diff) expectUp(dir ID, made map[*Thing]ID, at map[ID]*Thing, seen map[ID]bool) bool {
 	x := d.Node(dir)
 	if dir == RootID || seen[dir] || x == nil || x.Kind != Dir || !x.known() {
-		return
+		return true
 	}
 	seen[dir] = true
-	d.expectUp(d.Loc(dir).Parent, seen)
+	if to := at[dir]; to != nil && (to.ID.IsZero() && made[to].IsZero() || !to.ID.IsZero() && !d.expectUp(to.ID, made, at, seen)) {
+		return false
+	}
+	if !d.expectUp(d.Loc(dir).Parent, made, at, seen) {
+		return false
+	}
 	if !x.Live() {
 		d.change(dir, Dir)
 	}
+	return true
 }
 
 // stand lets dead directories live again in which the cut places something, before
