@@ -3,8 +3,8 @@ package model
 import "slices"
 
 // An Author makes the changes of one cut. Each node touched gets one dot; what
-// is said of it later in the same cut is added to the same change. Everything
-// said is applied to the state at once.
+// is said of it later in the same cut is added to the same change, or to a further
+// one if that would be too large. Everything said is applied to the state at once.
 type Author struct {
 	State
 	K       VV // known before the cut, own changes included
@@ -48,6 +48,11 @@ func (a *Author) change(id ID, kind Kind) *Change {
 	if i, ok := a.index[id]; ok {
 		return a.changes[i]
 	}
+	return a.another(id, kind)
+}
+
+// another is a further change of a node.
+func (a *Author) another(id ID, kind Kind) *Change {
 	if a.index == nil {
 		a.index = map[ID]int{}
 	}
@@ -63,8 +68,13 @@ func (a *Author) change(id ID, kind Kind) *Change {
 // state here is what the change makes of it elsewhere.
 func (a *Author) say(id ID, kind Kind, part Change) {
 	c := a.change(id, kind)
-	c.merge(part)
-	a.Apply(*c, a.deps(c.Dot))
+	for _, p := range part.inPieces() {
+		if !c.fits(p) {
+			c = a.another(id, kind)
+		}
+		c.merge(p)
+		a.Apply(*c, a.deps(c.Dot))
+	}
 }
 
 // put writes a version that supersedes all heads known here, so the versions of
@@ -112,11 +122,15 @@ func (a *Author) place(n *Node, key uint64, parent ID, name string) {
 }
 
 func (a *Author) removeName(n *Node, key uint64) {
+	a.say(n.ID, n.Kind, Change{Links: []LinkChange{a.removal(n, key)}})
+}
+
+func (a *Author) removal(n *Node, key uint64) LinkChange {
 	l := LinkChange{Key: key, Removed: true}
 	if x := n.Link(key); x != nil && a.Own(x.Loc().Dot) { // placed by this cut
 		l.Undone = true
 	}
-	a.say(n.ID, n.Kind, Change{Links: []LinkChange{l}})
+	return l
 }
 
 // spent tells whether this cut has deleted a content of the node that it wrote
@@ -128,10 +142,14 @@ func (a *Author) spent(id ID) bool {
 
 // removeOthers removes what names a node still has besides its first.
 func (a *Author) removeOthers(n *Node) {
-	for _, l := range slices.Clone(n.Links) {
+	var gone []LinkChange
+	for _, l := range n.Links {
 		if l.Key != PrimaryKey && !l.Dead() {
-			a.removeName(n, l.Key)
+			gone = append(gone, a.removal(n, l.Key))
 		}
+	}
+	if len(gone) > 0 {
+		a.say(n.ID, n.Kind, Change{Links: gone})
 	}
 }
 
@@ -143,13 +161,20 @@ func (a *Author) setAttr(n *Node, name, val string) {
 
 // setAttrs gives n the attributes and no others.
 func (a *Author) setAttrs(n *Node, want map[string]string) {
+	var set []AttrChange
+	has := a.Node(n.ID).Attrs
 	for _, k := range sortedKeys(want) {
-		a.setAttr(a.Node(n.ID), k, want[k])
-	}
-	for _, k := range sortedKeys(a.Node(n.ID).Attrs) {
-		if _, ok := want[k]; !ok {
-			a.setAttr(a.Node(n.ID), k, "")
+		if has[k].Val != want[k] {
+			set = append(set, AttrChange{k, want[k]})
 		}
+	}
+	for _, k := range sortedKeys(has) {
+		if _, ok := want[k]; !ok && has[k].Val != "" {
+			set = append(set, AttrChange{Name: k})
+		}
+	}
+	if len(set) > 0 {
+		a.say(n.ID, n.Kind, Change{Attrs: set})
 	}
 }
 

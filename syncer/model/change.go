@@ -311,10 +311,65 @@ func decodeAttr(b []byte) (a AttrChange, err error) {
 	return a, err
 }
 
+// What names and attributes a change may have besides its version, in bytes.
+const maxFieldBytes = MaxChangeBytes - 128<<10
+
+// fits tells whether a change may say o as well.
+func (c *Change) fits(o Change) bool {
+	return len(c.Links)+len(o.Links) <= maxLinkChanges && len(c.Attrs)+len(o.Attrs) <= maxAttrChanges &&
+		c.fieldBytes()+o.fieldBytes() <= maxFieldBytes
+}
+
+func (c *Change) fieldBytes() (n int) {
+	for i := range c.Links {
+		n += c.Links[i].bytes()
+	}
+	for i := range c.Attrs {
+		n += c.Attrs[i].bytes()
+	}
+	return n
+}
+
+func (l *LinkChange) bytes() int { return len(l.Name) + 64 }
+func (a *AttrChange) bytes() int { return len(a.Name) + len(a.Val) + 16 }
+
+// inPieces parts what is to be said of a node into changes that are not too large.
+func (c Change) inPieces() []Change {
+	if (&Change{}).fits(c) {
+		return []Change{c}
+	}
+	links, attrs := c.Links, c.Attrs
+	c.Links, c.Attrs = nil, nil
+	out, size := []Change{c}, 0
+	room := func(n int) *Change {
+		last := &out[len(out)-1]
+		if size += n; size > maxFieldBytes || len(last.Links) == maxLinkChanges || len(last.Attrs) == maxAttrChanges {
+			out, size = append(out, Change{}), n
+			last = &out[len(out)-1]
+		}
+		return last
+	}
+	for _, l := range links {
+		p := room(l.bytes())
+		p.Links = append(p.Links, l)
+	}
+	for _, a := range attrs {
+		p := room(a.bytes())
+		p.Attrs = append(p.Attrs, a)
+	}
+	return out
+}
+
 // merge adds o, which says more under the same dot: what o says again counts. A
 // name removed can be given again, a content deleted cannot (see spent).
 func (c *Change) merge(o Change) {
 	c.Born = c.Born || o.Born
+	if len(c.Links) == 0 {
+		c.Links, o.Links = slices.Clone(o.Links), nil
+	}
+	if len(c.Attrs) == 0 {
+		c.Attrs, o.Attrs = slices.Clone(o.Attrs), nil
+	}
 	for _, l := range o.Links {
 		i := slices.IndexFunc(c.Links, func(x LinkChange) bool { return x.Key == l.Key })
 		switch {
