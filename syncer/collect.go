@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	tombDays    = 90      // what was removed is remembered for so long at least
-	collectMax  = 256     // nodes looked at under one lock
-	collectDirs = 1 << 16 // dead directories looked for in the rows at once
-	collectRuns = 64      // levels of directories collected at once
+	tombDays        = 90      // what was removed is remembered for so long at least
+	collectMax      = 256     // nodes looked at under one lock
+	collectDirs     = 1 << 16 // dead directories looked for in the rows at once
+	collectRuns     = 64      // levels of directories collected at once
+	collectTogether = 1 << 12 // directories that are in each other, dropped under one lock
 )
 
 // Horizon is what a member must know for its changes to be joined as they are:
@@ -96,7 +97,7 @@ func (f *Folder) collect(ctx context.Context, before time.Time) (int, error) {
 	}
 	c := &collection{f: f, stable: stable, life: life}
 	err := c.run(ctx, before)
-	f.watch(nil)
+	f.watch(nil, false)
 	if errors.Is(err, ErrAnew) {
 		err = nil
 	}
@@ -130,10 +131,11 @@ func (c *collection) run(ctx context.Context, before time.Time) error {
 	}
 }
 
-// dirs drops dead directories: all rows are gone through once for each level.
+// dirs drops dead directories: all rows are gone through once for each level, and
+// once more for those that are in each other.
 func (c *collection) dirs(ctx context.Context, dead []index.Tomb) error {
 	for level, was := 0, -1; level < collectRuns && len(dead) > 0 && len(dead) != was; level++ {
-		w := c.f.watch(dead)
+		w := c.f.watch(dead, false)
 		if err := c.f.ix.Places(w); err != nil {
 			return err
 		}
@@ -151,31 +153,51 @@ func (c *collection) dirs(ctx context.Context, dead []index.Tomb) error {
 		}
 		dead = left
 	}
+	return c.together(ctx, dead[:min(len(dead), collectTogether)])
+}
+
+// together drops dead directories that are or were in each other.
+func (c *collection) together(ctx context.Context, dead []index.Tomb) error {
+	if len(dead) == 0 || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	w := c.f.watch(dead, true)
+	if err := c.f.ix.Places(w); err != nil {
+		return err
+	}
+	return c.update(func(t *index.Tx) { c.n += t.CollectTogether(c.stable, dead, w) })
+}
+
+// update drops something, unless this member has begun anew meanwhile.
+func (c *collection) update(drop func(t *index.Tx)) error {
+	err := c.f.update(func(t *index.Tx) error {
+		if c.f.life() != c.life || c.f.ix.Incomplete() {
+			return ErrAnew
+		}
+		drop(t)
+		return t.Err()
+	})
+	if err != nil {
+		return fmt.Errorf("collect: %w", err)
+	}
 	return nil
 }
 
 // drop drops what it can of some tombs; dirs are the dead directories that stay.
 func (c *collection) drop(tombs []index.Tomb, w *index.Watch) (dirs []index.Tomb, err error) {
 	n := 0
-	err = c.f.update(func(t *index.Tx) error {
-		if c.f.life() != c.life || c.f.ix.Incomplete() {
-			return ErrAnew
-		}
-		n, dirs = t.Collect(c.stable, tombs, w)
-		return t.Err()
-	})
-	if err != nil {
-		return nil, fmt.Errorf("collect: %w", err)
+	err = c.update(func(t *index.Tx) { n, dirs = t.Collect(c.stable, tombs, w) })
+	if err == nil {
+		c.n += n
 	}
-	c.n += n
-	return dirs, nil
+	return dirs, err
 }
 
 // watch begins to look what is in dead directories, or ends it.
-func (f *Folder) watch(dirs []index.Tomb) *index.Watch {
+func (f *Folder) watch(dirs []index.Tomb, together bool) *index.Watch {
 	f.apply.Lock()
 	defer f.apply.Unlock()
-	return f.ix.Watch(dirs)
+	return f.ix.Watch(dirs, together)
 }
 
 // life counts how often this member has begun anew.

@@ -241,3 +241,33 @@ func TestTwoBirthsAtOnceForgetNothing(t *testing.T) {
 		t.Errorf("horizon %v", h)
 	}
 }
+
+// Directories that have been in each other are forgotten too, together.
+func TestDirectoriesThatWereInEachOtherAreCollected(t *testing.T) {
+	w := newWorld(t, 2)
+	w.members()
+	a := w.peers[0]
+	a.mkdir("/stays")
+	w.same()
+	states := len(a.State())
+	a.mkdir("/a")
+	a.mkdir("/b")
+	a.mkdir("/a/c")
+	w.same()
+	for _, m := range [][2]string{{"/b", "/a/b"}, {"/a/b", "/b"}, {"/a", "/b/a"}, {"/b/a/c", "/c"}, {"/b", "/c/b"}, {"/c", "/stays/c"}} {
+		a.mv(m[0], m[1])
+		w.same()
+	}
+	w.ack()
+	if n := a.collectNow(); n != 0 {
+		t.Errorf("%d collected of what lives", n)
+	}
+	a.rm("/stays/c")
+	w.same()
+	w.ack()
+	a.collectNow()
+	if got := len(a.State()); got != states {
+		t.Errorf("%d nodes, had %d: %v", got, states, a.State())
+	}
+	w.same()
+}

@@ -29,12 +29,12 @@ func (f *Folder) CollectSeen(before time.Time, newest bool, meanwhile func()) (i
 	if err != nil {
 		return 0, err
 	}
-	w := f.watch(dirs)
+	w := f.watch(dirs, false)
 	if err := f.ix.Places(w); err != nil {
 		return 0, err
 	}
 	if !newest {
-		f.watch(dirs)
+		f.watch(dirs, false)
 	}
 	meanwhile()
 	c.n = 0
@@ -65,7 +65,7 @@ func (f *Folder) CollectBySome(before time.Time, some int) (int, error) {
 			if len(dirs) == 0 {
 				continue
 			}
-			w := f.watch(dirs)
+			w := f.watch(dirs, false)
 			if err := f.ix.Places(w); err != nil {
 				return c.n, err
 			}

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -127,14 +129,19 @@ func (ix *Index) Tombs(before time.Time, after *Tomb, limit int) (out []Tomb, er
 // A Watch finds which of some dead directories no node is or was in. Only the
 // newest hears of what is joined meanwhile, so Collect goes by no other.
 type Watch struct {
-	mu    sync.Mutex   // guards empty
-	empty map[Ino]bool // those in which no node has been found yet
+	mu    sync.Mutex    // guards the rest
+	empty map[Ino]bool  // those in which no node has been found yet
+	in    map[Ino][]Ino // what has been found in them is these others of them; nil: as good as any node
 }
 
 // Watch begins to look, at what Collect returned. The caller holds the apply
-// lock; Places, without it, ends it.
-func (ix *Index) Watch(dirs []Tomb) *Watch {
+// lock; Places, without it, ends it. together: for directories that are or were
+// in each other, see CollectTogether.
+func (ix *Index) Watch(dirs []Tomb, together bool) *Watch {
 	w := &Watch{empty: make(map[Ino]bool, len(dirs))}
+	if together {
+		w.in = map[Ino][]Ino{}
+	}
 	for _, x := range dirs {
 		w.empty[x.ino] = true
 	}
@@ -147,9 +154,10 @@ func (ix *Index) Places(w *Watch) error {
 	s := ix.db.NewSnapshot()
 	d := ix.dec()
 	prefix := ix.keys.table(tableNode)
-	err := scan(s, prefix, after(prefix), func(_, v []byte) error {
+	err := scan(s, prefix, after(prefix), func(k, v []byte) error {
+		by := Ino(binary.BigEndian.Uint64(k[len(prefix):]))
 		d.id = func(ino Ino) model.ID { // of each place that is decoded
-			w.found(ino)
+			w.found(ino, by)
 			return model.ID{}
 		}
 		_, err := decodeRow(v, d, true)
@@ -161,9 +169,17 @@ func (ix *Index) Places(w *Watch) error {
 	return nil
 }
 
-func (w *Watch) found(ino Ino) {
+// found notes that a node is or was in a directory: by, or any if that is 0.
+func (w *Watch) found(ino, by Ino) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.empty[ino] || w.in != nil && by == ino {
+		return
+	}
+	if w.in != nil && w.empty[by] {
+		w.in[ino] = append(w.in[ino], by)
+		return
+	}
 	delete(w.empty, ino)
 }
 
@@ -179,10 +195,7 @@ func (w *Watch) unplaced(ino Ino) bool {
 // nothing in them.
 func (t *Tx) Collect(stable model.VV, tombs []Tomb, w *Watch) (n int, dirs []Tomb) {
 	t.settle()
-	busy := map[model.ID]bool{} // something is to be done with them
-	for _, y := range t.ix.names {
-		busy[y.View], busy[y.Seen] = true, true
-	}
+	busy := t.busy()
 	for _, x := range tombs {
 		switch t.collect(stable, x.ID, busy, w) {
 		case dropped:
@@ -224,24 +237,80 @@ func (t *Tx) collect(stable model.VV, id model.ID, busy map[model.ID]bool, w *Wa
 	if t.alive(id) {
 		return t.prune(stable, ino, r)
 	}
+	switch x := t.unused(stable, ino, r, busy); {
+	case x != dropped:
+		return x
+	case r.Kind == model.Dir && (w == nil || t.ix.watch != w || !w.unplaced(ino)):
+		return deadDir
+	}
+	t.drop(ino, r)
+	return dropped
+}
+
+// unused tells whether a dead node may be dropped, if no node is or was in it.
+func (t *Tx) unused(stable model.VV, ino Ino, r *Row, busy map[model.ID]bool) collected {
 	_, drift := t.Bytes(ino)
 	switch {
-	case busy[id] || drift || t.ix.orphans[ino] || r.Kind != model.Dir && r.Nlink > 0:
+	case busy[r.ID] || drift || t.ix.orphans[ino] || r.Kind != model.Dir && r.Nlink > 0:
 		return stays
 	case r.Node != nil && !r.Node.Collectable(stable):
 		return stays
-	case r.Kind == model.Dir && (r.Parent != 0 || r.Kids > 0 || r.Crowd > 0 || r.Eff > 0 || t.ix.undone[id] || w == nil || t.ix.watch != w || !w.unplaced(ino) || !t.Empty(ino)):
+	case r.Kind == model.Dir && (r.Parent != 0 || r.Kids > 0 || r.Crowd > 0 || r.Eff > 0 || t.ix.undone[r.ID] || !t.Empty(ino)):
 		return deadDir
 	}
+	return dropped
+}
+
+func (t *Tx) drop(ino Ino, r *Row) {
 	if r.Node != nil {
 		t.bemoan(dotsOf(r.Node), &model.Node{})
 	}
 	if r.Xattrs {
 		t.dropXattrs(ino)
 	}
-	t.unbindID(id)
+	t.unbindID(r.ID)
 	t.put(ino, nil)
-	return dropped
+}
+
+// CollectTogether drops those of some dead directories in which a Watch of them
+// all, together, has found nothing but each other: they were moved into each other
+// before they were removed, so that none can go first.
+func (t *Tx) CollectTogether(stable model.VV, tombs []Tomb, w *Watch) (n int) {
+	t.settle()
+	if t.ix.watch != w {
+		return 0
+	}
+	busy, free := t.busy(), map[Ino]Tomb{}
+	for _, x := range tombs {
+		r := t.rowOf(x.ID)
+		if r != nil && r.Kind == model.Dir && !t.alive(x.ID) && t.unused(stable, x.ino, r, busy) == dropped && w.unplaced(x.ino) {
+			free[x.ino] = x
+		}
+	}
+	stays := func(ino Ino, _ Tomb) bool {
+		return slices.ContainsFunc(w.in[ino], func(by Ino) bool { _, goes := free[by]; return !goes })
+	}
+	for was := -1; was != len(free); {
+		was = len(free)
+		maps.DeleteFunc(free, stays)
+	}
+	for ino, x := range free {
+		t.drop(ino, t.Row(ino))
+		t.fail(t.b.Delete(t.ix.keys.tomb(x.day, x.ID), nil))
+	}
+	if len(free) > 0 && t.err == nil {
+		t.SetHorizon(stable)
+	}
+	return len(free)
+}
+
+// busy are the nodes with which something is to be done.
+func (t *Tx) busy() map[model.ID]bool {
+	busy := map[model.ID]bool{}
+	for _, y := range t.ix.names {
+		busy[y.View], busy[y.Seen] = true, true
+	}
+	return busy
 }
 
 // prune drops what says nothing any more of a node that is there.

@@ -59,7 +59,7 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 		for _, x := range l.Hist {
 			dir := t.Number(x.Parent) // it has a number now, so that writing the row makes no other
 			if t.ix.watch != nil {
-				t.ix.watch.found(dir)
+				t.ix.watch.found(dir, 0)
 			}
 		}
 	}
