@@ -19,6 +19,7 @@ type Author struct {
 	forks   map[forked]string // versions that this cut made conflict copies
 	upheld  map[ID]bool       // directories about to live again
 	woken   map[ID]bool       // files that live again with a version that was deleted
+	renewed map[ID]bool       // files that this cut has brought back
 	lent    map[ID]uint64     // the link of files that live again under the last name they had
 }
 

@@ -371,6 +371,12 @@ func (a *Author) renew(n *Node) *Node {
 	if n.Live() || n.Kind != Dir && a.Alive(n.ID) || !n.known() {
 		return n
 	}
+	if n.Kind != Dir {
+		if a.renewed == nil {
+			a.renewed = map[ID]bool{}
+		}
+		a.renewed[n.ID] = true
+	}
 	part := a.whole(n)
 	for _, l := range part.Links {
 		a.uphold(l.Parent)

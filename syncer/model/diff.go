@@ -571,13 +571,14 @@ func (d *diff) comeBack(t *Thing) {
 }
 
 // giveWay takes from a file that this cut has brought back the names under which
-// its user has something else, if it has others.
+// its user has something else, or has removed something, if it has others.
 func (d *diff) giveWay(t *Thing) {
-	if !d.woken[t.ID] || t.Names == 0 {
+	if !d.woken[t.ID] && !d.renewed[t.ID] || t.Names == 0 {
 		return
 	}
 	for _, n := range d.names {
-		if n.Tree == nil || n.Tree == t {
+		at := func(o *Name) bool { return o.Dir.ID == n.Dir.ID && d.Fold(o.Name) == d.Fold(n.Name) }
+		if slices.ContainsFunc(d.namesOf(t), at) { // perhaps in a directory that has been made anew
 			continue
 		}
 		for _, e := range slices.Clone(d.Entries(t.ID)) {
