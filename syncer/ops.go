@@ -101,8 +101,8 @@ func (f *Folder) Readlink(ino Ino) (string, error) {
 // was published before, or goes on with what was there.
 func (f *Folder) Content(ino Ino) (Version, error) {
 	f.apply.Lock()
+	defer f.apply.Unlock()
 	s, err := f.ix.Shows(ino)
-	f.apply.Unlock()
 	if err != nil {
 		return Version{}, notFound(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +41,7 @@ type Mount struct {
 	note    *notifier
 	replay  *replayer
 	procs   procs
+	bugs    bugs
 	server  *fuse.Server // set by Run before the first request
 	dev     string       // device number of what is mounted; empty: not known
 	ready   chan struct{}
@@ -257,10 +257,4 @@ func (m *Mount) saveAll() error {
 		}
 	}
 	return errors.Join(err, m.folder.Sync())
-}
-
-// panicked keeps the mount alive when a handler fails: the caller gets EIO.
-func (m *Mount) panicked(v any) fuse.Status {
-	m.log.Error("bug in a filesystem operation", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-	return fuse.EIO
 }

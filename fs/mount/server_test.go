@@ -75,6 +75,7 @@ type netSrv struct {
 	peers []*peerSrv
 	apart atomic.Bool
 	kick  chan struct{}
+	trap  trap
 }
 
 // remoteSrv is the other members, as one of them sees them.
@@ -103,14 +104,14 @@ func startPeer(n *netSrv, dir, name string, number int) (*peerSrv, error) {
 	p := &peerSrv{name: name, net: n}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("peer", name)
 	var err error
-	if p.disk, err = blocks.OpenDisk(vfs.Default, filepath.Join(dir, name, "data"), blocks.DiskOptions{Log: log}); err != nil {
+	if p.disk, err = blocks.OpenDisk(trapDisk{vfs.Default, &n.trap}, filepath.Join(dir, name, "data"), blocks.DiskOptions{Log: log}); err != nil {
 		return nil, err
 	}
 	key := sha256.Sum256([]byte(name))
 	o := syncer.Options{
 		Disk: p.disk, Number: 1, ID: sha256.Sum256([]byte("folder")), Name: "test", Key: blocks.Key(sha256.Sum256([]byte("key"))),
 		Device: ed25519.NewKeyFromSeed(key[:]), Label: model.Label{Author: "user" + name, Device: "device" + name},
-		Allowed: func(ed25519.PublicKey) error { return nil }, Remote: remoteSrv{p}, Names: os.Getenv(namesEnv), Log: log,
+		Allowed: func(ed25519.PublicKey) error { return nil }, Remote: remoteSrv{p}, Names: os.Getenv(namesEnv), Log: log, Now: n.trap.now,
 		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), ReadOnly: number > 0 && os.Getenv(readersEnv) != "",
 	}
 	if p.folder, err = syncer.Open(o); err != nil {
@@ -193,6 +194,10 @@ func (n *netSrv) commands(ctx context.Context) {
 			for _, p := range n.peers {
 				err = errors.Join(err, p.folder.Cut(ctx))
 			}
+		case "trap disk":
+			n.trap.disk.Store(1)
+		case "trap clock":
+			n.trap.clock.Store(1)
 		case "synced":
 			err = n.synced(ctx)
 		case "silent":
