@@ -58,6 +58,12 @@
 // A generation of staging is made known to the Folder before its first byte (live.rowGen), and again by fsync,
 // by what changes zero ranges, and every five seconds while a writer has it open.
 //
+// # The end
+//
+// A mount is known by its number, not by its path: it is unmounted wherever it is by then, and what others have mounted
+// over it is left alone. Who still uses it is cut off after unmountWait, as are requests that do not end: Run returns in
+// any case. Of a mountpoint it is asked only what the kernel knows, before it is clear that no daemon that hangs has it.
+//
 // # Bugs
 //
 // A handler that panics answers EIO; its stack is logged, once for each place, and the mount goes on. What it held or

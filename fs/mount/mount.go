@@ -19,10 +19,8 @@ import (
 )
 
 const (
-	cacheTime   = time.Hour        // how long the kernel believes what it was told
-	saveEvery   = 4 * time.Second  // how often files open for writing become durable: within 5 s
-	unmountWait = 10 * time.Second // how long users of the mount may hold up the end
-	drainWait   = 2 * time.Second  // how long after that the last requests may take
+	cacheTime = time.Hour       // how long the kernel believes what it was told
+	saveEvery = 4 * time.Second // how often files open for writing become durable: within 5 s
 )
 
 // ErrUnmounted says that somebody else unmounted.
@@ -43,7 +41,7 @@ type Mount struct {
 	procs   procs
 	bugs    bugs
 	server  *fuse.Server // set by Run before the first request
-	dev     string       // device number of what is mounted; empty: not known
+	at      *entry       // what is mounted; nil: not known
 	ready   chan struct{}
 	entries time.Duration // how long the kernel believes in names
 	closing atomic.Bool   // no more writes
@@ -114,9 +112,9 @@ func (m *Mount) Run(ctx context.Context) error {
 	}
 	m.server = server
 	if e, err := mountAt(m.dir); err == nil && e != nil {
-		m.dev = e.dev
+		m.at = e
+		m.readAhead(e.dev)
 	}
-	m.readAhead(m.dev)
 
 	var g errgroup.Group
 	work, stop := context.WithCancel(context.Background())
@@ -140,11 +138,11 @@ func (m *Mount) Run(ctx context.Context) error {
 
 	select {
 	case <-served:
-		err = ErrUnmounted
+		err = errors.Join(ErrUnmounted, m.detach()) // if only the connection was cut, a dead mount is left
 	case <-ctx.Done():
 		m.closing.Store(true)
 		halt() // what it has open keeps the mount in use
-		err = m.unmount(served, m.dev)
+		err = m.unmount(served)
 	}
 	stop()
 	if errors.Is(err, errStuck) {
@@ -170,50 +168,9 @@ func (m *Mount) Close() error {
 	return m.stage.Close()
 }
 
-// errStuck says that requests did not end after the unmount.
-var errStuck = errors.New("requests are still being served")
-
-// unmount ends the mount: politely first, then without those who use it.
-func (m *Mount) unmount(served <-chan struct{}, dev string) error {
-	err := m.saveAll()
-	deadline := time.NewTimer(unmountWait)
-	defer deadline.Stop()
-	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		uerr := unmount(m.dir)
-		if uerr == nil {
-			break
-		}
-		select {
-		case <-served:
-			return err
-		case <-time.After(wait):
-			continue
-		case <-deadline.C:
-		}
-		m.log.Warn("mount is in use: unmounting lazily", slog.String("dir", m.dir), slog.Any("err", uerr))
-		if derr := detach(m.dir); derr != nil {
-			return errors.Join(err, fmt.Errorf("unmount %s: %w", m.dir, derr))
-		}
-		abort(dev, m.log)
-		break
-	}
-	select {
-	case <-served:
-		return err
-	case <-time.After(drainWait):
-	}
-	abort(dev, m.log)
-	select {
-	case <-served:
-		return err
-	case <-time.After(drainWait):
-		return errors.Join(err, errStuck)
-	}
-}
-
 // readAhead asks for requests of a full megabyte; only root may.
 func (m *Mount) readAhead(dev string) {
-	if os.Geteuid() != 0 || dev == "" {
+	if os.Geteuid() != 0 {
 		return
 	}
 	name := filepath.Join("/sys/class/bdi", dev, "read_ahead_kb")

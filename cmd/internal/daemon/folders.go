@@ -191,7 +191,7 @@ func (d *Daemon) mountAt(f *folder, dir string, options []string) (control.Folde
 			}
 		}
 		var err error
-		if err = clearStale(dir); err == nil {
+		if err = free(dir); err == nil {
 			dir, undo, err = makeDir(dir)
 		}
 		if err != nil {
