@@ -207,7 +207,11 @@ func (f *Folder) Create(dir Ino, name string, n New) (a Attr, err error) {
 	if n.Kind == model.Symlink && (n.Target == "" || len(n.Target) > 4095) {
 		return a, ErrInvalid
 	}
-	if err := f.Room(); err != nil {
+	room := f.roomForRows // as on a disk whose inodes are there beforehand
+	if n.Kind == model.Dir {
+		room = f.Room
+	}
+	if err := room(); err != nil {
 		return a, err
 	}
 	err = f.change(func(t *index.Tx) error {

@@ -324,6 +324,14 @@ func needFuse(t testing.TB) {
 // newServer mounts a new folder with so many members; each has its mountpoint.
 func newServer(t testing.TB, peers int, options string) *server {
 	t.Helper()
+	s := idleServer(t, peers, options)
+	s.start()
+	return s
+}
+
+// idleServer is newServer that is not started yet.
+func idleServer(t testing.TB, peers int, options string) *server {
+	t.Helper()
 	needFuse(t)
 	dir := t.TempDir()
 	s := &server{t: t, dir: dir, env: []string{
@@ -334,7 +342,6 @@ func newServer(t testing.TB, peers int, options string) *server {
 			t.Fatal(err)
 		}
 	}
-	s.start()
 	t.Cleanup(func() {
 		if s.cmd != nil {
 			s.stop()
