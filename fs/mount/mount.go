@@ -107,6 +107,9 @@ func (m *Mount) Run(ctx context.Context) error {
 		return err
 	}
 	server, err := fuse.NewServer(m, m.dir, m.opts.fuse(m))
+	if err != nil && os.Geteuid() != 0 {
+		return fmt.Errorf("mount %s: %w; what it says is in the log of the daemon", m.dir, err)
+	}
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", m.dir, err)
 	}

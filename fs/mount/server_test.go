@@ -283,6 +283,7 @@ func send(ctx context.Context, p, q *peerSrv) error {
 // server is the process under test, as the test sees it.
 type server struct {
 	t    testing.TB
+	user uint32 // that it runs as, if not this one
 	dir  string
 	env  []string
 	cmd  *exec.Cmd
@@ -378,6 +379,9 @@ func (s *server) start() {
 	s.cmd = exec.Command(exe)
 	s.cmd.Env = append(os.Environ(), s.env...)
 	s.cmd.Stderr = s
+	if s.user != 0 {
+		s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: s.user, Gid: s.user}}
+	}
 	s.in, _ = s.cmd.StdinPipe()
 	out, _ := s.cmd.StdoutPipe()
 	s.out = bufio.NewScanner(out)

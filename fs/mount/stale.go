@@ -245,5 +245,8 @@ func checkDir(dir string) error {
 	if len(names) > 0 {
 		return fmt.Errorf("%w: %s has %q, which a mount would hide; move what is in it, or take another directory", ErrNotEmptyDir, dir, names[0])
 	}
+	if os.Geteuid() != 0 && unix.Access(dir, unix.W_OK) != nil { // fusermount3 would refuse, and say so in the log
+		return fmt.Errorf("%w: %s is not this user's to write in: take a directory that is", ErrNoFuse, dir)
+	}
 	return nil
 }
