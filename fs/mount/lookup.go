@@ -134,9 +134,7 @@ func (m *Mount) discard(ino syncer.Ino, l *live) {
 		return // it will be cut
 	}
 	if f := l.file.Load(); f != nil {
-		if err := f.Discard(); err != nil {
-			m.log.Warn("staging file not removed", "inode", ino, "err", err)
-		}
+		m.doomed.add(f.Discard())
 		m.table.settle(ino, l)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,7 @@ type Mount struct {
 	replay  *replayer
 	procs   procs
 	bugs    bugs
+	doomed  doomed
 	server  *fuse.Server // set by Run before the first request
 	at      *entry       // what is mounted; nil: not known
 	ready   chan struct{}
@@ -192,16 +194,19 @@ func (m *Mount) saveLoop(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		files := m.table.dirty()
+		files, gone := m.table.dirty(), m.doomed.take()
 		for _, l := range files {
 			if err := m.save(ctx, l, true); err != nil && ctx.Err() == nil {
 				m.log.Error("staged file not saved", slog.Uint64("inode", uint64(l.ino)), slog.Any("err", err))
 			}
 		}
-		if len(files) > 0 {
+		if len(files)+len(gone) > 0 {
 			if err := m.folder.Sync(); err != nil {
 				m.log.Error("staged files not synced", slog.Any("err", err))
+				m.doomed.add(gone)
+				continue
 			}
+			m.unlink(gone)
 		}
 	}
 }
@@ -216,5 +221,39 @@ func (m *Mount) saveAll() error {
 			err = errors.Join(err, fmt.Errorf("save inode %d: %w", l.ino, e))
 		}
 	}
-	return errors.Join(err, m.folder.Sync())
+	gone := m.doomed.take()
+	if serr := m.folder.Sync(); serr != nil {
+		return errors.Join(err, serr)
+	}
+	m.unlink(gone)
+	return err
+}
+
+// doomed are the staging files of inodes that are gone. They are deleted when that is durable: until then a crash brings
+// the inodes back.
+type doomed struct {
+	mu    sync.Mutex // guards files
+	files []string
+}
+
+func (d *doomed) add(files []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files = append(d.files, files...)
+}
+
+func (d *doomed) take() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	files := d.files
+	d.files = nil
+	return files
+}
+
+func (m *Mount) unlink(files []string) {
+	for _, name := range files {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			m.log.Warn("staging file not removed", slog.Any("err", err))
+		}
+	}
 }

@@ -423,13 +423,47 @@ const (
 	zerosLong = 1 << 20
 )
 
+// crowded says that a layer has so many zero ranges that n bytes more are written as zeros.
+func (t *layer) crowded(n int64) bool { return t != nil && len(t.zero) >= zerosMax && n < zerosLong }
+
+// Covers says whether bytes staged last lie over others, from off up to end: once they are dropped, a crash must not
+// bring those back.
+func (f *File) Covers(off, end int64) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	t := f.top()
+	if t == nil || len(f.layers) == 1 && off >= f.src.Size {
+		return false
+	}
+	in, e := t.data.at(off / blockSize)
+	return in || e < ceilBlock(min(end, f.size))
+}
+
+// Hide makes what lies below the staged bytes read zero, in n bytes at off within the file. It comes before Zero, which
+// drops staged bytes: once they are gone, what was below them must be known to be zero, also after a crash. So the state
+// is kept in between.
+func (f *File) Hide(ctx context.Context, gen uint64, off, n, now int64) error {
+	return f.change(ctx, gen, func(*layer) ([]gap, error) { return nil, nil }, func(t *layer) error {
+		b := min(off+n, f.size)
+		if off >= b || t.crowded(n) {
+			return nil
+		}
+		lo, hi := off/blockSize, ceilBlock(b)
+		was := f.allocated(lo, hi)
+		t.zero = t.zero.add(off, b)
+		f.count(f.allocated(lo, hi) - was)
+		f.mtime, f.ctime = now, now
+		return nil
+	})
+}
+
 // Zero makes n bytes at off read zero, as a hole. With keep the size stays, else the file grows to hold them.
 func (f *File) Zero(ctx context.Context, gen uint64, off, n int64, keep bool, now int64) error {
 	if off < 0 || n <= 0 || off > MaxSize-n {
 		return ErrTooBig
 	}
 	f.mu.RLock()
-	many := f.top() != nil && len(f.top().zero) >= zerosMax && n < zerosLong
+	many := f.top().crowded(n)
 	end := off + n
 	if keep {
 		end = min(end, f.size)
@@ -492,7 +526,7 @@ func (f *File) Allocate(ctx context.Context, gen uint64, off, n int64, keep bool
 	})
 }
 
-// drop forgets layers and their files; f.mu is held.
+// drop forgets layers and deletes their files; f.mu is held.
 func (f *File) drop(layers []*layer) error {
 	var err error
 	for _, l := range layers {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"math"
 	"slices"
 )
 
@@ -194,12 +195,22 @@ func (f *File) Reset(src Source) bool {
 	return true
 }
 
-// Discard drops everything staged: the inode is gone.
-func (f *File) Discard() error {
+// Discard drops everything staged: the inode is gone. The files that it returns are deleted by the caller, once it is
+// durable that the inode is gone.
+func (f *File) Discard() (files []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	dropped := f.layers
 	f.layers, f.size, f.alloc, f.base = nil, f.src.Size, allocOf(f.src), nil
+	f.staged.Store(false)
 	f.seq++
-	return f.drop(dropped)
+	for _, l := range dropped {
+		if l.mem != nil {
+			l.memDrop(f.dir, 0, math.MaxInt64)
+			continue
+		}
+		f.dir.forget(l)
+		files = append(files, l.name)
+	}
+	return files
 }

@@ -189,6 +189,10 @@ func (d *Dir) Recover(ino uint64, st State, src Source) (*File, error) {
 		l.part = l.frozen
 		l.size, l.mtime, l.ctime = f.size, f.mtime, f.ctime
 	}
+	if n := len(f.layers); n > 0 {
+		// It may have been cut short after the state was taken: what was below that is gone.
+		f.layers[n-1].zero = f.layers[n-1].zero.add(f.size, forever)
+	}
 	return f, nil
 }
 
@@ -206,7 +210,8 @@ func (f *File) recoverLayer(gen uint64, st State) error {
 		return err
 	}
 	if gen >= st.Gen {
-		if f.dir.sameBoot {
+		// What was written after the state may be lost with the machine; what was cut off is gone.
+		if f.dir.sameBoot || fi.Size() < st.Size {
 			f.size = fi.Size()
 		} else if fi.Size() > st.Size {
 			err = file.Truncate(st.Size)
