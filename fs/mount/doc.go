@@ -58,6 +58,10 @@
 // A generation of staging is made known to the Folder before its first byte (live.rowGen), and again by fsync,
 // by what changes zero ranges, and every five seconds while a writer has it open.
 //
+// Rows are written out when they are synced: the end of this process may lose the last, but not what was done to staging
+// files. So what drops staged bytes that an fsync has acknowledged syncs the row that says so, before what was below them
+// could be seen again: a hole first, a truncation until the file may grow again, a removal until its files are deleted.
+//
 // # The end
 //
 // A mount is known by its number, not by its path: it is unmounted wherever it is by then, and what others have mounted
