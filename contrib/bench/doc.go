@@ -13,7 +13,8 @@
 // removed in a second, and the largest memory of the daemon: -files 1000000 for a
 // million.
 //
-// Metadata needs neither root nor /dev/fuse: it prints what a node of a real tree, written in turns
-// by five replicas, takes beside its bytes: on the disk, compacted, without and
-// with the log, and on the wire to a newcomer; and fails if that is too much.
+// Metadata needs neither root nor /dev/fuse: it prints what a node of a real
+// tree, written in turns by five replicas, takes beside its bytes: on the disk,
+// compacted, without and with the log, and on the wire to a newcomer; and fails if
+// that is too much.
 package bench
