@@ -68,6 +68,9 @@ func newWorker(id int, dir string, seed uint64, acks io.Writer) *worker {
 	return w
 }
 
+// dying is how long a process that was killed may take to end.
+const dying = 3 * time.Second
+
 // work goes on until the daemon is gone. Only other errors count.
 func (w *worker) work() (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -78,9 +81,12 @@ func (w *worker) work() (err error) {
 			time.Sleep(time.Duration(w.rnd.IntN(200)) * time.Millisecond) // long enough to be cut
 		}
 	}
-	var st unix.Statfs_t
-	if errors.Is(unix.Statfs(w.dir, &st), syscall.ENOTCONN) {
-		return nil
+	// The kernel says EIO of what a dying process was just reading.
+	for end := time.Now().Add(dying); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		var st unix.Statfs_t
+		if errors.Is(unix.Statfs(w.dir, &st), syscall.ENOTCONN) {
+			return nil
+		}
 	}
 	return fmt.Errorf("worker %d: %w", w.id, err)
 }
