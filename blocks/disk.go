@@ -99,7 +99,7 @@ func (d *Disk) openDBs(o DiskOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	fs := vfs.OnDiskFull(d.fs, d.room.release)
+	fs := vfs.OnDiskFull(quotaFS{d.fs}, d.room.release)
 	stalled := d.room.stall
 	d.meta, err = pebble.Open(metaDir, metaOptions(fs, o, listener(o.Log, "meta", stalled)))
 	if err != nil {

@@ -88,6 +88,12 @@ func TestASmallFullDiskCanBeOpened(t *testing.T) {
 }
 
 func TestPebbleSurvivesAFullDiskByTheBallast(t *testing.T) {
+	for _, no := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+		t.Run(no.Error(), func(t *testing.T) { testBallast(t, no) })
+	}
+}
+
+func testBallast(t *testing.T, no syscall.Errno) {
 	mem := diskOf(64*mib, 40*mib)
 	var full atomic.Bool // until the ballast goes
 	var hits atomic.Int64
@@ -100,7 +106,7 @@ func TestPebbleSurvivesAFullDiskByTheBallast(t *testing.T) {
 		case errorfs.OpFileWrite, errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpCreate:
 			if full.Load() && strings.Contains(op.Path, "meta") {
 				hits.Add(1)
-				return syscall.ENOSPC
+				return no
 			}
 		}
 		return nil
@@ -117,6 +123,9 @@ func TestPebbleSurvivesAFullDiskByTheBallast(t *testing.T) {
 	if _, err := mem.Stat("disk/ballast"); err == nil {
 		t.Fatal("the ballast is still there")
 	}
+	if err := d.Room(); !errors.Is(err, ErrFull) {
+		t.Errorf("room without the ballast, where a quota is used up: %v", err)
+	}
 	mem.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: 64 * mib, AvailBytes: 12 * mib})
 	if err := d.Room(); !errors.Is(err, ErrFull) {
 		t.Errorf("room without the ballast: %v", err)
@@ -130,6 +139,7 @@ func TestPebbleSurvivesAFullDiskByTheBallast(t *testing.T) {
 	if _, err := mem.Stat("disk/ballast"); err != nil {
 		t.Errorf("the ballast is gone for good: %v", err)
 	}
+	check(t, d.Room())
 	mustHave(t, s, id, []byte("block"))
 }
 

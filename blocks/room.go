@@ -41,6 +41,8 @@ type room struct {
 	written atomic.Int64 // bytes put since
 	stalled atomic.Int64 // until when Pebble is known to be in trouble, Unix ns
 
+	spent   atomic.Bool  // the ballast was released and is not back
+
 	mu   sync.Mutex // guards held
 	held int64      // bytes of the ballast, 0 when it has been released
 }
@@ -75,6 +77,9 @@ func (r *room) above(mark int64) error {
 	}
 	if !r.known {
 		return nil
+	}
+	if r.spent.Load() { // a quota does not show in the free space
+		return fmt.Errorf("the ballast is spent: %w", ErrFull)
 	}
 	age := now - r.asked.Load()
 	if left := r.free.Load() - r.written.Load(); age < int64(statAge) && left > mark+statMargin {
@@ -146,6 +151,7 @@ func (r *room) release() {
 	defer r.mu.Unlock()
 	if r.held > 0 && r.fs.Remove(r.ballast) == nil {
 		r.held = 0
+		r.spent.Store(true)
 	}
 	r.asked.Store(0)
 }
@@ -178,6 +184,7 @@ func (r *room) restore() error {
 	}
 	r.mu.Lock()
 	r.held = r.reserve
+	r.spent.Store(false)
 	r.mu.Unlock()
 	return nil
 }

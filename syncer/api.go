@@ -37,6 +37,7 @@ var (
 	ErrFull        = blocks.ErrFull
 	ErrOffline     = errors.New("no peer that has it is connected")
 	ErrClosed      = errors.New("folder is closed")
+	ErrBug         = errors.New("a bug") // it panicked
 )
 
 // An Attr is what stat shows. Times are in ns since 1970.

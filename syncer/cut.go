@@ -17,20 +17,33 @@ import (
 // applyCut compares tree and view and logs the difference. It returns what could
 // be cut of what was selected.
 func (f *Folder) applyCut(s *selection, ready map[Ino]*frozen, l left) (cut *selection, done []*frozen, err error) {
-	f.apply.Lock()
-	if err := f.broken(); err != nil { // since the bytes were frozen
-		f.apply.Unlock()
+	var flips []Flip
+	err = f.locked(func() (err error) {
+		if err := f.broken(); err != nil { // since the bytes were frozen
+			return err
+		}
+		t := f.ix.Begin()
+		cut = f.reselect(t, s, ready, l)
+		if cut.empty() || f.ix.Incomplete() {
+			err := t.Err()
+			t.Abort()
+			return err
+		}
+		done, flips, err = f.logCut(t, cut, ready)
+		return err
+	})
+	f.show(flips)
+	if cut != nil {
+		f.await(cut)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
-	t := f.ix.Begin()
-	s = f.reselect(t, s, ready, l)
-	defer f.await(s)
-	if s.empty() || f.ix.Incomplete() {
-		err := t.Err()
-		t.Abort()
-		f.apply.Unlock()
-		return s, nil, err
-	}
+	return cut, done, nil
+}
+
+// logCut is applyCut for what is left of the selection. The caller holds apply.
+func (f *Folder) logCut(t *index.Tx, s *selection, ready map[Ino]*frozen) (done []*frozen, flips []Flip, err error) {
 	c := &cutting{f: f, t: t, ready: ready, things: map[Ino]*model.Thing{}, has: map[Ino]string{}}
 	names := c.names(s)
 	for _, n := range names {
@@ -51,13 +64,8 @@ func (f *Folder) applyCut(s *selection, ready map[Ino]*frozen, l left) (cut *sel
 		}
 	}
 	c.finish(s)
-	flips, err := f.commit(t)
-	f.apply.Unlock()
-	f.show(flips)
-	if err != nil {
-		return nil, nil, err
-	}
-	return s, c.done, nil
+	flips, err = f.commit(t)
+	return c.done, flips, err
 }
 
 // logOwn signs what an author said and logs it.

@@ -161,13 +161,13 @@ func (r *cutRun) choose(dirs map[Ino]bool) (*selection, error) {
 	if err := f.broken(); err != nil {
 		return nil, err
 	}
-	f.apply.Lock()
-	if f.ix.Incomplete() { // first it must be known what is ours
-		f.apply.Unlock()
-		return &selection{}, nil
-	}
-	s, err := f.selectDrift(dirs, r.left)
-	f.apply.Unlock()
+	s := &selection{}
+	err := f.locked(func() (err error) {
+		if !f.ix.Incomplete() { // first it must be known what is ours
+			s, err = f.selectDrift(dirs, r.left)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("select: %w", err)
 	}

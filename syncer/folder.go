@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -242,23 +243,39 @@ func (f *Folder) recover() error {
 // update runs fn in a transaction under the apply lock. fn checks everything
 // before it changes anything.
 func (f *Folder) update(fn func(t *index.Tx) error) error {
-	f.apply.Lock()
-	err := f.broken()
 	var flips []Flip
-	if err == nil {
+	err := f.locked(func() (err error) {
+		if err := f.broken(); err != nil {
+			return err
+		}
 		t := f.ix.Begin()
-		if err = fn(t); err != nil {
+		if err := fn(t); err != nil {
 			if t.Err() != nil { // what is in memory may be ahead of the rows
 				f.stop(t.Err())
 			}
 			t.Abort()
-		} else {
-			flips, err = f.commit(t)
+			return err
 		}
-	}
-	f.apply.Unlock()
+		flips, err = f.commit(t)
+		return err
+	})
 	f.show(flips)
 	return err
+}
+
+// locked runs fn under the apply lock. A panic in it stops the folder: nobody can
+// tell what of memory is ahead of the rows then. Its reads go on.
+func (f *Folder) locked(fn func() error) (err error) {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrBug, p)
+			f.log.Error("bug in a change of the folder", "panic", p, "stack", string(debug.Stack()))
+			f.stop(err)
+		}
+	}()
+	return fn()
 }
 
 // commit ends a transaction. A failure stops the folder: what is in memory may
@@ -320,12 +337,7 @@ func (f *Folder) show(flips []Flip) {
 // sync of the disk. A folder that has stopped says nothing: what is in memory may
 // never have been written, and its dots will be given out again.
 func (f *Folder) Sync() error {
-	f.apply.Lock()
-	k, err := f.ix.K(), f.broken()
-	f.mu.Lock()
-	life := f.lives
-	f.mu.Unlock()
-	f.apply.Unlock()
+	k, life, err := f.known()
 	if err != nil {
 		return err
 	}
@@ -333,20 +345,32 @@ func (f *Folder) Sync() error {
 		return fmt.Errorf("sync: %w", err)
 	}
 	f.disk.Short() // wakes the expirer, if it is
-	f.mu.Lock()
-	if life != f.lives { // k was of the time before
-		f.mu.Unlock()
-		return nil
-	}
-	grown := !k.LE(f.durable)
-	f.durable = f.durable.Join(k)
-	now := f.durable
-	f.hear()
-	f.mu.Unlock()
-	if grown {
+	if now, grown := f.synced(k, life); grown {
 		f.o.Remote.Announce(now)
 	}
 	return nil
+}
+
+// known is all that has been joined, and in which life.
+func (f *Folder) known() (k model.VV, life uint64, err error) {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ix.K(), f.lives, f.failed
+}
+
+// synced notes that what was known is durable, and says whether more is than was.
+func (f *Folder) synced(k model.VV, life uint64) (now model.VV, grown bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if life != f.lives { // k was of the time before
+		return nil, false
+	}
+	grown = !k.LE(f.durable)
+	f.durable = f.durable.Join(k)
+	f.hear()
+	return f.durable, grown
 }
 
 // syncSoon asks for what others sent to be made durable, so that they can be

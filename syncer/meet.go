@@ -103,11 +103,14 @@ func (f *Folder) Meet(ctx context.Context, peer string, ours, theirs model.Openi
 	if err != nil {
 		return model.Tell{}, fmt.Errorf("meet %s: %w", peer, err)
 	}
-	f.apply.Lock()
-	was := f.ix.Replica()
-	tell, err := f.meet(peer, ours, meeting{theirs, proofs})
-	is := f.ix.Replica()
-	f.apply.Unlock()
+	var was, is model.Replica
+	var tell model.Tell
+	err = f.locked(func() (err error) {
+		was = f.ix.Replica()
+		tell, err = f.meet(peer, ours, meeting{theirs, proofs})
+		is = f.ix.Replica()
+		return err
+	})
 	if was != is {
 		if serr := f.Sync(); serr != nil {
 			return model.Tell{}, serr
@@ -380,14 +383,10 @@ func lessForgotten(a, b model.VV) bool {
 // Rekey makes this database a new replica: needed after it was restored from a
 // copy where nobody could tell. It is always safe.
 func (f *Folder) Rekey() error {
-	f.apply.Lock()
-	err := f.broken()
-	if err == nil {
-		t := f.ix.Begin()
+	err := f.update(func(t *index.Tx) error {
 		f.rekey(t)
-		_, err = f.commit(t)
-	}
-	f.apply.Unlock()
+		return nil
+	})
 	return errors.Join(err, f.Sync())
 }
 

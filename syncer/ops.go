@@ -101,8 +101,8 @@ func (f *Folder) Readlink(ino Ino) (string, error) {
 // was published before, or goes on with what was there.
 func (f *Folder) Content(ino Ino) (Version, error) {
 	f.apply.Lock()
+	defer f.apply.Unlock()
 	s, err := f.ix.Shows(ino)
-	f.apply.Unlock()
 	if err != nil {
 		return Version{}, notFound(err)
 	}
@@ -207,7 +207,11 @@ func (f *Folder) Create(dir Ino, name string, n New) (a Attr, err error) {
 	if n.Kind == model.Symlink && (n.Target == "" || len(n.Target) > 4095) {
 		return a, ErrInvalid
 	}
-	if err := f.Room(); err != nil {
+	room := f.roomForRows // as on a disk whose inodes are there beforehand
+	if n.Kind == model.Dir {
+		room = f.Room
+	}
+	if err := room(); err != nil {
 		return a, err
 	}
 	err = f.change(func(t *index.Tx) error {

@@ -120,14 +120,22 @@ func (f *Folder) unpark() {
 }
 
 func (f *Folder) pullOne(ctx context.Context, ino Ino) (pulled, error) {
-	f.apply.Lock()
-	t := f.ix.Begin()
-	w, drift := t.Bytes(ino)
-	v := t.Wanted(ino)
-	id := t.Owner(ino)
-	err := t.Err()
-	t.Abort()
-	f.apply.Unlock()
+	var (
+		w     index.Bytes
+		drift bool
+		v     model.Version
+		id    model.ID
+	)
+	err := f.locked(func() error {
+		if err := f.broken(); err != nil {
+			return err
+		}
+		t := f.ix.Begin()
+		defer t.Abort()
+		w, drift = t.Bytes(ino)
+		v, id = t.Wanted(ino), t.Owner(ino)
+		return t.Err()
+	})
 	if err != nil {
 		return pulled{}, err
 	}

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os/signal"
 
 	"github.com/clachanfs/clachan/cmd/internal/config"
 	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/clachanfs/clachan/cmd/internal/daemon"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 // daemonFlags are the flags of the verbs that can be the daemon.
@@ -52,9 +54,21 @@ wrong.`,
 	return c
 }
 
+// unlimit has the daemon make files as large as it may: the limit that whoever
+// starts it has set for himself is not that of the programs that use a mount.
+func unlimit() {
+	signal.Ignore(unix.SIGXFSZ) // what is beyond a hard limit fails
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_FSIZE, &l) == nil {
+		l.Cur = l.Max
+		_ = unix.Setrlimit(unix.RLIMIT_FSIZE, &l) // then it fails too
+	}
+}
+
 // openDaemon opens the daemon of this instance. floor is the least level of
 // what it logs where the settings ask for less.
 func (a *app) openDaemon(flags daemonFlags, floor slog.Level) (*daemon.Daemon, error) {
+	unlimit()
 	places, err := config.Find(a.flags, a.env)
 	if err != nil {
 		return nil, control.Errorf(control.State, "%v", err)

@@ -2,14 +2,10 @@ package main
 
 import (
 	"errors"
-	"os"
-	"slices"
-	"strings"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/clachanfs/clachan/fs/mount"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 )
 
 func newUmount(a *app) *cobra.Command {
@@ -55,12 +51,12 @@ this needs no daemon.`,
 
 // clearStale unmounts whatever a killed daemon of this user left mounted.
 func (a *app) clearStale() error {
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	dirs, err := mount.Stale()
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, dir := range deadMounts(string(text), statfs) {
+	for _, dir := range dirs {
 		if err := mount.ClearStale(dir); err != nil {
 			errs = append(errs, err)
 			continue
@@ -68,28 +64,4 @@ func (a *app) clearStale() error {
 		a.say("unmounted %s", dir)
 	}
 	return errors.Join(errs...)
-}
-
-// deadMounts lists our mount points in mountinfo whose daemon is gone.
-func deadMounts(mountinfo string, statfs func(string) error) []string {
-	var dead []string
-	for line := range strings.Lines(mountinfo) {
-		fields := strings.Fields(line)
-		if len(fields) < 5 || !strings.Contains(line, " - fuse.clachan ") {
-			continue
-		}
-		dir := mountPath.Replace(fields[4])
-		if errors.Is(statfs(dir), unix.ENOTCONN) && !slices.Contains(dead, dir) {
-			dead = append(dead, dir)
-		}
-	}
-	return dead
-}
-
-// mountPath undoes how mountinfo writes what would break its lines.
-var mountPath = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-
-func statfs(dir string) error {
-	var st unix.Statfs_t
-	return unix.Statfs(dir, &st)
 }

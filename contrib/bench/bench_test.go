@@ -24,6 +24,17 @@ type pair struct {
 
 func newPair(b *testing.B) *pair {
 	b.Helper()
+	p := newAlone(b)
+	p.start(b, 1)
+	ticket := p.run(b, 0, "invite", "bench")
+	p.run(b, 1, "join", ticket, p.mounts[1])
+	p.run(b, 0, "wait", "bench", "--on", "all", "--timeout", "30s")
+	return p
+}
+
+// newAlone is the first of a pair, with the folder mounted.
+func newAlone(b *testing.B) *pair {
+	b.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil || os.Geteuid() != 0 {
 		b.Skip("needs root and /dev/fuse")
 	}
@@ -35,13 +46,20 @@ func newPair(b *testing.B) *pair {
 	for i := range p.homes {
 		p.homes[i] = filepath.Join(dir, fmt.Sprint("home", i))
 		p.mounts[i] = filepath.Join(dir, fmt.Sprint("mount", i))
-		p.start(b, i)
 	}
+	p.start(b, 0)
 	p.run(b, 0, "init", "bench", "--at", p.mounts[0])
-	ticket := p.run(b, 0, "invite", "bench")
-	p.run(b, 1, "join", ticket, p.mounts[1])
-	p.run(b, 0, "wait", "bench", "--on", "all", "--timeout", "30s")
 	return p
+}
+
+// stop ends a daemon as its user would.
+func (p *pair) stop(b *testing.B, i int) {
+	b.Helper()
+	p.daemons[i].Process.Signal(os.Interrupt)
+	if err := p.daemons[i].Wait(); err != nil {
+		b.Fatalf("daemon %d: %v", i, err)
+	}
+	p.daemons[i] = nil
 }
 
 func (p *pair) start(b *testing.B, i int) {
@@ -57,9 +75,8 @@ func (p *pair) start(b *testing.B, i int) {
 	}
 	p.daemons[i] = cmd
 	b.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		if err := cmd.Wait(); err != nil {
-			b.Errorf("daemon %d: %v", i, err)
+		if p.daemons[i] == cmd {
+			p.stop(b, i)
 		}
 	})
 	for s := bufio.NewScanner(out); s.Scan(); {
@@ -87,6 +104,9 @@ func (p *pair) run(b *testing.B, i int, args ...string) string {
 func (p *pair) peak(b *testing.B) float64 {
 	var most float64
 	for _, d := range p.daemons {
+		if d == nil {
+			continue
+		}
 		s, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.Process.Pid))
 		if err != nil {
 			b.Fatal(err)

@@ -15,4 +15,6 @@
 //	stress    stress-ng's filesystem stressors
 //	editors   the ways in which editors save
 //	fuzz      random calls, compared with those on the disk: difffuzz. SEED, SEEDS and CALLS say which
+//
+// Killed is a program of its own: it kills the daemon while programs work in its mount.
 package check

@@ -3,6 +3,7 @@ package mount
 import (
 	"context"
 	"errors"
+	"math"
 	"syscall"
 	"time"
 
@@ -302,13 +303,13 @@ func (m *Mount) truncate(ctx context.Context, ino syncer.Ino, size int64) error 
 	if err := m.killCaps(l); err != nil {
 		return err
 	}
-	shrunk := false
+	shrunk, covered := false, l.covers(size, math.MaxInt64)
 	err := m.change(ctx, l, func(f *staging.File, gen uint64) error {
 		shrunk = size < f.Info().Size
 		return f.Truncate(ctx, gen, size, time.Now().UnixNano())
 	})
-	if err == nil && shrunk {
-		err = m.save(ctx, l, false)
+	if err == nil && shrunk { // before the file can grow again: until then its size tells
+		err = m.saveOver(ctx, l, covered)
 	}
 	return err
 }

@@ -58,6 +58,27 @@
 // A generation of staging is made known to the Folder before its first byte (live.rowGen), and again by fsync,
 // by what changes zero ranges, and every five seconds while a writer has it open.
 //
+// Rows are written out when they are synced: the end of this process may lose the last, but not what was done to staging
+// files. So what drops staged bytes that an fsync has acknowledged syncs the row that says so, before what was below them
+// could be seen again: a hole first, a truncation until the file may grow again, a removal until its files are deleted.
+//
+// # The end
+//
+// A mount is known by its number, not by its path: it is unmounted wherever it is by then, and what others have mounted
+// over it is left alone. Who still uses it is cut off after unmountWait, as are requests that do not end: Run returns in
+// any case. Of a mountpoint it is asked only what the kernel knows, before it is clear that no daemon that hangs has it.
+//
+// # Bugs
+//
+// A handler that panics answers EIO; its stack is logged, once for each place, and the mount goes on. What it held or
+// had counted is given back by defer. A write that ends so may have written a part, as after any EIO; no more of its
+// file is in doubt.
+//
+// Rows are another matter: what a transaction has changed in memory cannot be taken back, and a later one would make
+// it last. So a panic under the Folder's apply lock, in the transaction of a handler or of whatever else, stops the
+// folder: what is committed can still be read, but nothing is changed and no fsync succeeds until the daemon is
+// started again, which reads the rows of the last commit and finds what was staged. Status and every write say so.
+//
 // # Locks
 //
 // live.mu comes before the locks of the Folder; the locks of staging and of a table shard are the last, taken

@@ -36,6 +36,7 @@ var errnos = []struct {
 	{syncer.ErrStale, syscall.ESTALE},
 	{syncer.ErrFull, syscall.ENOSPC},
 	{syncer.ErrClosed, syscall.EIO},
+	{syncer.ErrBug, syscall.EIO},
 	{syncer.ErrOffline, syscall.EIO},
 	{blocks.ErrFull, syscall.ENOSPC},
 	{staging.ErrTooBig, syscall.EFBIG},

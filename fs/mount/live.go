@@ -203,6 +203,25 @@ func (m *Mount) save(ctx context.Context, l *live, durable bool) error {
 	}
 }
 
+// covers says whether bytes that an fsync has acknowledged were staged over others in a range.
+func (l *live) covers(off, end int64) bool {
+	l.mu.Lock()
+	synced := l.synced
+	l.mu.Unlock()
+	f := l.file.Load()
+	return synced && f != nil && f.Covers(off, end)
+}
+
+// saveOver is save where staged bytes go. With covered, what was below them comes back if the row is lost, to which it
+// takes no more than the end of this process: rows are written out when they are synced.
+func (m *Mount) saveOver(ctx context.Context, l *live, covered bool) error {
+	err := m.save(ctx, l, covered)
+	if err == nil && covered {
+		err = m.folder.Sync()
+	}
+	return err
+}
+
 // saveRow gives the Folder a state, unless it has a newer one already.
 func (m *Mount) saveRow(l *live, f *staging.File, st staging.State, durable bool) (done bool, err error) {
 	l.mu.Lock()

@@ -78,18 +78,24 @@ func gone(err error) bool {
 
 // enter answers with an inode: the kernel has one more reference to it.
 func (m *Mount) enter(ctx context.Context, a syncer.Attr, out *fuse.EntryOut) error {
-	o := m.overlay(ctx, a.Ino)
-	if m.table.lookup(a.Ino) {
-		m.folder.Hold(a.Ino)
+	ino, entered := a.Ino, false
+	o := m.overlay(ctx, ino)
+	if m.table.lookup(ino) {
+		m.folder.Hold(ino)
 	}
+	defer func() {
+		if !entered {
+			m.Forget(uint64(ino), 1)
+		}
+	}()
 	// Again, now that it is held: it may have been removed, or cut, since it was found.
-	a, err := m.folder.Attr(a.Ino)
+	a, err := m.folder.Attr(ino)
 	if err != nil {
-		m.Forget(uint64(a.Ino), 1)
 		return err
 	}
 	o.over(&a)
 	m.fillEntry(&a, out)
+	entered = true
 	return nil
 }
 
@@ -103,8 +109,13 @@ func (m *Mount) fillEntry(a *syncer.Attr, out *fuse.EntryOut) {
 	out.SetAttrTimeout(cacheTime)
 }
 
-// Forget implements fuse.RawFileSystem.
+// Forget implements fuse.RawFileSystem. Many come in one request: a panic must not keep the others from being done.
 func (m *Mount) Forget(nodeid, nlookup uint64) {
+	defer func() {
+		if v := recover(); v != nil {
+			m.panicked(v)
+		}
+	}()
 	ino := syncer.Ino(nodeid)
 	held, l := m.table.forget(ino, nlookup)
 	if !held {
@@ -123,9 +134,7 @@ func (m *Mount) discard(ino syncer.Ino, l *live) {
 		return // it will be cut
 	}
 	if f := l.file.Load(); f != nil {
-		if err := f.Discard(); err != nil {
-			m.log.Warn("staging file not removed", "inode", ino, "err", err)
-		}
+		m.doomed.add(f.Discard())
 		m.table.settle(ino, l)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,10 +20,8 @@ import (
 )
 
 const (
-	cacheTime   = time.Hour        // how long the kernel believes what it was told
-	saveEvery   = 4 * time.Second  // how often files open for writing become durable: within 5 s
-	unmountWait = 10 * time.Second // how long users of the mount may hold up the end
-	drainWait   = 2 * time.Second  // how long after that the last requests may take
+	cacheTime = time.Hour       // how long the kernel believes what it was told
+	saveEvery = 4 * time.Second // how often files open for writing become durable: within 5 s
 )
 
 // ErrUnmounted says that somebody else unmounted.
@@ -42,8 +40,10 @@ type Mount struct {
 	note    *notifier
 	replay  *replayer
 	procs   procs
+	bugs    bugs
+	doomed  doomed
 	server  *fuse.Server // set by Run before the first request
-	dev     string       // device number of what is mounted; empty: not known
+	at      *entry       // what is mounted; nil: not known
 	ready   chan struct{}
 	entries time.Duration // how long the kernel believes in names
 	closing atomic.Bool   // no more writes
@@ -109,14 +109,17 @@ func (m *Mount) Run(ctx context.Context) error {
 		return err
 	}
 	server, err := fuse.NewServer(m, m.dir, m.opts.fuse(m))
+	if err != nil && os.Geteuid() != 0 {
+		return fmt.Errorf("mount %s: %w; what it says is in the log of the daemon", m.dir, err)
+	}
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", m.dir, err)
 	}
 	m.server = server
 	if e, err := mountAt(m.dir); err == nil && e != nil {
-		m.dev = e.dev
+		m.at = e
+		m.readAhead(e.dev)
 	}
-	m.readAhead(m.dev)
 
 	var g errgroup.Group
 	work, stop := context.WithCancel(context.Background())
@@ -140,11 +143,11 @@ func (m *Mount) Run(ctx context.Context) error {
 
 	select {
 	case <-served:
-		err = ErrUnmounted
+		err = errors.Join(ErrUnmounted, m.detach()) // if only the connection was cut, a dead mount is left
 	case <-ctx.Done():
 		m.closing.Store(true)
 		halt() // what it has open keeps the mount in use
-		err = m.unmount(served, m.dev)
+		err = m.unmount(served)
 	}
 	stop()
 	if errors.Is(err, errStuck) {
@@ -170,50 +173,9 @@ func (m *Mount) Close() error {
 	return m.stage.Close()
 }
 
-// errStuck says that requests did not end after the unmount.
-var errStuck = errors.New("requests are still being served")
-
-// unmount ends the mount: politely first, then without those who use it.
-func (m *Mount) unmount(served <-chan struct{}, dev string) error {
-	err := m.saveAll()
-	deadline := time.NewTimer(unmountWait)
-	defer deadline.Stop()
-	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		uerr := unmount(m.dir)
-		if uerr == nil {
-			break
-		}
-		select {
-		case <-served:
-			return err
-		case <-time.After(wait):
-			continue
-		case <-deadline.C:
-		}
-		m.log.Warn("mount is in use: unmounting lazily", slog.String("dir", m.dir), slog.Any("err", uerr))
-		if derr := detach(m.dir); derr != nil {
-			return errors.Join(err, fmt.Errorf("unmount %s: %w", m.dir, derr))
-		}
-		abort(dev, m.log)
-		break
-	}
-	select {
-	case <-served:
-		return err
-	case <-time.After(drainWait):
-	}
-	abort(dev, m.log)
-	select {
-	case <-served:
-		return err
-	case <-time.After(drainWait):
-		return errors.Join(err, errStuck)
-	}
-}
-
 // readAhead asks for requests of a full megabyte; only root may.
 func (m *Mount) readAhead(dev string) {
-	if os.Geteuid() != 0 || dev == "" {
+	if os.Geteuid() != 0 {
 		return
 	}
 	name := filepath.Join("/sys/class/bdi", dev, "read_ahead_kb")
@@ -232,16 +194,19 @@ func (m *Mount) saveLoop(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		files := m.table.dirty()
+		files, gone := m.table.dirty(), m.doomed.take()
 		for _, l := range files {
 			if err := m.save(ctx, l, true); err != nil && ctx.Err() == nil {
 				m.log.Error("staged file not saved", slog.Uint64("inode", uint64(l.ino)), slog.Any("err", err))
 			}
 		}
-		if len(files) > 0 {
+		if len(files)+len(gone) > 0 {
 			if err := m.folder.Sync(); err != nil {
 				m.log.Error("staged files not synced", slog.Any("err", err))
+				m.doomed.add(gone)
+				continue
 			}
+			m.unlink(gone)
 		}
 	}
 }
@@ -256,11 +221,39 @@ func (m *Mount) saveAll() error {
 			err = errors.Join(err, fmt.Errorf("save inode %d: %w", l.ino, e))
 		}
 	}
-	return errors.Join(err, m.folder.Sync())
+	gone := m.doomed.take()
+	if serr := m.folder.Sync(); serr != nil {
+		return errors.Join(err, serr)
+	}
+	m.unlink(gone)
+	return err
 }
 
-// panicked keeps the mount alive when a handler fails: the caller gets EIO.
-func (m *Mount) panicked(v any) fuse.Status {
-	m.log.Error("bug in a filesystem operation", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-	return fuse.EIO
+// doomed are the staging files of inodes that are gone. They are deleted when that is durable: until then a crash brings
+// the inodes back.
+type doomed struct {
+	mu    sync.Mutex // guards files
+	files []string
+}
+
+func (d *doomed) add(files []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files = append(d.files, files...)
+}
+
+func (d *doomed) take() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	files := d.files
+	d.files = nil
+	return files
+}
+
+func (m *Mount) unlink(files []string) {
+	for _, name := range files {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			m.log.Warn("staging file not removed", slog.Any("err", err))
+		}
+	}
 }

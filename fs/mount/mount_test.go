@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -307,6 +308,58 @@ func TestUnmountDoesNotWaitForUsersForever(t *testing.T) {
 	if got := read(t, s.path("busy")); got != "not lost" {
 		t.Errorf("file that was open at the end: %q", got)
 	}
+}
+
+// Programs that are at work when the mount ends get an error, soon; and what fsync has told one of them stays.
+func TestStoppingUnderLoadEndsAndLosesNothing(t *testing.T) {
+	s := newServer(t, 1, "")
+	var told [4]atomic.Int64
+	var wg sync.WaitGroup
+	must(t, os.Mkdir(s.path("dir"), 0o755))
+	for w := range told {
+		name := s.path("dir", fmt.Sprint("w", w)) // nothing of that path is below the mount
+		write(t, name, "")
+		wg.Go(func() {
+			for i := int64(1); appendSynced(name, i) == nil; i++ {
+				told[w].Store(i)
+			}
+		})
+		wg.Go(func() {
+			for i := 0; os.Mkdir(s.path("dir", fmt.Sprint("d", w, "-", i)), 0o755) == nil; i++ {
+				os.ReadDir(s.mnt(0))
+			}
+		})
+	}
+	for w := range told {
+		within(t, 20*time.Second, "writers at work", func() bool { return told[w].Load() > 20 })
+	}
+	begun := time.Now()
+	s.stop() // fails the test if the server does not end well
+	if took := time.Since(begun); took > 20*time.Second {
+		t.Errorf("the end took %v", took)
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("programs hang in a mount that has ended")
+	}
+	s.start()
+	for w := range told {
+		if got, want := strings.Count(read(t, s.path("dir", fmt.Sprint("w", w))), "\n"), told[w].Load(); int64(got) < want {
+			t.Errorf("writer %d: %d lines are left of %d that were synced", w, got, want)
+		}
+	}
+}
+
+func appendSynced(name string, i int64) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, i)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // One who writes to the same files again and again, while they are cut, is not in conflict with himself.

@@ -44,13 +44,13 @@ func (q *notifier) flip(flips []syncer.Flip, es []event) {
 	for _, e := range es {
 		told[e.ghost()] = true
 	}
+	defer q.ring()
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	for _, f := range flips {
 		q.flipOne(f, told[syncer.Place{Dir: f.Dir, Name: f.Name}])
 	}
 	q.told = append(q.told, es...)
-	q.mu.Unlock()
-	q.ring()
 }
 
 func (q *notifier) flipOne(f syncer.Flip, told bool) {

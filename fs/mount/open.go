@@ -34,17 +34,22 @@ func (m *Mount) openFile(ctx context.Context, ino syncer.Ino, in *fuse.OpenIn, o
 		return syncer.ErrReadOnly
 	}
 	l, fresh := m.table.open(ino, w)
+	opened := false
+	defer func() {
+		if !opened {
+			m.closeFile(ino, w)
+		}
+	}()
 	m.knows(l, fresh, m.procs.of(in.Pid), in.Flags)
 	if in.Flags&syscall.O_TRUNC != 0 {
 		if err := m.openTrunc(ctx, ino, in); err != nil {
-			m.closeFile(ino, w)
 			return err
 		}
 	}
 	if w {
 		l.noCaps.Store(false)
 	}
-	out.OpenFlags = openFlags
+	out.OpenFlags, opened = openFlags, true
 	return nil
 }
 
@@ -89,13 +94,15 @@ func (m *Mount) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 // closeFile undoes an open. When nobody may write to a dirty file any more, it can be cut; its row says by then what
 // was written, also to who reads it after a crash.
 func (m *Mount) closeFile(ino syncer.Ino, w bool) {
+	defer func() {
+		if m.table.release(ino, w) {
+			m.folder.Closed(ino)
+		}
+	}()
 	if l := m.table.peek(ino); w && l != nil {
 		if err := m.save(context.Background(), l, false); err != nil && !gone(err) {
 			m.log.Error("staged file not saved", slog.Uint64("inode", uint64(ino)), slog.Any("err", err))
 		}
-	}
-	if m.table.release(ino, w) {
-		m.folder.Closed(ino)
 	}
 }
 

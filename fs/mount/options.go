@@ -127,15 +127,16 @@ func (o *Options) check() error {
 		}
 	}
 	if o.AllowOther && !userAllowOther() {
-		return fmt.Errorf("%w: allow_other needs the line user_allow_other in %s", ErrOption, fuseConf)
+		return fmt.Errorf("%w: others may only be let in where %[2]s has the line user_allow_other: an administrator can add it with `echo user_allow_other >>%[2]s`, or leave out allow_other", ErrOption, fuseConf)
 	}
 	return nil
 }
 
+// userAllowOther says whether users may let others in. Where they may not even read that, fusermount3 decides.
 func userAllowOther() bool {
 	b, err := os.ReadFile(fuseConf)
 	if err != nil {
-		return false
+		return errors.Is(err, os.ErrPermission)
 	}
 	for line := range strings.Lines(string(b)) {
 		if strings.TrimSpace(line) == "user_allow_other" {

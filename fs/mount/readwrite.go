@@ -139,18 +139,24 @@ func (m *Mount) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Sta
 		return fuse.EBADF
 	}
 	err := m.writeCosts(l, in.Caller, in.Uid != 0)
-	if err == nil {
-		err = m.change(ctx, l, func(f *staging.File, gen uint64) error {
-			if zero {
-				return f.Zero(ctx, gen, off, n, keep, now)
-			}
-			return f.Allocate(ctx, gen, off, n, keep, now)
-		})
-	}
 	if err == nil && zero {
-		err = m.save(ctx, l, false)
+		err = m.zero(ctx, l, off, n, keep, now)
+	} else if err == nil {
+		err = m.change(ctx, l, func(f *staging.File, gen uint64) error { return f.Allocate(ctx, gen, off, n, keep, now) })
 	}
 	return m.status("fallocate", ino, err)
+}
+
+// zero makes a hole. The row knows of it before staged bytes go: else what is below them comes back after a crash.
+func (m *Mount) zero(ctx context.Context, l *live, off, n int64, keep bool, now int64) error {
+	err := m.change(ctx, l, func(f *staging.File, gen uint64) error { return f.Hide(ctx, gen, off, n, now) })
+	if err == nil {
+		err = m.saveOver(ctx, l, l.covers(off, off+n))
+	}
+	if err == nil {
+		err = m.change(ctx, l, func(f *staging.File, gen uint64) error { return f.Zero(ctx, gen, off, n, keep, now) })
+	}
+	return err
 }
 
 // copyMax is how much one copy_file_range does: the kernel comes again for the rest.
@@ -192,10 +198,7 @@ func (m *Mount) copyRange(ctx context.Context, from *staging.File, to *live, in,
 		}
 		now := time.Now().UnixNano()
 		if hole := min(data, in+n) - (in + done); hole > 0 {
-			err := m.change(ctx, to, func(f *staging.File, gen uint64) error {
-				return f.Zero(ctx, gen, out+done, hole, false, now)
-			})
-			if err != nil {
+			if err := m.zero(ctx, to, out+done, hole, false, now); err != nil {
 				return done, err
 			}
 			done += hole

@@ -490,8 +490,8 @@ func (m *Mount) ours(fd int) error {
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &st); err != nil {
 		return err
 	}
-	if dev := fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor); dev != m.dev {
-		return fmt.Errorf("device %s is not %s: %w", dev, m.dev, syscall.EXDEV)
+	if dev := fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor); m.at == nil || dev != m.at.dev {
+		return fmt.Errorf("device %s is not that of the mount: %w", dev, syscall.EXDEV)
 	}
 	return nil
 }

@@ -75,6 +75,7 @@ type netSrv struct {
 	peers []*peerSrv
 	apart atomic.Bool
 	kick  chan struct{}
+	trap  trap
 }
 
 // remoteSrv is the other members, as one of them sees them.
@@ -103,14 +104,14 @@ func startPeer(n *netSrv, dir, name string, number int) (*peerSrv, error) {
 	p := &peerSrv{name: name, net: n}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("peer", name)
 	var err error
-	if p.disk, err = blocks.OpenDisk(vfs.Default, filepath.Join(dir, name, "data"), blocks.DiskOptions{Log: log}); err != nil {
+	if p.disk, err = blocks.OpenDisk(trapDisk{vfs.Default, &n.trap}, filepath.Join(dir, name, "data"), blocks.DiskOptions{Log: log}); err != nil {
 		return nil, err
 	}
 	key := sha256.Sum256([]byte(name))
 	o := syncer.Options{
 		Disk: p.disk, Number: 1, ID: sha256.Sum256([]byte("folder")), Name: "test", Key: blocks.Key(sha256.Sum256([]byte("key"))),
 		Device: ed25519.NewKeyFromSeed(key[:]), Label: model.Label{Author: "user" + name, Device: "device" + name},
-		Allowed: func(ed25519.PublicKey) error { return nil }, Remote: remoteSrv{p}, Names: os.Getenv(namesEnv), Log: log,
+		Allowed: func(ed25519.PublicKey) error { return nil }, Remote: remoteSrv{p}, Names: os.Getenv(namesEnv), Log: log, Now: n.trap.now,
 		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), ReadOnly: number > 0 && os.Getenv(readersEnv) != "",
 	}
 	if p.folder, err = syncer.Open(o); err != nil {
@@ -193,6 +194,10 @@ func (n *netSrv) commands(ctx context.Context) {
 			for _, p := range n.peers {
 				err = errors.Join(err, p.folder.Cut(ctx))
 			}
+		case "trap disk":
+			n.trap.disk.Store(1)
+		case "trap clock":
+			n.trap.clock.Store(1)
 		case "synced":
 			err = n.synced(ctx)
 		case "silent":
@@ -278,6 +283,7 @@ func send(ctx context.Context, p, q *peerSrv) error {
 // server is the process under test, as the test sees it.
 type server struct {
 	t    testing.TB
+	user uint32 // that it runs as, if not this one
 	dir  string
 	env  []string
 	cmd  *exec.Cmd
@@ -319,6 +325,14 @@ func needFuse(t testing.TB) {
 // newServer mounts a new folder with so many members; each has its mountpoint.
 func newServer(t testing.TB, peers int, options string) *server {
 	t.Helper()
+	s := idleServer(t, peers, options)
+	s.start()
+	return s
+}
+
+// idleServer is newServer that is not started yet.
+func idleServer(t testing.TB, peers int, options string) *server {
+	t.Helper()
 	needFuse(t)
 	dir := t.TempDir()
 	s := &server{t: t, dir: dir, env: []string{
@@ -329,7 +343,6 @@ func newServer(t testing.TB, peers int, options string) *server {
 			t.Fatal(err)
 		}
 	}
-	s.start()
 	t.Cleanup(func() {
 		if s.cmd != nil {
 			s.stop()
@@ -366,6 +379,9 @@ func (s *server) start() {
 	s.cmd = exec.Command(exe)
 	s.cmd.Env = append(os.Environ(), s.env...)
 	s.cmd.Stderr = s
+	if s.user != 0 {
+		s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: s.user, Gid: s.user}}
+	}
 	s.in, _ = s.cmd.StdinPipe()
 	out, _ := s.cmd.StdoutPipe()
 	s.out = bufio.NewScanner(out)

@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,23 +26,38 @@ var (
 const fsType = "fuse.clachan"
 
 // entry is a line of /proc/self/mountinfo.
-type entry struct{ dev, dir, fsType, source string }
+type entry struct{ id, parent, dev, dir, fsType, source string }
 
-// mountAt returns the topmost mount at dir, or nil.
-func mountAt(dir string) (*entry, error) {
+// mounts lists what this process sees mounted, what is over something else after it.
+func mounts() ([]entry, error) {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("read mounts: %w", err)
 	}
-	var found *entry
-	for line := range strings.Lines(string(b)) {
+	return parse(string(b)), nil
+}
+
+func parse(mountinfo string) (all []entry) {
+	for line := range strings.Lines(mountinfo) {
 		head, tail, ok := strings.Cut(line, " - ")
 		f, g := strings.Fields(head), strings.Fields(tail)
-		if !ok || len(f) < 5 || len(g) < 2 {
-			continue
+		if ok && len(f) >= 5 && len(g) >= 2 {
+			all = append(all, entry{f[0], f[1], f[2], unescape(f[4]), g[0], unescape(g[1])})
 		}
-		if unescape(f[4]) == dir {
-			found = &entry{dev: f[2], dir: dir, fsType: g[0], source: unescape(g[1])}
+	}
+	return all
+}
+
+// mountAt returns the topmost mount at dir, or nil.
+func mountAt(dir string) (*entry, error) {
+	all, err := mounts()
+	if err != nil {
+		return nil, err
+	}
+	var found *entry
+	for i := range all {
+		if all[i].dir == dir {
+			found = &all[i]
 		}
 	}
 	return found, nil
@@ -74,8 +91,39 @@ func isStale(dir string) (bool, error) {
 	if err != nil || e == nil || e.fsType != fsType {
 		return false, err
 	}
-	var st unix.Statfs_t
-	return errors.Is(unix.Statfs(dir, &st), syscall.ENOTCONN), nil
+	return dead(dir), nil
+}
+
+const statWait = 2 * time.Second
+
+// dead tells whether the daemon of a mount is gone. One that is stopped, or hangs, does not answer, but is not gone.
+func dead(dir string) bool {
+	got := make(chan error, 1)
+	go func() { // whoever asks it waits for as long as it hangs
+		var st unix.Statfs_t
+		got <- unix.Statfs(dir, &st)
+	}()
+	select {
+	case err := <-got:
+		return errors.Is(err, syscall.ENOTCONN)
+	case <-time.After(statWait):
+		return false
+	}
+}
+
+// Stale lists the mounts of folders whose daemon is gone.
+func Stale() ([]string, error) {
+	all, err := mounts()
+	return stale(all, dead), err
+}
+
+func stale(all []entry, dead func(dir string) bool) (dirs []string) {
+	for _, e := range all {
+		if e.fsType == fsType && !slices.Contains(dirs, e.dir) && dead(e.dir) {
+			dirs = append(dirs, e.dir)
+		}
+	}
+	return dirs
 }
 
 // clean returns the path as mountinfo has it. The last element may be a dead mount, so only its parent is resolved.
@@ -159,14 +207,31 @@ func abortUnmounted(minor string) (err error) {
 	return errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH))
 }
 
-// checkDir says why dir cannot be mounted on.
-func checkDir(dir string) error {
-	e, err := mountAt(dir)
+// Taken says that a folder is mounted at dir, by a daemon that is alive or not. It does not ask the daemon, which may
+// hang.
+func Taken(dir string) error {
+	dir, err := clean(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	if e != nil && (e.fsType == fsType || strings.HasPrefix(e.source, "clachan:")) {
-		return fmt.Errorf("%w: %s (%s)", ErrMounted, dir, e.source)
+	return takenAt(dir)
+}
+
+func takenAt(dir string) error {
+	e, err := mountAt(dir)
+	if err == nil && e != nil && (e.fsType == fsType || strings.HasPrefix(e.source, "clachan:")) {
+		err = fmt.Errorf("%w: %s is where %s is mounted; take another directory, or unmount that one first", ErrMounted, dir, e.source)
+	}
+	return err
+}
+
+// checkDir says why dir cannot be mounted on.
+func checkDir(dir string) error {
+	if err := takenAt(dir); err != nil {
+		return err
 	}
 	f, err := os.Open(dir)
 	if err != nil {
@@ -178,7 +243,10 @@ func checkDir(dir string) error {
 		return fmt.Errorf("mountpoint: %w", err)
 	}
 	if len(names) > 0 {
-		return fmt.Errorf("%w: %s has %q", ErrNotEmptyDir, dir, names[0])
+		return fmt.Errorf("%w: %s has %q, which a mount would hide; move what is in it, or take another directory", ErrNotEmptyDir, dir, names[0])
+	}
+	if os.Geteuid() != 0 && unix.Access(dir, unix.W_OK) != nil { // fusermount3 would refuse, and say so in the log
+		return fmt.Errorf("%w: %s is not this user's to write in: take a directory that is", ErrNoFuse, dir)
 	}
 	return nil
 }

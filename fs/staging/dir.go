@@ -283,7 +283,17 @@ func (d *Dir) adopt(l *layer, f *os.File) {
 
 // drop closes and deletes the file of l.
 func (d *Dir) drop(l *layer) error {
+	d.forget(l)
+	if err := os.Remove(l.name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("drop staging file: %w", err)
+	}
+	return nil
+}
+
+// forget closes the file of l.
+func (d *Dir) forget(l *layer) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	if h := d.open[l]; h != nil {
 		delete(d.open, l)
 		if h.dead = true; h.refs == 0 {
@@ -296,11 +306,6 @@ func (d *Dir) drop(l *layer) error {
 			h.f.Close()
 		}
 	}
-	d.mu.Unlock()
-	if err := os.Remove(l.name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("drop staging file: %w", err)
-	}
-	return nil
 }
 
 // Close closes the files kept open. Nothing is deleted: it is all there at the next Open.

@@ -200,15 +200,7 @@ func fill(ctx context.Context, base Base, gaps []gap) error {
 
 // ReadAt reads what the file holds now. It returns io.EOF like io.ReaderAt.
 func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	f.mu.RLock()
-	if off < 0 || off >= f.size {
-		f.mu.RUnlock()
-		return 0, io.EOF
-	}
-	n := int(min(int64(len(p)), f.size-off))
-	gaps, err := f.local(f.layers, p[:n], off)
-	base := f.src.Base
-	f.mu.RUnlock()
+	n, gaps, base, err := f.plan(p, off)
 	if err != nil {
 		return 0, err
 	}
@@ -219,6 +211,18 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		return n, io.EOF
 	}
 	return n, nil
+}
+
+// plan fills p with what is staged at off, and returns what the base must add.
+func (f *File) plan(p []byte, off int64) (n int, gaps []gap, base Base, err error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if off < 0 || off >= f.size {
+		return 0, nil, nil, io.EOF
+	}
+	n = int(min(int64(len(p)), f.size-off))
+	gaps, err = f.local(f.layers, p[:n], off)
+	return n, gaps, f.src.Base, err
 }
 
 // prepare makes the bytes for a write of p at off: p with the rest of its first and last block, where they
@@ -320,34 +324,56 @@ func joinResize(err, err2 error) error {
 // under the lock if nothing moved meanwhile.
 func (f *File) change(ctx context.Context, gen uint64, plan func(*layer) ([]gap, error), apply func(*layer) error) error {
 	for {
-		f.mu.Lock()
-		t := f.top()
-		if t == nil || t.gen != gen {
-			f.mu.Unlock()
-			return ErrFrozen
-		}
-		gaps, err := plan(t)
-		if err != nil {
-			f.mu.Unlock()
+		gaps, seq, base, err := f.try(gen, plan, apply)
+		if err != nil || len(gaps) == 0 {
 			return err
 		}
-		if len(gaps) > 0 {
-			seq, base := f.seq, f.src.Base
-			f.mu.Unlock()
-			if err := fill(ctx, base, gaps); err != nil {
-				return err
-			}
-			f.mu.Lock()
-			if f.seq != seq {
-				f.mu.Unlock()
-				continue
-			}
+		if err := fill(ctx, base, gaps); err != nil {
+			return err
 		}
-		f.seq++
-		err = apply(t)
-		f.mu.Unlock()
-		return err
+		if done, err := f.apply(seq, gen, apply); done {
+			return err
+		}
 	}
+}
+
+// try plans a change, and applies it if nothing of the base is needed.
+func (f *File) try(gen uint64, plan func(*layer) ([]gap, error), apply func(*layer) error) (gaps []gap, seq uint64, base Base, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := f.top()
+	if t == nil || t.gen != gen {
+		return nil, 0, nil, ErrFrozen
+	}
+	if gaps, err = plan(t); err == nil && len(gaps) == 0 {
+		err = f.run(t, apply)
+	}
+	return gaps, f.seq, f.src.Base, err
+}
+
+// apply applies a change that was planned when the file was at seq, unless it has moved.
+func (f *File) apply(seq, gen uint64, apply func(*layer) error) (done bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.seq != seq {
+		return false, nil
+	}
+	return true, f.run(f.top(), apply)
+}
+
+// run applies a change; f.mu is held. Of one that panics it is not known how far it came: what it wrote is counted
+// anew when somebody asks.
+func (f *File) run(t *layer, apply func(*layer) error) error {
+	alloc, whole := f.alloc, false
+	defer func() {
+		if !whole && alloc >= 0 {
+			f.alloc = -1
+		}
+	}()
+	f.seq++
+	err := apply(t)
+	whole = true
+	return err
 }
 
 // grow makes room for n more bytes in t: it stays in memory or moves to its file.
@@ -397,13 +423,47 @@ const (
 	zerosLong = 1 << 20
 )
 
+// crowded says that a layer has so many zero ranges that n bytes more are written as zeros.
+func (t *layer) crowded(n int64) bool { return t != nil && len(t.zero) >= zerosMax && n < zerosLong }
+
+// Covers says whether bytes staged last lie over others, from off up to end: once they are dropped, a crash must not
+// bring those back.
+func (f *File) Covers(off, end int64) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	t := f.top()
+	if t == nil || len(f.layers) == 1 && off >= f.src.Size {
+		return false
+	}
+	in, e := t.data.at(off / blockSize)
+	return in || e < ceilBlock(min(end, f.size))
+}
+
+// Hide makes what lies below the staged bytes read zero, in n bytes at off within the file. It comes before Zero, which
+// drops staged bytes: once they are gone, what was below them must be known to be zero, also after a crash. So the state
+// is kept in between.
+func (f *File) Hide(ctx context.Context, gen uint64, off, n, now int64) error {
+	return f.change(ctx, gen, func(*layer) ([]gap, error) { return nil, nil }, func(t *layer) error {
+		b := min(off+n, f.size)
+		if off >= b || t.crowded(n) {
+			return nil
+		}
+		lo, hi := off/blockSize, ceilBlock(b)
+		was := f.allocated(lo, hi)
+		t.zero = t.zero.add(off, b)
+		f.count(f.allocated(lo, hi) - was)
+		f.mtime, f.ctime = now, now
+		return nil
+	})
+}
+
 // Zero makes n bytes at off read zero, as a hole. With keep the size stays, else the file grows to hold them.
 func (f *File) Zero(ctx context.Context, gen uint64, off, n int64, keep bool, now int64) error {
 	if off < 0 || n <= 0 || off > MaxSize-n {
 		return ErrTooBig
 	}
 	f.mu.RLock()
-	many := f.top() != nil && len(f.top().zero) >= zerosMax && n < zerosLong
+	many := f.top().crowded(n)
 	end := off + n
 	if keep {
 		end = min(end, f.size)
@@ -466,107 +526,7 @@ func (f *File) Allocate(ctx context.Context, gen uint64, off, n int64, keep bool
 	})
 }
 
-// count adds n blocks to what is allocated, if that is known.
-func (f *File) count(blocks int64) {
-	if f.alloc >= 0 {
-		f.alloc += blocks * blockSize
-	}
-}
-
-// allocated counts the blocks from a up to b that are not holes. When that needs the holes of the base
-// and they are not known, the count of the whole file is given up until Alloc is asked.
-func (f *File) allocated(a, b int64) (n int64) {
-	if f.alloc < 0 {
-		return 0
-	}
-	last := int64(-1) // last block counted
-	for off, end := a*blockSize, min(b*blockSize, f.size); off < end; {
-		who, stop := locate(f.layers, off, end)
-		from, to := max(off/blockSize, last+1), ceilBlock(stop)
-		switch {
-		case who >= 0:
-		case who == inZero || off >= f.src.Size:
-			from = to
-		case f.src.dense():
-			to = min(to, ceilBlock(f.src.Size))
-		case f.base == nil:
-			f.alloc = -1
-			return 0
-		default:
-			for x := from; x < to; {
-				in, e := f.base.at(x)
-				if e = min(e, to); in {
-					n += e - x
-					last = e - 1
-				}
-				x = e
-			}
-			from = to
-		}
-		if from < to {
-			n += to - from
-			last = to - 1
-		}
-		off = stop
-	}
-	return n
-}
-
-// Alloc is how many bytes of the file are not in holes.
-func (f *File) Alloc(ctx context.Context) (int64, error) {
-	for {
-		f.mu.RLock()
-		n, src, epoch, set := f.alloc, f.src, f.epoch, f.base
-		f.mu.RUnlock()
-		if n >= 0 {
-			return n, nil
-		}
-		var err error
-		if src.Size > 0 && src.Alloc < 0 {
-			if src.Alloc, err = src.Base.Alloc(ctx); err != nil {
-				return 0, fmt.Errorf("count data of base: %w", err)
-			}
-		}
-		if !src.dense() && set == nil {
-			if set, err = dataBlocks(ctx, src); err != nil {
-				return 0, err
-			}
-		}
-		f.mu.Lock()
-		if f.epoch == epoch && f.alloc < 0 {
-			f.src, f.base = src, set
-			f.alloc = 0
-			f.alloc = f.allocated(0, ceilBlock(f.size)) * blockSize
-		}
-		f.mu.Unlock()
-	}
-}
-
-// dataBlocks asks a source for the blocks that are not holes.
-func dataBlocks(ctx context.Context, src Source) (*blockSet, error) {
-	s := &blockSet{}
-	for off := int64(0); off < src.Size; {
-		a, err := src.Base.SeekData(ctx, off)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("find data of base: %w", err)
-		}
-		b, err := src.Base.SeekHole(ctx, a)
-		if err != nil && err != io.EOF {
-			return nil, fmt.Errorf("find hole of base: %w", err)
-		}
-		if err == io.EOF || b <= a {
-			b = src.Size
-		}
-		s.set(a/blockSize, ceilBlock(b))
-		off = b
-	}
-	return s, nil
-}
-
-// drop forgets layers and their files; f.mu is held.
+// drop forgets layers and deletes their files; f.mu is held.
 func (f *File) drop(layers []*layer) error {
 	var err error
 	for _, l := range layers {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"math"
 	"slices"
 )
 
@@ -81,14 +82,7 @@ func (v *Layer) ReadAt(p []byte, off int64) (int, error) {
 		return 0, io.EOF
 	}
 	n := int(min(int64(len(p)), v.last.size-off))
-	f := v.f
-	f.mu.RLock()
-	if !v.alive() {
-		f.mu.RUnlock()
-		return 0, ErrDropped
-	}
-	gaps, err := f.local(v.layers, p[:n], off)
-	f.mu.RUnlock()
+	gaps, err := v.local(p[:n], off)
 	if err != nil {
 		return 0, err
 	}
@@ -99,6 +93,16 @@ func (v *Layer) ReadAt(p []byte, off int64) (int, error) {
 		return n, io.EOF
 	}
 	return n, nil
+}
+
+// local fills p with what is in the view's layers at off, and returns what the base must add.
+func (v *Layer) local(p []byte, off int64) ([]gap, error) {
+	v.f.mu.RLock()
+	defer v.f.mu.RUnlock()
+	if !v.alive() {
+		return nil, ErrDropped
+	}
+	return v.f.local(v.layers, p, off)
 }
 
 // alive says whether the layers of the view are still those of the file; f.mu is held.
@@ -156,12 +160,12 @@ func (v *Layer) Whole() bool {
 // Rebase drops the layers up to gen: src is the content that was cut from them.
 func (f *File) Rebase(gen uint64, src Source) error {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	n := 0
 	for n < len(f.layers) && f.layers[n].frozen && f.layers[n].gen <= gen {
 		n++
 	}
 	if n == 0 {
-		f.mu.Unlock()
 		return nil
 	}
 	dropped := f.layers[:n]
@@ -175,9 +179,7 @@ func (f *File) Rebase(gen uint64, src Source) error {
 	} else {
 		f.alloc = -1
 	}
-	err := f.drop(dropped)
-	f.mu.Unlock()
-	return err
+	return f.drop(dropped)
 }
 
 // Reset gives a file that has nothing staged another base, and says whether it could.
@@ -193,12 +195,22 @@ func (f *File) Reset(src Source) bool {
 	return true
 }
 
-// Discard drops everything staged: the inode is gone.
-func (f *File) Discard() error {
+// Discard drops everything staged: the inode is gone. The files that it returns are deleted by the caller, once it is
+// durable that the inode is gone.
+func (f *File) Discard() (files []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	dropped := f.layers
 	f.layers, f.size, f.alloc, f.base = nil, f.src.Size, allocOf(f.src), nil
+	f.staged.Store(false)
 	f.seq++
-	return f.drop(dropped)
+	for _, l := range dropped {
+		if l.mem != nil {
+			l.memDrop(f.dir, 0, math.MaxInt64)
+			continue
+		}
+		f.dir.forget(l)
+		files = append(files, l.name)
+	}
+	return files
 }

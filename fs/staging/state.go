@@ -56,23 +56,33 @@ type pending struct {
 func (f *File) Persist(ctx context.Context, durable bool) (State, error) {
 	f.save.Lock()
 	defer f.save.Unlock()
+	st, gaps, base, todo, err := f.persist(durable)
+	if st.Data != nil && err == nil {
+		err = fill(ctx, base, gaps)
+	}
+	return st, errors.Join(err, f.flush(todo))
+}
+
+// persist is the part of Persist that needs the lock: of a small file gaps of Data are left to the base, of another
+// todo is left to be synced.
+func (f *File) persist(durable bool) (st State, gaps []gap, base Base, todo []pending, err error) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	if len(f.layers) == 0 {
-		f.mu.Unlock()
-		return State{}, nil
+		return st, nil, nil, nil, nil
 	}
 	if f.size > 0 && f.size <= smallMax && f.inMemory() {
-		return f.persistSmall(ctx)
+		st = f.state()
+		st.Data, st.Zero, st.Whole = make([]byte, f.size), nil, true
+		gaps, err = f.local(f.layers, st.Data, 0)
+		return st, gaps, f.src.Base, nil, err
 	}
 	if f.size > 0 {
 		if err := f.spillAll(); err != nil {
-			f.mu.Unlock()
-			return State{}, err
+			return State{}, nil, nil, nil, err
 		}
 	}
-	st := f.state()
-	var todo []pending
-	var err error
+	st = f.state()
 	for _, l := range f.layers {
 		if !durable || l.mem != nil || l.synced == l.writes && l.named {
 			continue
@@ -84,8 +94,7 @@ func (f *File) Persist(ctx context.Context, durable bool) (State, error) {
 		}
 		todo = append(todo, pending{l, h, l.writes, l.named})
 	}
-	f.mu.Unlock()
-	return st, errors.Join(err, f.flush(todo))
+	return st, nil, nil, todo, err
 }
 
 func (f *File) inMemory() bool {
@@ -95,20 +104,6 @@ func (f *File) inMemory() bool {
 		}
 	}
 	return true
-}
-
-// persistSmall takes all bytes of a small file into the state. It is called with f.mu held and gives it back.
-func (f *File) persistSmall(ctx context.Context) (State, error) {
-	st := f.state()
-	buf := make([]byte, f.size)
-	gaps, err := f.local(f.layers, buf, 0)
-	base := f.src.Base
-	f.mu.Unlock()
-	if err == nil {
-		err = fill(ctx, base, gaps)
-	}
-	st.Data, st.Zero, st.Whole = buf, nil, true
-	return st, err
 }
 
 // spillAll moves what is in memory to files. A layer that holds nothing needs none.
@@ -194,6 +189,10 @@ func (d *Dir) Recover(ino uint64, st State, src Source) (*File, error) {
 		l.part = l.frozen
 		l.size, l.mtime, l.ctime = f.size, f.mtime, f.ctime
 	}
+	if n := len(f.layers); n > 0 {
+		// It may have been cut short after the state was taken: what was below that is gone.
+		f.layers[n-1].zero = f.layers[n-1].zero.add(f.size, forever)
+	}
 	return f, nil
 }
 
@@ -211,7 +210,8 @@ func (f *File) recoverLayer(gen uint64, st State) error {
 		return err
 	}
 	if gen >= st.Gen {
-		if f.dir.sameBoot {
+		// What was written after the state may be lost with the machine; what was cut off is gone.
+		if f.dir.sameBoot || fi.Size() < st.Size {
 			f.size = fi.Size()
 		} else if fi.Size() > st.Size {
 			err = file.Truncate(st.Size)
@@ -264,18 +264,13 @@ func (f *File) Seek(ctx context.Context, off int64, hole bool) (int64, error) {
 	at := off / blockSize * blockSize
 	start := at // of the hole that at is in, from the first whole block on
 	for {
-		f.mu.RLock()
-		size, src := f.size, f.src
+		size, src, who, end := f.locateAt(at)
 		if off < 0 || off >= size || at >= size && !hole {
-			f.mu.RUnlock()
 			return 0, io.EOF
 		}
 		if at >= size {
-			f.mu.RUnlock()
 			return size, nil
 		}
-		who, end := locate(f.layers, at, size)
-		f.mu.RUnlock()
 		data := who >= 0
 		if who == inBase && at < src.Size {
 			var err error
@@ -294,6 +289,16 @@ func (f *File) Seek(ctx context.Context, off int64, hole bool) (int64, error) {
 		}
 		at = end
 	}
+}
+
+// locateAt says what holds the byte at off, if it is within the file, and up to where.
+func (f *File) locateAt(off int64) (size int64, src Source, who int, end int64) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if off >= 0 && off < f.size {
+		who, end = locate(f.layers, off, f.size)
+	}
+	return f.size, f.src, who, end
 }
 
 // baseRun says whether the base has data at off, and up to where, at most end, that stays so.

@@ -35,6 +35,7 @@ var kinds = []struct {
 	{blocks.ErrNoMeta, control.Damaged},
 	{mount.ErrNotEmptyDir, control.Usage},
 	{mount.ErrMounted, control.Usage},
+	{mount.ErrCovered, control.Usage},
 	{mount.ErrOption, control.Usage},
 	{context.DeadlineExceeded, control.Timeout},
 }

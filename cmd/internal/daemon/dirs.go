@@ -1,13 +1,11 @@
 package daemon
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -45,12 +43,12 @@ func mkdirAll(dir string) (made []string, err error) {
 	for d := dir; ; d = filepath.Dir(d) {
 		st, err := os.Stat(d)
 		if err == nil && !st.IsDir() {
-			return nil, control.Errorf(control.Usage, "%s is not a directory", d)
+			return nil, control.Errorf(control.Usage, "%s is not a directory: move it, or take another one to mount at", d)
 		}
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) { // a file above is found on the way up
 			return nil, fmt.Errorf("mountpoint: %w", err)
 		}
 		missing = append(missing, d)
@@ -82,30 +80,23 @@ func checkEmpty(dir string) error {
 	if err != nil {
 		return fmt.Errorf("mountpoint: %w", err)
 	}
-	return control.Errorf(control.Usage, "%s is not empty", dir)
+	return control.Errorf(control.Usage, "%s is not empty: a mount would hide what is in it; move that, or take another directory", dir)
 }
 
-// clearStale takes away the mount of a daemon that was killed, if dir is one.
-func clearStale(dir string) error {
-	if _, err := os.Stat(dir); !errors.Is(err, unix.ENOTCONN) {
-		return nil
-	}
-	return mount.ClearStale(dir)
-}
-
-// unmount unmounts dir unless programs use it.
-func unmount(dir string) error {
-	err := unix.Unmount(dir, 0)
-	if errors.Is(err, unix.EPERM) { // users have a helper that may
-		var out []byte
-		if out, err = exec.Command("fusermount3", "-u", "--", dir).CombinedOutput(); err != nil {
-			err = fmt.Errorf("%s: %w", bytes.TrimSpace(out), err)
+// free takes away the mount of a daemon that was killed, if dir is one, and
+// reports one that is alive. Nothing else here may be asked of a mount whose
+// daemon hangs.
+func free(dir string) error {
+	err := mount.Taken(dir)
+	if errors.Is(err, mount.ErrMounted) {
+		if err = mount.ClearStale(dir); err == nil {
+			err = mount.Taken(dir)
 		}
 	}
-	if err != nil {
-		return control.Errorf(control.Other, "%s is in use by programs (%v)", dir, err)
+	if errors.Is(err, unix.ENOTDIR) { // mkdirAll says which is not
+		err = nil
 	}
-	return nil
+	return err
 }
 
 // inside reports whether path is dir or lies below it.

@@ -33,6 +33,14 @@ func (f folder) core() *syncer.Folder {
 	return f.run.core
 }
 
+// failure is why it is not as the record says, or does not work though it runs.
+func (f folder) failure() error {
+	if f.err == nil && f.run != nil {
+		return f.run.core.Err()
+	}
+	return f.err
+}
+
 // mounted reports whether programs can reach it.
 func (f folder) mounted() bool { return f.run != nil && f.run.mount != nil }
 
@@ -94,8 +102,8 @@ func (d *Daemon) info(f *folder) control.Folder {
 		Options: append([]string{}, v.rec.Options...), Role: d.role(v).String(),
 		Names: v.grant.Log.Names(),
 	}
-	if v.err != nil {
-		out.Error = v.err.Error()
+	if err := v.failure(); err != nil {
+		out.Error = err.Error()
 	}
 	return out
 }
@@ -183,7 +191,7 @@ func (d *Daemon) mountAt(f *folder, dir string, options []string) (control.Folde
 			}
 		}
 		var err error
-		if err = clearStale(dir); err == nil {
+		if err = free(dir); err == nil {
 			dir, undo, err = makeDir(dir)
 		}
 		if err != nil {

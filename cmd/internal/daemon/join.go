@@ -131,7 +131,7 @@ func (d *Daemon) place(dir string) (real string, undo func(), err error) {
 	if err := d.checkPlace(dir); err != nil {
 		return "", nil, err
 	}
-	if err := clearStale(dir); err != nil {
+	if err := free(dir); err != nil {
 		return "", nil, err
 	}
 	if real, undo, err = makeDir(dir); err != nil {

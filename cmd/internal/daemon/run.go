@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
+	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/clachanfs/clachan/fs/mount"
 	"github.com/clachanfs/clachan/peers"
 	"github.com/clachanfs/clachan/syncer"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 )
 
 // A run is a folder at work, from start to stop.
@@ -48,8 +47,8 @@ func (d *Daemon) start(f *folder) error {
 // open makes a run of f and sees it begin.
 func (d *Daemon) open(f *folder, mounted bool) (*run, error) {
 	if mounted { // a crash may have left a dead mount, or somebody have tidied up
-		if _, err := os.Stat(f.rec.Dir); !errors.Is(err, unix.ENOTCONN) {
-			if err := os.MkdirAll(f.rec.Dir, 0o755); err != nil {
+		if mount.Taken(f.rec.Dir) == nil {
+			if _, err := mkdirAll(f.rec.Dir); err != nil {
 				return nil, err
 			}
 		}
@@ -162,8 +161,10 @@ func (d *Daemon) end(f *folder, force bool) (ended bool, err error) {
 		return true, nil
 	}
 	if r.mount != nil && !force {
-		if err := unmount(r.mount.Dir()); err != nil {
+		if err := r.mount.Unmount(); errors.Is(err, mount.ErrCovered) {
 			return false, err
+		} else if err != nil {
+			return false, control.Errorf(control.Other, "%s is in use by programs (%v)", r.mount.Dir(), err)
 		}
 	}
 	r.cancel()

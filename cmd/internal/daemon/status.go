@@ -99,10 +99,10 @@ func (d *Daemon) folderStatus(f *folder) (control.FolderStatus, error) {
 		ID: v.grant.ID.String(), Name: v.rec.Name, Dir: v.rec.Dir, Mode: "full", Role: d.role(v).String(), Names: v.grant.Log.Names(),
 		Mounted: v.mounted(), Copies: control.Copies{Want: wantCopies},
 	}
-	if v.err != nil {
-		st.Error = v.err.Error()
+	s := share{err: v.failure()}
+	if s.err != nil {
+		st.Error = s.err.Error()
 	}
-	s := share{err: v.err}
 	for _, m := range d.others(v) {
 		s.others = append(s.others, m.ID)
 	}
