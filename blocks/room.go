@@ -41,7 +41,7 @@ type room struct {
 	written atomic.Int64 // bytes put since
 	stalled atomic.Int64 // until when Pebble is known to be in trouble, Unix ns
 
-	spent   atomic.Bool  // the ballast was released and is not back
+	spent atomic.Bool // the ballast was released and is not back
 
 	mu   sync.Mutex // guards held
 	held int64      // bytes of the ballast, 0 when it has been released
