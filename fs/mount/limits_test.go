@@ -2,8 +2,10 @@ package mount_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -157,22 +159,27 @@ func sizeTries() []try {
 	}
 }
 
-// fillUp writes until nothing more goes in.
-func fillUp(t *testing.T, name string) {
+// fillUp writes until nothing more goes in, what cannot be made smaller, and
+// returns how much did.
+func fillUp(t *testing.T, name string) int64 {
 	t.Helper()
 	f, err := os.Create(name)
+	if errors.Is(err, syscall.ENOSPC) {
+		return 0
+	}
 	must(t, err)
 	defer f.Close()
 	buf := make([]byte, 1<<20)
+	r := rand.New(rand.NewPCG(1, 2))
 	for n, at := int64(len(buf)), int64(0); ; {
-		for i := range buf[:n] {
-			buf[i] = byte(at>>12) ^ byte(i*7)
+		for i := 0; i < int(n); i += 8 {
+			binary.LittleEndian.PutUint64(buf[i:], r.Uint64())
 		}
 		k, err := f.WriteAt(buf[:n], at)
 		at += int64(k)
 		if errors.Is(err, syscall.ENOSPC) {
 			if n == 4096 {
-				return
+				return at
 			}
 			n = max(n/16, 4096)
 		} else if err != nil {
@@ -215,7 +222,13 @@ func TestFullDiskIsLikeAFullDisk(t *testing.T) {
 	}
 	s.tell("cut")
 	for _, dir := range []string{s.mnt(0), disk} {
-		fillUp(t, filepath.Join(dir, "fill"))
+		must(t, os.Mkdir(filepath.Join(dir, "fill"), 0o755))
+		for quiet := 0; quiet < 5; quiet++ { // what the daemon writes down of it gives some room back
+			time.Sleep(200 * time.Millisecond)
+			if fillUp(t, filepath.Join(dir, "fill", fmt.Sprint(time.Now().UnixNano()))) > 0 {
+				quiet = 0
+			}
+		}
 	}
 	intact := in("old", func(p string) error {
 		b, err := os.ReadFile(p)
@@ -233,7 +246,7 @@ func TestFullDiskIsLikeAFullDisk(t *testing.T) {
 				return errors.New("grown")
 			}
 			return nil
-		}), differs: "ok", why: "ext4 keeps what it could set aside"},
+		})},
 		{what: "overwrite", call: with("old", unix.O_WRONLY, pwrite(8192, 0)),
 			differs: "ENOSPC", why: "the version before is kept beside the new one"},
 		{what: "a new file", call: in("new", func(p string) error { return os.WriteFile(p, nil, 0o644) })},
@@ -251,7 +264,7 @@ func TestFullDiskIsLikeAFullDisk(t *testing.T) {
 		{what: "unlink", call: in("gone", os.Remove)},
 	})
 	for _, dir := range []string{s.mnt(0), disk} {
-		must(t, os.Remove(filepath.Join(dir, "fill")))
+		must(t, os.RemoveAll(filepath.Join(dir, "fill")))
 		within(t, 20*time.Second, "room in "+dir+" again", func() bool {
 			return os.WriteFile(filepath.Join(dir, "again"), old, 0o644) == nil
 		})
