@@ -46,7 +46,7 @@ func heap() int64 {
 
 // someWait joins n files whose bytes are still to come.
 func someWait(tb testing.TB, n, each int) *viewer {
-	v, err := newViewed(model.Bytes, &viewMet{})
+	v, err := newViewed(model.NamesBytes, &viewMet{})
 	if err != nil {
 		tb.Fatal(err)
 	}
