@@ -499,6 +499,6 @@ func anyVersion(r *rand.Rand, c *model.Change, k model.VV, others []model.Dot) {
 		c.Gone = some()
 	}
 	if r.Intn(4) == 0 {
-		c.Attrs = append(c.Attrs, model.AttrChange{Name: model.AttrMode, Val: []string{"\x01\xa4", "\x01\xed", ""}[r.Intn(3)]})
+		c.Attrs = append(c.Attrs, model.AttrChange{Name: model.AttrMode, Val: []string{"\x01\xa4", "\x01\xed", "", "\xff\xff", "no mode"}[r.Intn(5)]})
 	}
 }
