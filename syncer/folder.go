@@ -90,6 +90,8 @@ type Folder struct {
 	failed  error
 	failing map[Ino]time.Time // files that could not be cut: when to try again
 	parked  []Ino             // inodes whose bytes nobody connected had
+	crammed map[Ino]bool      // those whose bytes there was no room for
+	cramped bool              // and that was said
 	commits uint64            // so far
 	counted counted
 	gaps    index.Gaps // in the clock, as history grows old
@@ -137,7 +139,7 @@ func Open(o Options) (*Folder, error) {
 		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, parted: map[string]bool{}, untold: map[string]bool{}, early: map[string]model.VV{},
 		met:   map[string]meeting{},
 		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error),
-		failing: map[Ino]time.Time{}, lacks: make(chan lack, 64)}
+		failing: map[Ino]time.Time{}, crammed: map[Ino]bool{}, lacks: make(chan lack, 64)}
 	if f.told, err = ix.Acks(); err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -162,27 +163,29 @@ func (p *peer) again(r Remote) {
 // A receiver without room shows the version it has, whole, and hands out
 // nothing short.
 func TestLossFullReceiverKeepsTheOldVersion(t *testing.T) {
-	w := newWorld(t, 2)
-	a, b := w.peers[0], w.peers[1]
-	r := &fullRemote{memRemote: &memRemote{b}}
-	b.again(r)
-	a.write("/f", "the old version")
-	w.same()
-	r.full.Store(true)
-	long := strings.Repeat("new", 50_000)
-	a.write("/f", long)
-	a.must(a.Cut(context.Background()))
-	w.until("blocks are asked for", func() bool { return r.asked.Load() > 0 })
-	b.must(b.Cut(context.Background()))
-	x := b.stat("/f")
-	if got := b.read(x.Ino); got != "the old version" || x.Size != int64(len(got)) {
-		t.Fatalf("shows %.20q with size %d", got, x.Size)
-	}
-	r.full.Store(false)
-	w.same()
-	if a.read(a.stat("/f").Ino) != long {
-		t.Fatal("the writer lost its version")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		a, b := w.peers[0], w.peers[1]
+		r := &fullRemote{memRemote: &memRemote{b}}
+		b.again(r)
+		a.write("/f", "the old version")
+		w.same()
+		r.full.Store(true)
+		long := strings.Repeat("new", 50_000)
+		a.write("/f", long)
+		a.must(a.Cut(context.Background()))
+		w.until("blocks are asked for", func() bool { return r.asked.Load() > 0 })
+		b.must(b.Cut(context.Background()))
+		x := b.stat("/f")
+		if got := b.read(x.Ino); got != "the old version" || x.Size != int64(len(got)) {
+			t.Fatalf("shows %.20q with size %d", got, x.Size)
+		}
+		r.full.Store(false)
+		w.same()
+		if a.read(a.stat("/f").Ino) != long {
+			t.Fatal("the writer lost its version")
+		}
+	})
 }
 
 // Conflict copies stay until a user deletes them, however many there are.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,7 +25,7 @@ const (
 	waitForIt  = 30 * time.Second // how long a reader waits for a block
 	publishMax = 256              // files shown in one transaction
 	retryIn    = 2 * time.Second
-	unparkIn   = 10 * time.Second // what nobody had is asked for again so often at least
+	unparkIn   = 10 * time.Second // what nobody had, or there was no room for, is asked for again so often at least
 )
 
 // pulled is a file whose wanted version is complete.
@@ -49,6 +51,7 @@ func (f *Folder) runPuller(ctx context.Context) error {
 				return ctx.Err()
 			case <-tick.C:
 				f.unpark()
+				f.unparkFull()
 			}
 		}
 	})
@@ -104,6 +107,10 @@ func (f *Folder) pull(ctx context.Context, ino Ino, ready chan<- pulled) {
 		f.mu.Unlock()
 		return
 	}
+	if errors.Is(err, ErrFull) {
+		f.parkFull(err, ino)
+		return
+	}
 	f.log.Warn("fetch", "ino", ino, "err", err)
 	time.AfterFunc(retryIn, func() { f.wants.add(ino) })
 }
@@ -115,6 +122,44 @@ func (f *Folder) unpark() {
 	f.parked = nil
 	f.mu.Unlock()
 	for _, ino := range parked {
+		f.wants.add(ino)
+	}
+}
+
+// parkFull keeps files whose bytes there is no room for. It is said once, until
+// all bytes are here.
+func (f *Folder) parkFull(err error, inos ...Ino) {
+	f.mu.Lock()
+	said := f.cramped
+	f.cramped = true
+	for _, ino := range inos {
+		f.crammed[ino] = true
+	}
+	f.mu.Unlock()
+	if !said {
+		f.log.Warn("no room: what others write is fetched once there is", "err", err)
+	}
+}
+
+// unparkFull tries again what there was no room for, if there is some. Asking
+// wakes the expirer if there is not.
+func (f *Folder) unparkFull() {
+	f.mu.Lock()
+	waits, said := len(f.crammed) > 0, f.cramped
+	f.mu.Unlock()
+	if !waits && said && f.complete() {
+		f.mu.Lock()
+		f.cramped = false
+		f.mu.Unlock()
+	}
+	if !waits || f.Room() != nil {
+		return
+	}
+	f.mu.Lock()
+	inos := slices.Sorted(maps.Keys(f.crammed))
+	clear(f.crammed)
+	f.mu.Unlock()
+	for _, ino := range inos {
 		f.wants.add(ino)
 	}
 }
@@ -165,7 +210,13 @@ func (f *Folder) fetchAll(ctx context.Context, c content.Content, class Class) (
 		g, gctx := errgroup.WithContext(ctx)
 		g.SetLimit(pullBlocks)
 		seen := map[blocks.ID]bool{}
+		var room error
 		complete, err := content.Missing(ctx, f.store, c, func(id blocks.ID, size int64) bool {
+			if len(seen) == 0 {
+				if room = f.Room(); room != nil { // nothing is asked for that could not be kept
+					return false
+				}
+			}
 			if !seen[id] {
 				seen[id] = true
 				g.Go(func() error { return f.o.Remote.Fetch(gctx, id, size, class) })
@@ -180,8 +231,8 @@ func (f *Folder) fetchAll(ctx context.Context, c content.Content, class Class) (
 		if err != nil {
 			return nil, fmt.Errorf("find missing blocks: %w", err)
 		}
-		if err := f.Room(); err != nil {
-			return nil, err
+		if room != nil {
+			return nil, room
 		}
 	}
 }
@@ -209,7 +260,16 @@ func (f *Folder) runPublisher(ctx context.Context, ready <-chan pulled) error {
 				more = false
 			}
 		}
-		if err := f.publish(ctx, ps); err != nil && ctx.Err() == nil {
+		err := f.publish(ctx, ps)
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case errors.Is(err, ErrFull):
+			inos := make([]Ino, len(ps))
+			for i, p := range ps {
+				inos[i] = p.ino
+			}
+			f.parkFull(err, inos...)
+		default:
 			f.log.Error("publish", "err", err)
 			for _, p := range ps {
 				time.AfterFunc(retryIn, func() { f.wants.add(p.ino) })

@@ -143,8 +143,8 @@ func (c *check) dir(id model.ID) {
 func (c *check) inode(ino Ino, r *Row, fault func(string, ...any)) {
 	w, drift := c.t.Bytes(ino)
 	attrs, v := c.t.attrsOf(r), c.t.Wanted(ino)
-	if val := attrs[model.AttrMode].Val; val != "" && !w.Sets(model.AttrMode) && r.ID != model.RootID &&
-		val != string(binary.BigEndian.AppendUint16(nil, uint16(r.Mode&0o777))) {
+	if val := attrs[model.AttrMode].Val; len(val) == 2 && !w.Sets(model.AttrMode) && r.ID != model.RootID &&
+		uint32(binary.BigEndian.Uint16([]byte(val)))&0o777 != r.Mode&0o777 {
 		fault("has mode %o, not what its node says", r.Mode)
 	}
 	if attrs != nil {

@@ -64,6 +64,16 @@
 // sent without dead changes, since what overcame them may be gone; who takes in
 // such a log must take it from one peer until it knows the horizon.
 //
+// # Memory
+//
+// The y and w rows are in memory too (Index.names, viewed, bytes), with what is
+// blocked and what is shown together. A file whose bytes are still to come takes
+// about 700 bytes there, with a name of 20 (BenchmarkWaiting; the puller's queue
+// is not counted). Only flip sets are bounded in number (maxSets, setFiles): what
+// waits is as much as others have made and this member has not fetched, so one
+// that joins a folder of a million files takes 700 MB until they come. What is
+// neither changed here nor to be fetched takes nothing.
+//
 // # Invariants
 //
 // For every name: tree = view, spelling included, unless a y row says what the

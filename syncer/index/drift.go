@@ -521,12 +521,7 @@ func (t *Tx) waiting(id model.ID) []nameKey {
 
 // drifting returns the names under which the view has a node, and the tree does
 // not show it yet.
-func (t *Tx) drifting(id model.ID) (out []nameKey) {
-	for k := range t.ix.viewed[id] {
-		out = append(out, k)
-	}
-	return out
-}
+func (t *Tx) drifting(id model.ID) []nameKey { return slices.Clone(t.ix.viewed[id]) }
 
 // Shows returns the committed bytes that a file shows: its content as encoded,
 // which version, its mtime.

@@ -22,7 +22,7 @@ func BenchmarkManySets(b *testing.B) {
 }
 
 func manySets(b *testing.B, dirs int) {
-	v, err := newViewed(model.Bytes, &viewMet{})
+	v, err := newViewed(model.NamesBytes, &viewMet{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -34,19 +34,19 @@ type Index struct {
 	nextIno  Ino
 	replica  model.Replica
 	lamport  uint64
-	names    map[nameKey]Drift         // the y rows
-	viewed   map[model.ID]set[nameKey] // of names, by what the view has under them
-	blocked  map[nameKey]bool          // those of names, ours not, that wait for something else than bytes
-	bytes    map[Ino]Bytes             // the w rows
-	dirty    dirty                     // those of names and bytes that are ours
-	wanting  int                       // those of bytes that are not
-	undone   map[model.ID]bool         // the u rows
-	orphans  map[Ino]bool              // the o rows
-	watch    *Watch                    // the newest; nil: none
-	ahead    model.VV                  // what the authors of batches that came over gaps knew
-	back     *returning                // nil: not beginning anew
-	newcomer byte                      // 0: complete once
-	sets     map[Place]*flipSet        // what is shown together, when it is complete (flip.go)
+	names    map[nameKey]Drift      // the y rows
+	viewed   map[model.ID][]nameKey // of names, by what the view has under them
+	blocked  map[nameKey]bool       // those of names, ours not, that wait for something else than bytes
+	bytes    map[Ino]Bytes          // the w rows
+	dirty    dirty                  // those of names and bytes that are ours
+	wanting  int                    // those of bytes that are not
+	undone   map[model.ID]bool      // the u rows
+	orphans  map[Ino]bool           // the o rows
+	watch    *Watch                 // the newest; nil: none
+	ahead    model.VV               // what the authors of batches that came over gaps knew
+	back     *returning             // nil: not beginning anew
+	newcomer byte                   // 0: complete once
+	sets     map[Place]*flipSet     // what is shown together, when it is complete (flip.go)
 	setOf    map[Ino]Place
 	held     map[nameKey]Place
 	owner    [2]uint32 // uid and gid of what others make
@@ -79,7 +79,7 @@ type nameKey struct {
 // rows were made, which "" stands for. uid and gid own what others make.
 func Open(db *pebble.DB, folder uint32, policy string, uid, gid uint32) (*Index, error) {
 	ix := &Index{db: db, keys: keys{folder: folder}, policy: policy, owner: [2]uint32{uid, gid}, clock: time.Now,
-		names: map[nameKey]Drift{}, viewed: map[model.ID]set[nameKey]{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
+		names: map[nameKey]Drift{}, viewed: map[model.ID][]nameKey{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
 	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
 	for _, step := range []func() error{ix.openMeta, ix.openPolicy, ix.openHorizon, ix.openReplicas, ix.openAhead, ix.openReturn, ix.openNewcomer, ix.openDrift, ix.dropOrphans} {
@@ -182,20 +182,29 @@ func (r Rep) encode() []byte {
 
 // setName is the one way to change names.
 func (ix *Index) setName(k nameKey, y *Drift) {
-	old := ix.names[k].View
-	if delete(ix.viewed[old], k); len(ix.viewed[old]) == 0 {
-		delete(ix.viewed, old)
+	if old := ix.names[k].View; !old.IsZero() && (y == nil || old != y.View) {
+		ix.unview(old, k)
 	}
 	if y == nil {
 		delete(ix.names, k)
 		return
 	}
+	if is := ix.viewed[y.View]; !y.View.IsZero() && !slices.Contains(is, k) {
+		ix.viewed[y.View] = append(is, k)
+	}
 	ix.names[k] = *y
-	if !y.View.IsZero() {
-		if ix.viewed[y.View] == nil {
-			ix.viewed[y.View] = set[nameKey]{}
-		}
-		ix.viewed[y.View][k] = struct{}{}
+}
+
+func (ix *Index) unview(id model.ID, k nameKey) {
+	is := ix.viewed[id]
+	i := slices.Index(is, k)
+	if i < 0 {
+		return
+	}
+	last := len(is) - 1
+	is[i], is[last] = is[last], nameKey{}
+	if ix.viewed[id] = is[:last]; last == 0 {
+		delete(ix.viewed, id)
 	}
 }
 

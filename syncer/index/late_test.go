@@ -172,12 +172,13 @@ func TestBytesThatComeLate(t *testing.T) {
 	var met viewMet
 	for s := *seed; s < *seed+int64(*histories); s++ {
 		r := rand.New(rand.NewSource(s))
-		names := names3
-		if s%2 == 0 {
-			names = []string{"d", "d-wal", "d-journal", "a"}
+		names, policy := names3, policyOf(s)
+		if s%4 < 2 {
+			names = []string{"d", "d-wal", "D-journal", "a"}
 		}
-		bs := work(r, model.Bytes, names, blockwise)
-		v, err := newViewed(model.Bytes, &met)
+		fold, _ := model.FoldOf(policy)
+		bs := work(r, fold, names, blockwise)
+		v, err := newViewed(policy, &met)
 		l := &late{viewer: v, r: r, opened: map[Ino]bool{}}
 		for n := 0; err == nil && len(bs) > 0; bs = bs[n:] {
 			n = 1 + r.Intn(min(len(bs), 1+r.Intn(6)))
@@ -195,7 +196,7 @@ func TestBytesThatComeLate(t *testing.T) {
 // A database that waits with its directory for the first bytes waits with its
 // journal for the next, whatever becomes of the directory's set.
 func TestJournalTakesItsDatabaseOutOfTheDirectory(t *testing.T) {
-	v, err := newViewed(model.Bytes, &viewMet{})
+	v, err := newViewed(model.NamesBytes, &viewMet{})
 	if err != nil {
 		t.Fatal(err)
 	}

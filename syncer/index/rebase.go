@@ -134,7 +134,7 @@ func (ix *Index) Rebase(k model.VV, forks map[model.Replica]Fork, own model.Repl
 
 // reload reads the mirrors of the rows anew.
 func (ix *Index) reload() error {
-	ix.names, ix.viewed, ix.blocked = map[nameKey]Drift{}, map[model.ID]set[nameKey]{}, map[nameKey]bool{}
+	ix.names, ix.viewed, ix.blocked = map[nameKey]Drift{}, map[model.ID][]nameKey{}, map[nameKey]bool{}
 	ix.dirty, ix.bytes = newDirty(), map[Ino]Bytes{}
 	ix.undone, ix.wanting, ix.ahead, ix.watch = map[model.ID]bool{}, 0, nil, nil
 	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}

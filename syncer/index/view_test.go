@@ -35,7 +35,7 @@ var (
 
 // viewer is an index and the model, which have joined the same.
 type viewer struct {
-	fold  model.Fold
+	names string // the name policy
 	db    *pebble.DB
 	ix    *Index
 	mem   *model.Mem
@@ -45,12 +45,16 @@ type viewer struct {
 
 type viewMet struct{ views, names, losers, undone int }
 
-func newViewed(fold model.Fold, met *viewMet) (*viewer, error) {
+func newViewed(names string, met *viewMet) (*viewer, error) {
+	fold, err := model.FoldOf(names)
+	if err != nil {
+		return nil, err
+	}
 	db, err := pebble.Open("meta", &pebble.Options{FS: vfs.NewMem(), MemTableSize: 256 << 10, Logger: quiet{}})
 	if err != nil {
 		return nil, err
 	}
-	v := &viewer{fold: fold, db: db, about: map[model.Dot]model.Origin{}, met: met}
+	v := &viewer{names: names, db: db, about: map[model.Dot]model.Origin{}, met: met}
 	v.mem = model.NewMem(fold, func(d model.Dot) model.Origin { return v.about[d] })
 	return v, v.open()
 }
@@ -62,8 +66,7 @@ func (quiet) Errorf(string, ...any)             {}
 func (quiet) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
 
 func (v *viewer) open() (err error) {
-	if v.ix, err = Open(v.db, 1, "", 7, 8); err == nil {
-		v.ix.fold = v.fold
+	if v.ix, err = Open(v.db, 1, v.names, 7, 8); err == nil {
 		v.ix.SetSeal(viewSeal)
 	}
 	return err
@@ -179,6 +182,10 @@ func (v *viewer) finish(honest bool) error {
 	return v.db.Close()
 }
 
+// policyOf is the name policy of a history: every second one has names that
+// differ in case only for the same.
+func policyOf(seed int64) string { return []string{model.NamesBytes, model.NamesPortable}[seed&1] }
+
 // views plays histories: made gives the batches of one, users tells that they are
 // honest.
 func views(t *testing.T, users bool, made func(r *rand.Rand, fold model.Fold) []said) {
@@ -190,9 +197,10 @@ func views(t *testing.T, users bool, made func(r *rand.Rand, fold model.Fold) []
 	var met viewMet
 	for s := first; s < first+int64(*histories); s++ {
 		r := rand.New(rand.NewSource(s))
-		fold := model.Bytes
+		policy := policyOf(s)
+		fold, _ := model.FoldOf(policy)
 		bs := made(r, fold)
-		v, err := newViewed(fold, &met)
+		v, err := newViewed(policy, &met)
 		for n := 0; err == nil && len(bs) > 0; bs = bs[n:] {
 			n = 1 + r.Intn(min(len(bs), 1+r.Intn(6)))
 			if err = v.join(bs[:n]); err == nil && r.Intn(12) == 0 {
@@ -491,6 +499,6 @@ func anyVersion(r *rand.Rand, c *model.Change, k model.VV, others []model.Dot) {
 		c.Gone = some()
 	}
 	if r.Intn(4) == 0 {
-		c.Attrs = append(c.Attrs, model.AttrChange{Name: model.AttrMode, Val: []string{"\x01\xa4", "\x01\xed", ""}[r.Intn(3)]})
+		c.Attrs = append(c.Attrs, model.AttrChange{Name: model.AttrMode, Val: []string{"\x01\xa4", "\x01\xed", "", "\xff\xff", "no mode"}[r.Intn(5)]})
 	}
 }

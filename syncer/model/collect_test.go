@@ -231,6 +231,7 @@ func (c *collecting) check() {
 			c.fail("I1", "trees differ: p%d\n%s\np%d\n%s", p0.r, tree, p.r, got)
 		}
 		c.checkTree(p)
+		c.checkReach(p)
 		c.checkBack(p)
 	}
 	c.checkLoss(tree)

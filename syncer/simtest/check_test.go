@@ -225,6 +225,9 @@ func (w *world) together() {
 			for _, m := range w.ms {
 				w.cut(m)
 			}
+			if w.evil != nil {
+				w.evil.fill()
+			}
 		}
 		synctest.Wait()
 		if w.same() {
@@ -363,6 +366,9 @@ func (w *world) compare() {
 		}
 	}
 	w.alone()
+	if w.evil != nil {
+		w.count("changes of the malicious member taken in", int(w.ms[0].f.Joined().Get(w.evil.replica)))
+	}
 	w.robbed(first.texts)
 	clear(w.actors)
 	w.oracle.inSync(first.texts)

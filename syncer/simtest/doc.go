@@ -27,8 +27,8 @@
 // ago and is known to all is collected), disks that are set back to a copy or run
 // twice, a member that may only read, and one that keeps no rule. Users draw what they do from it too. But goroutines run, and
 // maps are walked, in any order, and keys are random: a seed run again is the
-// same plan and another story. -twice runs each seed twice and compares plan
-// and verdict; a violation that does not come again at once may need the seed to
+// same plan and another story. -twice runs each seed twice and compares the verdicts, and
+// that no run has changed its plan; a violation that does not come again at once may need the seed to
 // be run some more times.
 //
 // # Links
@@ -87,7 +87,9 @@
 //	I11  in the end, when years have passed, no dead node is left that nothing living
 //	     was in, no batch of which nothing is cited, no history (bounded_test.go);
 //	     nobody honest is behind
-//	I12  the malicious member breaks none of these; what it does away with is in a history
+//	I12  the malicious member breaks none of these; what it does away with is in a history.
+//	     But where dead nodes are collected on the way it says nothing of nodes (-worse has it
+//	     do so): members who collect at different times do not all show the same then
 //	I13  what was gone when all was in sync does not come back: texts, names, attributes
 //	I14  who knows the same and has nothing left to do shows the same, always
 //

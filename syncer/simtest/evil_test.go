@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -35,9 +36,14 @@ type villain struct {
 	seq     uint64
 	prev    [32]byte
 	nodes   []odd
-	sent    []model.Batch
+	ghosts  map[model.ID]bool // files of which nobody has the bytes
+	guise   *guise            // whom it says that it is; nil: itself
+	mild    bool              // nothing that it says of nodes is taken in
+	clock   uint64            // Lamport time of what it said last
+	crowds  int               // made so far
 
 	mu      sync.Mutex // guards what follows
+	sent    []model.Batch
 	victims map[peer.ID]*victim
 }
 
@@ -57,8 +63,12 @@ type odd struct {
 func (v *villain) start(w *world) {
 	v.w = w
 	v.seal = model.Seal{Folder: w.folder, Key: w.settings.IDKey}
+	// Where members collect what is dead, at times of their own, what it says of such
+	// nodes makes them differ for good: who has collected one sees less of it than
+	// who has not. -worse has it do so.
+	v.mild = !*worse && slices.ContainsFunc(w.plan.faults, func(f fault) bool { return f.kind == days })
 	v.replica = model.NewReplica(v.id.Public())
-	v.victims = map[peer.ID]*victim{}
+	v.victims, v.ghosts = map[peer.ID]*victim{}, map[model.ID]bool{}
 	v.host = w.net.newHost(v.pid, v.addr, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	v.end = cancel
@@ -137,6 +147,9 @@ func (v *villain) listen(ctx context.Context, m *machine, lying bool) {
 			if wire.Write(st, state) != nil || wire.Write(st, &wire.Presence{}) != nil {
 				return
 			}
+			if !lying && v.again(st, k, x.Epoch) != nil {
+				return
+			}
 		case *wire.Ack:
 			k, _ := model.DecodeVV(x.Knowledge)
 			v.mu.Lock()
@@ -146,6 +159,64 @@ func (v *villain) listen(ctx context.Context, m *machine, lying bool) {
 			v.mu.Unlock()
 		}
 	}
+}
+
+// again sends a victim what it has not got of before, as far as it can know what
+// that names: what comes over a gap that nobody ever fills is known to nobody, so
+// that nothing which was removed could go.
+func (v *villain) again(st libp2p.Stream, k model.VV, epoch uint64) error {
+	v.mu.Lock()
+	sent := slices.Clone(v.sent)
+	v.mu.Unlock()
+	for _, b := range sent {
+		h, err := model.DecodeHeader(b.Header)
+		if err != nil {
+			return err
+		}
+		if d := (model.Dot{Replica: h.Replica, Seq: h.Hi}); k.Has(d) {
+			continue
+		} else if !h.Deps.LE(k) {
+			return nil
+		} else if k = k.With(d); true {
+			err = wire.Write(st, &wire.Batch{Folder: v.w.folder[:], Header: b.Header, Body: b.Body, Epoch: epoch})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill sends all who listen what they have not got.
+func (v *villain) fill() {
+	v.mu.Lock()
+	xs := maps.Clone(v.victims)
+	v.mu.Unlock()
+	for _, x := range xs {
+		v.mu.Lock()
+		k := x.k
+		v.mu.Unlock()
+		_ = x.st.SetWriteDeadline(time.Now().Add(time.Second))
+		_ = v.again(x.st, k, x.epoch)
+	}
+}
+
+// has tells whether a victim has all that the villain has said: then it is told
+// more.
+func (v *villain) has(x *victim) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return x.k.Get(v.replica) >= v.seq
+}
+
+// before is a batch that was sent before, false if there is none.
+func (v *villain) before() (model.Batch, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.sent) == 0 {
+		return model.Batch{}, false
+	}
+	return v.sent[v.r.IntN(len(v.sent))], true
 }
 
 // garbage answers requests for blocks with bytes that are none.
@@ -170,24 +241,34 @@ func garbage(st libp2p.Stream) {
 	}
 }
 
-// act does one thing to one victim.
+// act does one thing to one of those who listen.
 func (v *villain) act() {
-	ms := v.w.ms
-	m := ms[v.r.IntN(len(ms))]
 	v.mu.Lock()
-	x := v.victims[m.pid]
-	v.mu.Unlock()
-	if x == nil {
+	listen := slices.DeleteFunc(slices.Clone(v.w.ms), func(m *machine) bool { return v.victims[m.pid] == nil })
+	if len(listen) == 0 {
+		v.mu.Unlock()
 		return
 	}
+	m := listen[v.r.IntN(len(listen))]
+	x := v.victims[m.pid]
+	v.mu.Unlock()
 	_ = x.st.SetWriteDeadline(time.Now().Add(time.Second))
+	if !v.has(x) {
+		v.mu.Lock()
+		k := x.k
+		v.mu.Unlock()
+		_ = v.again(x.st, k, x.epoch)
+		return
+	}
 	what, send := v.choose(x)
-	if v.r.IntN(2) == 0 {
-		if cs, does := v.rob(m, x); len(cs) > 0 {
-			b := v.put(x, cs)
-			what, send = does, func() {
-				_ = wire.Write(x.st, &wire.Batch{Folder: v.w.folder[:], Header: b.Header, Body: b.Body, Epoch: x.epoch})
-			}
+	switch v.r.IntN(8) {
+	case 0, 1, 2, 3:
+		if d := v.deed(m, x); d != nil {
+			what, send = deeds[v.r.IntN(len(deeds))](d), d.send
+		}
+	case 4:
+		if d := v.deed(m, x); d != nil {
+			what, send = hordes[v.r.IntN(len(hordes))](d), d.send
 		}
 	}
 	v.w.say("evil to %s: %s", m.name, what)
@@ -207,8 +288,8 @@ func (v *villain) choose(x *victim) (what string, send func()) {
 		b := v.odd(x)
 		return fmt.Sprintf("odd changes up to %d", v.seq), batch(b)
 	case 10, 11:
-		if len(v.sent) > 0 {
-			return "a batch of before", batch(v.sent[v.r.IntN(len(v.sent))])
+		if b, ok := v.before(); ok {
+			return "a batch of before", batch(b)
 		}
 		return "an empty batch", batch(model.Batch{})
 	case 12:
@@ -239,10 +320,12 @@ func (v *villain) choose(x *victim) (what string, send func()) {
 		ops := [][]byte{[]byte("no op"), v.w.members[0][:len(v.w.members[0])-1]}
 		return "membership that is none", say(&wire.MemberOps{Folder: v.w.folder[:], Ops: ops})
 	case 20:
+		if v.r.IntN(2) == 0 {
+			return "a label that is a path", batch(v.refused(x, v.file("x", model.RootID)))
+		}
 		return "a change of another's", batch(v.forge(x))
 	case 21, 22:
-		b := v.sign(x, v.replica, v.key(), v.file("two faces", model.RootID))
-		return "another batch of the same number", batch(b)
+		return "another batch of the same number", batch(v.otherFace(x))
 	case 23, 24:
 		b, what := v.ahead(x)
 		return "a batch by who knows " + what, batch(b)
@@ -252,8 +335,8 @@ func (v *villain) choose(x *victim) (what string, send func()) {
 		k, what := v.future(x)
 		return "a catch-up up to " + what, say(&wire.CatchUp{Folder: v.w.folder[:], Knowledge: k.Encode(), Epoch: x.epoch})
 	case 27:
-		if len(v.sent) > 0 {
-			return "a header alone", batch(model.Batch{Header: v.sent[v.r.IntN(len(v.sent))].Header})
+		if b, ok := v.before(); ok {
+			return "a header alone", batch(model.Batch{Header: b.Header})
 		}
 		return "no header", batch(model.Batch{})
 	case 28:
@@ -263,6 +346,16 @@ func (v *villain) choose(x *victim) (what string, send func()) {
 	case 29:
 		return "that it has all that is yet to be made", say(&wire.Ack{Folder: v.w.folder[:], Knowledge: x.k.Encode(), Has: v.soon(x).Encode(), Epoch: 1, Of: x.epoch})
 	}
+}
+
+// otherFace is another batch of the last number, which the victim has.
+func (v *villain) otherFace(x *victim) model.Batch {
+	if v.seq == 0 {
+		return model.Batch{}
+	}
+	v.seq--
+	defer func() { v.seq++ }()
+	return v.sign(x, v.replica, v.key(), v.file("two faces", model.RootID))
 }
 
 // future is what nobody knows yet: of one of those who write, the next changes.
@@ -324,7 +417,10 @@ func (v *villain) sign(x *victim, as model.Replica, key ed25519.PrivateKey, cs .
 	v.mu.Lock()
 	k := x.k
 	v.mu.Unlock()
-	h := model.Header{Replica: as, Lo: v.seq + 1, Hi: v.seq + uint64(len(cs)), Prev: v.prev, UTC: math.MaxInt64, Author: "evil", Device: "../evil"}
+	h := model.Header{Replica: as, Lo: v.seq + 1, Hi: v.seq + uint64(len(cs)), Prev: v.prev, UTC: math.MaxInt64, Author: "evil", Device: "evil"}
+	if g := v.guise; g != nil {
+		h.UTC, h.Author, h.Device = g.utc, g.author, g.device
+	}
 	h.Deps = k.With(model.Dot{Replica: as, Seq: v.seq})
 	var enc [][]byte
 	for _, c := range cs {
@@ -344,13 +440,47 @@ func (v *villain) odd(x *victim) model.Batch {
 	return v.put(x, cs)
 }
 
-// put makes a batch of the villain's own changes, which is one of its history.
+// refused makes a batch that nobody takes in, whatever is in it: its author is no
+// label.
+func (v *villain) refused(x *victim, cs ...model.Change) model.Batch {
+	v.guise = &guise{"../evil", "evil", 0}
+	defer func() { v.guise = nil }()
+	return v.sign(x, v.replica, v.key(), cs...)
+}
+
+// put makes a batch of the villain's own changes, which is one of its history: of
+// those that are taken in. If there are none it is a batch to be refused: one in
+// the history would keep out all that comes after it.
 func (v *villain) put(x *victim, cs []model.Change) model.Batch {
+	var fine []model.Change
+	for _, c := range cs {
+		if c.Dot = (model.Dot{Replica: v.replica, Seq: v.seq + 1 + uint64(len(fine))}); sound(c) {
+			fine = append(fine, c)
+		}
+	}
+	if len(fine) == 0 || v.mild {
+		return v.refused(x, cs...)
+	}
+	cs = fine
 	b := v.sign(x, v.replica, v.key(), cs...)
 	v.seq += uint64(len(cs))
 	v.prev = model.HeaderHash(b.Header)
+	v.mu.Lock()
 	v.sent = append(v.sent, b)
+	v.mu.Unlock()
 	return b
+}
+
+// sound tells whether honest members take in a change.
+func sound(c model.Change) bool {
+	if _, err := model.DecodeChange(c.Encode(), c.Dot); err != nil {
+		return false
+	}
+	if c.Version == nil || c.Kind != model.File {
+		return true
+	}
+	_, err := content.Decode(c.Version.Content)
+	return err == nil
 }
 
 var oddNames = []string{"a", "b", "doc.odt", "CON", "\u202etxt.exe", "\xff\xfe", "a\n\x1b[31m", strings.Repeat("n", 255), " ", "-rf",
@@ -368,7 +498,7 @@ func (v *villain) change(seq uint64) model.Change {
 	}
 	name := oddNames[v.r.IntN(len(oddNames))]
 	if len(v.nodes) > 0 && v.r.IntN(2) == 0 {
-		return v.again(&v.nodes[v.r.IntN(len(v.nodes))], parent, name, seq)
+		return v.rechange(&v.nodes[v.r.IntN(len(v.nodes))], parent, name, seq)
 	}
 	c := v.file(name, parent)
 	switch v.r.IntN(3) {
@@ -378,16 +508,16 @@ func (v *villain) change(seq uint64) model.Change {
 	case 1:
 		c.Kind = model.Symlink
 		c.Version.Content = "/../../etc/passwd " + fmt.Sprint(v.w.oracle.next())
-		v.w.oracle.write(v.machine, []byte("-> "+c.Version.Content), name)
+		v.w.oracle.write(v.machine, []byte("-> "+c.Version.Content), name).loose = true
 	}
 	c.ID = model.BirthID(parent, name, c.Kind, v.r.IntN(2))
 	v.nodes = append(v.nodes, odd{id: c.ID, kind: c.Kind})
 	return c
 }
 
-// again changes a node of the villain's own: it goes elsewhere, below itself
+// rechange changes a node of the villain's own: it goes elsewhere, below itself
 // too, gets attributes that are none, a new version, or goes.
-func (v *villain) again(o *odd, parent model.ID, name string, seq uint64) model.Change {
+func (v *villain) rechange(o *odd, parent model.ID, name string, seq uint64) model.Change {
 	c := model.Change{ID: o.id, Kind: o.kind, Lamport: v.lamport()}
 	switch v.r.IntN(3) {
 	case 0:
@@ -396,20 +526,22 @@ func (v *villain) again(o *odd, parent model.ID, name string, seq uint64) model.
 		}
 		c.Links = []model.LinkChange{{Key: model.PrimaryKey, Parent: parent, Name: name}}
 	case 1:
-		c.Attrs = []model.AttrChange{{Name: model.AttrMode, Val: "\xff\xff"}, {Name: model.AttrMtime, Val: "short"}, {Name: "user.\x00", Val: "v"},
-			{Name: "security.capability", Val: "x"}}
+		c.Attrs = []model.AttrChange{{Name: model.AttrMode, Val: "\xff\xff"}, {Name: model.AttrMtime, Val: "short"}, {Name: model.XattrTag + "user.\x00", Val: "=v"},
+			{Name: model.XattrTag + "user.1", Val: "no value"}, {Name: model.XattrTag + "security.capability", Val: "=x"}, {Name: "user.0", Val: "no tag"}}
 	case 2:
 		c.Links = []model.LinkChange{{Key: model.PrimaryKey, Removed: true}}
 	}
 	return c
 }
 
-func (v *villain) lamport() uint64 { return v.r.Uint64N(1 << 39) }
+func (v *villain) lamport() uint64 { v.clock += v.r.Uint64N(1 << 30); return v.clock }
 
 // file makes a file of a few bytes.
 func (v *villain) file(name string, parent model.ID) model.Change {
 	b := v.w.oracle.bytes(v.machine, v.r.IntN(200), false)
-	v.w.oracle.write(v.machine, b, name)
+	if t := v.w.oracle.write(v.machine, b, name); t != nil {
+		t.loose = true // what the villain wrote it may bring back
+	}
 	mtime := []int64{0, math.MaxInt64, math.MinInt64, 1}[v.r.IntN(4)]
 	return model.Change{ID: model.BirthID(parent, name, model.File, 0), Kind: model.File, Lamport: v.lamport(), Born: v.r.IntN(2) == 0,
 		Links:   []model.LinkChange{{Key: model.PrimaryKey, Parent: parent, Name: name}},

@@ -124,59 +124,20 @@ func newPlan(seed uint64) *plan {
 	if p.names = model.NamesBytes; r.IntN(4) == 0 {
 		p.names = model.NamesPortable
 	}
-	add := func(most int, k kind, make func(f *fault)) {
-		for range r.IntN(most + 1) {
-			f := fault{kind: k, m: r.IntN(p.peers), o: -1, step: r.IntN(p.steps)}
-			make(&f)
-			p.faults = append(p.faults, f)
-		}
-	}
-	seconds := func(f *fault) { f.dur = time.Duration(1+r.IntN(40)) * time.Second }
-	if !p.calm {
-		add(5, partition, func(f *fault) {
-			seconds(f)
-			if o := r.IntN(p.peers); o != f.m && r.IntN(2) == 0 {
-				f.o = o
-			}
-			if r.IntN(6) == 0 {
-				f.dur *= 10
-			}
-		})
-		add(2, inSync, func(*fault) {})
-	}
-	add(5, crash, func(f *fault) {
-		seconds(f)
-		f.n, f.share = 1+r.IntN(1+r.IntN(300)), []int{0, 0, 50, 100, r.IntN(101)}[r.IntN(5)]
-	})
-	add(2, restart, seconds)
-	add(2, hangUp, func(*fault) {})
-	add(2, pause, seconds)
-	add(2, clockJump, func(f *fault) { f.dur = time.Duration((r.Float64()*20 - 10) * float64(365*24*time.Hour)) })
-	if r.IntN(4) == 0 {
-		add(1, diskFull, func(f *fault) { seconds(f); p.sized[f.m], f.n = true, r.IntN(21) })
-	}
-	if r.IntN(3) == 0 {
-		add(1, diskErrors, func(f *fault) { seconds(f); f.share = 1 + r.IntN(50) })
-	}
-	rots := -1
-	if r.IntN(8) == 0 {
-		p.rot = true
-		m := r.IntN(p.peers) // one machine: another has what it loses
-		rots = m
-		add(2, bitFlip, func(f *fault) { f.m, f.dur = m, 61*time.Minute })
-	}
+	p.outages(r)
+	rots := p.troubles(r)
 	if !p.calm && r.IntN(4) == 0 {
 		p.copies(r, rots)
 	}
-	add(3, days, func(f *fault) { f.n = []int{1, 31, 100}[r.IntN(3)] })
+	p.add(r, 3, days, func(f *fault) { f.n = []int{1, 31, 100}[r.IntN(3)] })
 	if p.peers > 2 && !p.calm && r.IntN(2) == 0 {
 		p.late = true
 		p.faults = append(p.faults, fault{kind: joins, m: p.peers - 1, step: p.steps/3 + r.IntN(p.steps/2)})
 	}
 	if r.IntN(3) == 0 {
-		add(3, garbling, func(f *fault) { seconds(f); f.share = []int{1, 5, 30}[r.IntN(3)] })
+		p.add(r, 3, garbling, func(f *fault) { f.dur, f.share = seconds(r), []int{1, 5, 30}[r.IntN(3)] })
 	}
-	add(2, lostLink, func(f *fault) { f.dur = time.Duration(200+r.IntN(4000)) * time.Millisecond })
+	p.add(r, 2, lostLink, func(f *fault) { f.dur = time.Duration(200+r.IntN(4000)) * time.Millisecond })
 	p.long = r.IntN(4) == 0
 	p.reader = p.peers > 2 && !p.calm && !p.copied && r.IntN(4) == 0
 	for range p.peers {
@@ -185,6 +146,60 @@ func newPlan(seed uint64) *plan {
 	p.watched = p.calm || r.IntN(3) > 0
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
+}
+
+// add draws up to so many faults of a kind; set says the rest of each.
+func (p *plan) add(r *rand.Rand, most int, k kind, set func(f *fault)) {
+	for range r.IntN(most + 1) {
+		f := fault{kind: k, m: r.IntN(p.peers), o: -1, step: r.IntN(p.steps)}
+		set(&f)
+		p.faults = append(p.faults, f)
+	}
+}
+
+func seconds(r *rand.Rand) time.Duration { return time.Duration(1+r.IntN(40)) * time.Second }
+
+// outages adds that machines do not reach one another, go down, and that time
+// passes.
+func (p *plan) outages(r *rand.Rand) {
+	brief := func(f *fault) { f.dur = seconds(r) }
+	if !p.calm {
+		p.add(r, 5, partition, func(f *fault) {
+			f.dur = seconds(r)
+			if o := r.IntN(p.peers); o != f.m && r.IntN(2) == 0 {
+				f.o = o
+			}
+			if r.IntN(6) == 0 {
+				f.dur *= 10
+			}
+		})
+		p.add(r, 2, inSync, func(*fault) {})
+	}
+	p.add(r, 5, crash, func(f *fault) {
+		f.dur = seconds(r)
+		f.n, f.share = 1+r.IntN(1+r.IntN(300)), []int{0, 0, 50, 100, r.IntN(101)}[r.IntN(5)]
+	})
+	p.add(r, 2, restart, brief)
+	p.add(r, 2, hangUp, func(*fault) {})
+	p.add(r, 2, pause, brief)
+	p.add(r, 2, clockJump, func(f *fault) { f.dur = time.Duration((r.Float64()*20 - 10) * float64(365*24*time.Hour)) })
+}
+
+// troubles adds that disks fail, and tells of which machine bits rot, -1: of none.
+func (p *plan) troubles(r *rand.Rand) (rots int) {
+	if r.IntN(4) == 0 {
+		p.add(r, 1, diskFull, func(f *fault) { f.dur = seconds(r); p.sized[f.m], f.n = true, r.IntN(21) })
+	}
+	if r.IntN(3) == 0 {
+		p.add(r, 1, diskErrors, func(f *fault) { f.dur = seconds(r); f.share = 1 + r.IntN(50) })
+	}
+	if r.IntN(8) > 0 {
+		return -1
+	}
+	p.rot = true
+	m := r.IntN(p.peers) // one machine: another has what it loses
+	p.add(r, 2, bitFlip, func(f *fault) { f.m, f.dur = m, 61*time.Minute })
+	return m
 }
 
 // copies adds that disks are copied, and copies run instead of the disk, or

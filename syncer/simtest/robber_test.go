@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
-	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/peers/wire"
 	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
 )
@@ -18,88 +19,140 @@ import (
 // What the villain does to the nodes of others. A writer may do away with what it
 // knows: then that is in the history of who had it.
 
-// rob makes changes to nodes that others have made, as somebody would who knows
-// what a victim does; nil: there are none, or it cannot be asked.
-func (v *villain) rob(m *machine, x *victim) (cs []model.Change, what string) {
+// A deed is what the villain does to nodes that others have made, as somebody
+// would who knows what its victim does.
+type deed struct {
+	*villain
+	m     *machine // the victim
+	to    *victim
+	held  holding
+	all   []*model.Node // that the victim shows, and is known to know
+	n     *model.Node   // one of them
+	other *model.Node
+	cs    []model.Change // to be sent
+}
+
+// deeds are what it does, the usual more than once.
+var deeds = []func(*deed) string{
+	(*deed).remove, (*deed).remove, (*deed).overwrite, (*deed).overwrite, (*deed).move, (*deed).move,
+	(*deed).kind, (*deed).rebear, (*deed).tag, (*deed).ghost,
+}
+
+// deed prepares to rob a victim; nil: it has nothing, or cannot be asked.
+func (v *villain) deed(m *machine, x *victim) *deed {
 	if !m.up || m.crashed() || m.unwell() {
-		return nil, ""
+		return nil
 	}
 	v.mu.Lock()
 	k := x.k
 	v.mu.Unlock()
-	all := v.living(m, k)
-	if len(all) == 0 {
-		return nil, ""
+	d := &deed{villain: v, m: m, to: x, held: m.holding()}
+	if d.all = d.held.living(k); len(d.all) == 0 {
+		return nil
 	}
-	n := all[v.r.IntN(len(all))]
-	other := all[v.r.IntN(len(all))]
-	add := func(c model.Change) {
-		c.Lamport = v.lamport()
-		c.Dot = model.Dot{Replica: v.replica, Seq: v.seq + 1 + uint64(len(cs))}
-		cs = append(cs, c)
-	}
+	d.n, d.other = d.all[v.r.IntN(len(d.all))], d.all[v.r.IntN(len(d.all))]
 	v.w.count("nodes of others touched", 1)
-	base := model.Change{ID: n.ID, Kind: n.Kind}
-	switch v.r.IntN(10) {
-	case 0, 8:
-		what = "removes what it knows"
-		if v.r.IntN(4) > 0 { // not so often all of it
-			all = []*model.Node{n}
-		}
-		for _, n := range all[:min(len(all), 100)] {
-			v.take(m, n)
-			add(removal(n))
-		}
-	case 1, 9:
-		what = "overwrites a file"
-		c := v.file("of others", model.RootID)
-		v.take(m, n)
-		if base.Version = c.Version; n.Kind == model.Dir {
-			base.Version = nil
-		} else {
-			base.Version.VV = known(n)
-		}
-		add(base)
-	case 2, 3:
-		what = "moves a node, into a file perhaps"
-		v.loosen(m, n)
-		base.Links = []model.LinkChange{{Key: model.PrimaryKey, Parent: other.ID, Name: oddNames[v.r.IntN(len(oddNames))]}}
-		if other.ID == n.ID {
-			base.Links[0].Parent = model.RootID
-		}
-		add(base)
-	case 4:
-		what = "a node is of another kind"
-		v.loosen(m, n)
-		c := v.file("of another kind", model.RootID)
-		base.Links, base.Version = c.Links, c.Version
-		if base.Kind = model.File; n.Kind == model.File {
-			base.Kind, base.Version = model.Dir, nil
-		}
-		add(base)
-	case 5:
-		what = "a living node is born again"
-		v.loosen(m, n)
-		base.Born = true
-		if v.r.IntN(2) == 0 {
-			base.Links = []model.LinkChange{{Key: model.PrimaryKey, Parent: other.ID, Name: "born again"}}
-		}
-		add(base)
-	case 6:
-		what = "attributes of others"
-		v.loosen(m, n)
-		base.Attrs = []model.AttrChange{{Name: model.AttrMode, Val: "\x01\x80"}, {Name: "user.0", Val: "evil"}}
-		add(base)
-	case 7:
-		what = "a file that nobody has"
-		add(v.ghost())
-	}
-	return cs, what
+	return d
 }
 
-// living lists the nodes that a machine shows and that are known to who knows k.
-func (v *villain) living(m *machine, k model.VV) (out []*model.Node) {
-	h := m.holding()
+// add says one more thing.
+func (d *deed) add(c model.Change) {
+	c.Lamport = d.lamport()
+	c.Dot = model.Dot{Replica: d.replica, Seq: d.seq + 1 + uint64(len(d.cs))}
+	d.cs = append(d.cs, c)
+}
+
+// send sends what was said, as one batch.
+func (d *deed) send() {
+	if len(d.cs) == 0 {
+		return
+	}
+	b := d.put(d.to, d.cs)
+	d.cs = nil
+	_ = wire.Write(d.to.st, &wire.Batch{Folder: d.w.folder[:], Header: b.Header, Body: b.Body, Epoch: d.to.epoch})
+}
+
+func (d *deed) change() model.Change { return model.Change{ID: d.n.ID, Kind: d.n.Kind} }
+
+func (d *deed) remove() string {
+	all := d.all
+	if d.r.IntN(4) > 0 { // not so often all of it
+		all = []*model.Node{d.n}
+	}
+	for _, n := range all[:min(len(all), 100)] {
+		d.take(d.m, n)
+		d.add(removal(n))
+	}
+	return "removes what it knows"
+}
+
+func (d *deed) overwrite() string {
+	by := d.file("of others", model.RootID)
+	d.take(d.m, d.n)
+	c := d.change()
+	switch d.n.Kind {
+	case model.File:
+		c.Version = by.Version
+		c.Version.VV = known(d.n)
+	case model.Symlink:
+		to := fmt.Sprint("of others ", d.w.oracle.next())
+		d.w.oracle.write(d.machine, []byte("-> "+to), to).loose = true
+		c.Version = &model.VersionChange{Content: to, VV: known(d.n)}
+	default: // a change that says nothing
+	}
+	d.add(c)
+	return "overwrites a file"
+}
+
+func (d *deed) move() string {
+	d.loosen(d.m, d.n)
+	c := d.change()
+	c.Links = []model.LinkChange{{Key: model.PrimaryKey, Parent: d.other.ID, Name: oddNames[d.r.IntN(len(oddNames))]}}
+	if d.other.ID == d.n.ID {
+		c.Links[0].Parent = model.RootID
+	}
+	d.add(c)
+	return "moves a node, into a file perhaps"
+}
+
+func (d *deed) kind() string {
+	d.loosen(d.m, d.n)
+	as, c := d.file("of another kind", model.RootID), d.change()
+	c.Links, c.Version = as.Links, as.Version
+	if c.Kind = model.File; d.n.Kind == model.File {
+		c.Kind, c.Version = model.Dir, nil
+	}
+	d.add(c)
+	return "a node is of another kind"
+}
+
+func (d *deed) rebear() string {
+	d.loosen(d.m, d.n)
+	c := d.change()
+	c.Born = true
+	if d.r.IntN(2) == 0 {
+		c.Links = []model.LinkChange{{Key: model.PrimaryKey, Parent: d.other.ID, Name: "born again"}}
+	}
+	d.add(c)
+	return "a living node is born again"
+}
+
+// tag sets what is no mode, and an attribute that users here set too.
+func (d *deed) tag() string {
+	d.loosen(d.m, d.n)
+	c := d.change()
+	c.Attrs = []model.AttrChange{{Name: model.AttrMode, Val: "\x01\x80"}, {Name: model.XattrTag + "user.0", Val: "=evil"}}
+	d.add(c)
+	return "attributes of others"
+}
+
+func (d *deed) ghost() string {
+	d.add(d.villain.ghost())
+	return "a file that nobody has"
+}
+
+// living lists the nodes that are shown and that are known to who knows k.
+func (h holding) living(k model.VV) (out []*model.Node) {
 	for id, alive := range h.alive {
 		if n := h.nodes[id]; alive && n != nil && id != model.RootID && known(n).LE(k) {
 			out = append(out, n)
@@ -173,27 +226,28 @@ func (v *villain) take(m *machine, n *model.Node) {
 func (v *villain) ghost() model.Change {
 	name := fmt.Sprint("ghost ", v.w.oracle.next())
 	c := v.file(name, model.RootID)
-	body := content.Content{Size: 5000 + v.r.Int64N(1<<20)}
+	body := content.Content{Size: 5000 + v.r.Int64N(blocks.MaxBlock-5000)}
 	for i := range body.Root {
 		body.Root[i] = byte(v.r.Uint32())
 	}
 	c.Version.Content, c.Born = body.Encode(), true
-	v.w.ghosts++
+	v.ghosts[c.ID] = true
 	return c
 }
 
 // haunted tells whether all that a machine waits for is files that nobody has.
 func (m *machine) haunted() bool {
-	if m.w.ghosts == 0 {
+	if m.w.evil == nil || len(m.w.evil.ghosts) == 0 {
 		return false
 	}
+	is := m.w.evil.ghosts
 	ghosts, others, bytes := 0, 0, 0
 	m.rows(func(ix *index.Index, _ *pebble.DB) {
-		ix.Names(func(_ index.Ino, name string, y index.Drift) {
+		ix.Names(func(_ index.Ino, _ string, y index.Drift) {
 			if y.Ours {
 				return
 			}
-			if others++; strings.HasPrefix(name, "ghost ") {
+			if others++; is[y.View] {
 				ghosts++
 			}
 		})
@@ -203,7 +257,7 @@ func (m *machine) haunted() bool {
 			}
 		})
 	})
-	return ghosts == others && bytes <= ghosts
+	return ghosts == others && bytes <= len(is)
 }
 
 // robbed checks that what the villain did away with is somewhere: shown, or in the

@@ -212,6 +212,9 @@ func (u *user) dir() string {
 
 // path picks a name: something that is there, or one of a few.
 func (u *user) path() string {
+	if bait := u.m.w.bait; bait != "" && u.r.IntN(4) == 0 {
+		return bait
+	}
 	dir := u.dir()
 	if u.r.IntN(3) > 0 {
 		if all, err := u.m.list(dir); err == nil && len(all) > 0 {

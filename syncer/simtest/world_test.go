@@ -38,7 +38,7 @@ type world struct {
 	settings trust.Settings
 	members  [][]byte
 	evil     *villain
-	ghosts   int        // files of which nobody has the bytes
+	bait     string     // a file that the villain has done much to: users work on it; "": none
 	late     *machine   // joins on the way
 	copied   bool       // some disk was, ever
 	forked   bool       // somebody's disk was copied: who knows the same number of changes may not know the same
