@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -296,7 +297,7 @@ func decodeVersion(b []byte) (*VersionChange, error) {
 func decodeAttr(b []byte) (a AttrChange, err error) {
 	err = fields(b, func(num protowire.Number, _ uint64, p []byte, _ int) error {
 		switch {
-		case num == 1 && len(p) <= maxAttrName:
+		case num == 1 && len(p) <= maxAttrName && bytes.IndexByte(p, 0) < 0:
 			a.Name = string(p)
 		case num == 2 && len(p) <= maxAttrVal:
 			a.Val = string(p)

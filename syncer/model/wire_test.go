@@ -123,6 +123,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"empty symlink", testSeal, sign(Header{}, Change{ID: link, Kind: Symlink, Version: &VersionChange{}})},
 		{"long symlink", testSeal, sign(Header{}, Change{ID: link, Kind: Symlink, Version: &VersionChange{Content: strings.Repeat("a", 4096)}})},
 		{"large content", testSeal, sign(Header{}, with(VersionChange{Content: strings.Repeat("a", maxContent+1)}))},
+		{"attribute with a zero", testSeal, sign(Header{}, Change{ID: id, Attrs: []AttrChange{{XattrTag + "user.\x00", "="}}})},
 		{"supersedes what is unknown", testSeal, sign(Header{Deps: VV{{2, 3}}}, with(VersionChange{VV: VV{{2, 4}}}))},
 		{"supersedes what comes later", testSeal, sign(Header{}, with(VersionChange{VV: VV{{1, 9}}}))},
 		{"repeats what is unknown", testSeal, sign(Header{}, with(VersionChange{Orig: Dot{2, 1}}))},
