@@ -526,7 +526,7 @@ func (v *villain) rechange(o *odd, parent model.ID, name string, seq uint64) mod
 		}
 		c.Links = []model.LinkChange{{Key: model.PrimaryKey, Parent: parent, Name: name}}
 	case 1:
-		c.Attrs = []model.AttrChange{{Name: model.AttrMode, Val: "\xff\xff"}, {Name: model.AttrMtime, Val: "short"}, {Name: model.XattrTag + "user.\x00", Val: "=v"},
+		c.Attrs = []model.AttrChange{{Name: model.AttrMode, Val: "\xff\xff"}, {Name: model.AttrMtime, Val: "short"}, {Name: model.XattrTag + "user.odd", Val: "=v"},
 			{Name: model.XattrTag + "user.1", Val: "no value"}, {Name: model.XattrTag + "security.capability", Val: "=x"}, {Name: "user.0", Val: "no tag"}}
 	case 2:
 		c.Links = []model.LinkChange{{Key: model.PrimaryKey, Removed: true}}
