@@ -276,7 +276,8 @@ func (w *world) check() {
 	w.checkScan(p0)
 }
 
-// checkReach: every live node can be reached (I4).
+// checkReach: every live node can be reached (I4). Who has a part of a cut only
+// may lack a directory that the rest of it makes.
 func (w *world) checkReach(p *peer) {
 	reach := map[ID]bool{RootID: true}
 	paths(p.m, func(_ string, e *Entry) { reach[e.ID] = true })

@@ -221,8 +221,12 @@ func (a *Author) uphold(dir ID) {
 // expect gives new directories their dots before all else is said: batches may part
 // after any change, and what goes into a directory must not come before it.
 func (d *diff) expect() {
-	made, at := map[*Thing]ID{}, map[ID]*Thing{}
+	made, at, held := map[*Thing]ID{}, map[ID]*Thing{}, map[ID]bool{}
+	for _, t := range d.things {
+		held[t.ID] = held[t.ID] || t.Names > 0
+	}
 	for _, n := range d.names {
+		held[n.Dir.ID] = held[n.Dir.ID] || n.Dir.Names > 0
 		if t := n.Tree; t != nil && t.Kind == Dir && !t.ID.IsZero() {
 			at[t.ID] = n.Dir
 		}
@@ -234,12 +238,12 @@ func (d *diff) expect() {
 			if t == nil || t.Kind != Dir || !t.ID.IsZero() || dir.IsZero() || !made[t].IsZero() {
 				continue
 			}
-			id := BirthID(dir, d.Fold(n.Name), Dir, 0)
-			if !t.Was.IsZero() && d.Node(t.Was) == nil {
-				id = t.Was
-			}
-			if e := d.At(dir, n.Name); e != nil && e.Kind == Dir || !d.free(id, dir, n.Name) || slices.ContainsFunc(d.things, func(o *Thing) bool { return o.ID == id && o.Names > 0 }) {
+			if e := d.At(dir, n.Name); e != nil && e.Kind == Dir && !held[e.ID] { // perhaps it is that
 				continue
+			}
+			id := t.Was
+			for i := 0; id.IsZero() || held[id] || id == t.Was && d.Node(id) != nil || id != t.Was && !d.free(id, dir, n.Name); i++ {
+				id = BirthID(dir, d.Fold(n.Name), Dir, i)
 			}
 			if dir == n.Dir.ID && !d.expectUp(dir, made, at, map[ID]bool{}) {
 				continue

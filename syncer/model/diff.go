@@ -542,53 +542,6 @@ func (d *diff) edit(t *Thing) {
 	d.put(d.Node(t.ID), VersionChange{Content: t.Content, Mtime: t.Mtime, Unsure: d.Unsure})
 }
 
-// comeBack gives a file that lives on without names, or with the last it had
-// elsewhere, those it has here.
-func (d *diff) comeBack(t *Thing) {
-	es := d.Entries(t.ID)
-	lent, ok := d.lent[t.ID]
-	if t.Names == 0 || len(es) == 0 || !es[0].Undue && !ok {
-		return
-	}
-	for _, n := range d.namesOf(t) {
-		if n.Dir.ID.IsZero() {
-			continue
-		}
-		x := d.Node(t.ID)
-		key, there := d.linkKey(x, n.Dir.ID, n.Name), false
-		for i := range x.Links {
-			if l := &x.Links[i]; l.At(n.Dir.ID, n.Name, d.Fold) {
-				key, there = l.Key, there || !l.Dead()
-			}
-		}
-		if !there {
-			d.place(x, key, n.Dir.ID, n.Name)
-		}
-	}
-	if ok && d.nameCount(t.ID) > 1 && !slices.ContainsFunc(d.namesOf(t), func(n *Name) bool { return d.Node(t.ID).Link(lent).At(n.Dir.ID, n.Name, d.Fold) }) {
-		d.removeName(d.Node(t.ID), lent)
-	}
-}
-
-// giveWay takes from a file that this cut has brought back the names under which
-// its user has something else, or has removed something, if it has others.
-func (d *diff) giveWay(t *Thing) {
-	if !d.woken[t.ID] && !d.renewed[t.ID] || t.Names == 0 {
-		return
-	}
-	for _, n := range d.names {
-		at := func(o *Name) bool { return o.Dir.ID == n.Dir.ID && d.Fold(o.Name) == d.Fold(n.Name) }
-		if slices.ContainsFunc(d.namesOf(t), at) { // perhaps in a directory that has been made anew
-			continue
-		}
-		for _, e := range slices.Clone(d.Entries(t.ID)) {
-			if !e.Extra && e.Parent == n.Dir.ID && d.Fold(e.Base) == d.Fold(n.Name) && d.nameCount(t.ID) > 1 {
-				d.removeName(d.Node(t.ID), e.Key)
-			}
-		}
-	}
-}
-
 // seen tells whether the user here knew a version of a thing's node, though it
 // is not the one its bytes began with: what was made of that one here.
 func (d *diff) seen(t *Thing, orig Dot) bool {

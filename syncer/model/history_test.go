@@ -198,7 +198,6 @@ func (w *world) run(ss []step) (bad *failure) {
 			if n := p.pull(q, most); n > 0 {
 				w.say(p, "<- p%d %d batches", q.r, n)
 				w.checkTree(p)
-				w.checkReach(p)
 			}
 		default:
 			w.operate(p, s)
