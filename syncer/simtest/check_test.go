@@ -184,6 +184,17 @@ func (w *world) explain(a, b *machine, la, lb listing) {
 		}
 		_ = m.f.Check(context.Background(), func(err error) { w.say("%s: check: %v", m.name, err) })
 	}
+	ha, hb := a.holding(), b.holding()
+	for id, n := range ha.nodes {
+		if !n.Equal(hb.nodes[id]) {
+			w.say("%s holds %v\n%s holds %v", a.name, n, b.name, hb.nodes[id])
+		}
+	}
+	for id, n := range hb.nodes {
+		if ha.nodes[id] == nil && n != nil {
+			w.say("%s holds %v, %s does not", b.name, n, a.name)
+		}
+	}
 }
 
 // whole returns what a machine knows if it shows all of it, and nothing else.

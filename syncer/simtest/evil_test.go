@@ -63,10 +63,9 @@ type odd struct {
 func (v *villain) start(w *world) {
 	v.w = w
 	v.seal = model.Seal{Folder: w.folder, Key: w.settings.IDKey}
-	// Where members collect what is dead, at times of their own, what it says of such
-	// nodes makes them differ for good: who has collected one sees less of it than
-	// who has not. -worse has it do so.
-	v.mild = !*worse && slices.ContainsFunc(w.plan.faults, func(f fault) bool { return f.kind == days })
+	// What it says of nodes and is taken in may make members differ for good, as when
+	// one has collected what it speaks of and another has not. -worse has it do so.
+	v.mild = !*worse
 	v.replica = model.NewReplica(v.id.Public())
 	v.victims, v.ghosts = map[peer.ID]*victim{}, map[model.ID]bool{}
 	v.host = w.net.newHost(v.pid, v.addr, nil)

@@ -241,23 +241,19 @@ func (m *machine) haunted() bool {
 		return false
 	}
 	is := m.w.evil.ghosts
-	ghosts, others, bytes := 0, 0, 0
+	all := true
 	m.rows(func(ix *index.Index, _ *pebble.DB) {
+		t := ix.Begin()
+		defer t.Abort()
 		ix.Names(func(_ index.Ino, _ string, y index.Drift) {
-			if y.Ours {
-				return
-			}
-			if others++; is[y.View] {
-				ghosts++
-			}
+			all = all && (y.Ours || is[y.View])
 		})
-		ix.AllBytes(func(_ index.Ino, w index.Bytes) {
-			if !w.Ours {
-				bytes++
-			}
+		ix.AllBytes(func(ino index.Ino, w index.Bytes) {
+			r := t.Row(ino)
+			all = all && (w.Ours || r != nil && is[r.ID])
 		})
 	})
-	return ghosts == others && bytes <= len(is)
+	return all
 }
 
 // robbed checks that what the villain did away with is somewhere: shown, or in the
