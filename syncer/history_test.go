@@ -214,6 +214,9 @@ func TestWhatNeverCameIsNotInTheHistory(t *testing.T) {
 	a.write("/f", "one")
 	a.write("/g", "another")
 	w.same()
+	slow := &deafRemote{memRemote: memRemote{a}}
+	a.again(slow)
+	slow.deaf.Store(true)
 	w.part(true)
 	b.write("/f", strings.Repeat("never seen by a ", 5000))
 	b.must(b.Cut(t.Context()))
@@ -226,6 +229,7 @@ func TestWhatNeverCameIsNotInTheHistory(t *testing.T) {
 	w.part(false)
 	w.until("both hear", func() bool { return b.Knowledge().LE(a.Knowledge()) })
 	a.must(a.Cut(t.Context()))
+	slow.deaf.Store(false)
 	w.same()
 	for _, x := range a.deleted() {
 		if got := a.bytesOf(x); got != "one" && got != "another" {
