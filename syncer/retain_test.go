@@ -176,14 +176,18 @@ func TestOldHistoryGoes(t *testing.T) {
 	a.want(t, "/f", "short")
 }
 
-// A clock that jumps ahead makes no history old.
-func TestAClockThatJumpsMakesNothingOld(t *testing.T) {
-	w := newWorld(t, 1)
-	a := w.peers[0]
-	var ahead atomic.Int64
+// clocked is a peer without others, and by how much its clock is ahead, in ns.
+func clocked(t *testing.T) (a *peer, ahead *atomic.Int64) {
+	a, ahead = newWorld(t, 1).peers[0], &atomic.Int64{}
 	a.opts.Members = func() []string { return nil }
 	a.opts.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	a.again(a.opts.Remote)
+	return a, ahead
+}
+
+// A clock that jumps ahead makes no history old.
+func TestAClockThatJumpsMakesNothingOld(t *testing.T) {
+	a, ahead := clocked(t)
 	days := func(n int) {
 		ahead.Add(int64(n) * int64(24*time.Hour))
 		a.must(a.Expire(t.Context()))
@@ -215,12 +219,7 @@ func TestAClockThatJumpsMakesNothingOld(t *testing.T) {
 // Nor does one that jumps twice before anybody looks again, with something let go of
 // in between.
 func TestAClockThatJumpsTwiceMakesNothingOld(t *testing.T) {
-	w := newWorld(t, 1)
-	a := w.peers[0]
-	var ahead atomic.Int64
-	a.opts.Members = func() []string { return nil }
-	a.opts.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	a.again(a.opts.Remote)
+	a, ahead := clocked(t)
 	a.must(a.Expire(t.Context()))
 	a.write("/f", "one")
 	a.must(a.Cut(t.Context()))
@@ -239,12 +238,7 @@ func TestAClockThatJumpsTwiceMakesNothingOld(t *testing.T) {
 // What goes into the history while the clock is back in 1970, until it is set, is not
 // old then.
 func TestAClockThatWasBackMakesNothingOld(t *testing.T) {
-	w := newWorld(t, 1)
-	a := w.peers[0]
-	var ahead atomic.Int64
-	a.opts.Members = func() []string { return nil }
-	a.opts.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	a.again(a.opts.Remote)
+	a, ahead := clocked(t)
 	a.must(a.Expire(t.Context()))
 	const back = 56 * 365 * 24 * time.Hour
 	a.again(a.opts.Remote)

@@ -193,22 +193,23 @@ func attrsOf(n *Node) map[string]string {
 // two replicas that create the same name create one node; a dead node that is
 // still there is used again, without anything it had.
 func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool, bind func(ID)) *Node {
+	id := a.unborn(dir, name, k, taken)
+	n := a.Node(id)
+	bind(id)
+	a.uphold(dir) // first: batches may part here
+	a.say(id, k, Change{Born: n == nil || !n.known()})
+	n = a.Node(id)
+	a.removeOthers(n)
+	a.place(a.Node(id), PrimaryKey, dir, name)
+	return a.Node(id)
+}
+
+// unborn is the id that what is born at a name gets.
+func (a *Author) unborn(dir ID, name string, k Kind, taken func(ID) bool) ID {
 	for i := 0; ; i++ {
-		id := BirthID(dir, a.Fold(name), k, i)
-		if taken(id) || a.spent(id) {
-			continue
+		if id := BirthID(dir, a.Fold(name), k, i); !taken(id) && !a.spent(id) && a.free(id, dir, name) {
+			return id
 		}
-		if !a.free(id, dir, name) {
-			continue
-		}
-		n := a.Node(id)
-		bind(id)
-		a.uphold(dir) // first: batches may part here
-		a.say(id, k, Change{Born: n == nil || !n.known()})
-		n = a.Node(id)
-		a.removeOthers(n)
-		a.place(a.Node(id), PrimaryKey, dir, name)
-		return a.Node(id)
 	}
 }
 

@@ -242,8 +242,8 @@ func (d *diff) expect() {
 				continue
 			}
 			id := t.Was
-			for i := 0; id.IsZero() || held[id] || id == t.Was && d.Node(id) != nil || id != t.Was && !d.free(id, dir, n.Name); i++ {
-				id = BirthID(dir, d.Fold(n.Name), Dir, i)
+			if id.IsZero() || held[id] || d.Node(id) != nil {
+				id = d.unborn(dir, n.Name, Dir, func(id ID) bool { return held[id] })
 			}
 			if dir == n.Dir.ID && !d.expectUp(dir, made, at, map[ID]bool{}) {
 				continue
