@@ -136,21 +136,6 @@ func TestLossPowerCutLeavesNoShortFile(t *testing.T) {
 	w.same()
 }
 
-// fullRemote has no room for blocks.
-type fullRemote struct {
-	*memRemote
-	full  atomic.Bool
-	asked atomic.Int64
-}
-
-func (r *fullRemote) Fetch(ctx context.Context, id blocks.ID, size int64, class Class) error {
-	r.asked.Add(1)
-	if r.full.Load() {
-		return ErrFull
-	}
-	return r.memRemote.Fetch(ctx, id, size, class)
-}
-
 // again starts a peer again with another remote.
 func (p *peer) again(r Remote) {
 	p.w.talk.Lock()

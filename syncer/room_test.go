@@ -11,7 +11,25 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/clachanfs/clachan/blocks"
+	. "github.com/clachanfs/clachan/syncer"
 )
+
+// fullRemote has no room for blocks.
+type fullRemote struct {
+	*memRemote
+	full  atomic.Bool
+	asked atomic.Int64
+}
+
+func (r *fullRemote) Fetch(ctx context.Context, id blocks.ID, size int64, class Class) error {
+	r.asked.Add(1)
+	if r.full.Load() {
+		return ErrFull
+	}
+	return r.memRemote.Fetch(ctx, id, size, class)
+}
 
 // warnings counts what is logged above information, of one message.
 type warnings struct {
