@@ -66,6 +66,8 @@ type link struct {
 	ack     ackState
 	queue   []model.Batch // taken from the folder, not sent yet
 	queueK  model.VV      // if not nil: all up to here is sent when the queue is
+	queueIn model.VV      // what was known here when the queue was taken
+	over    over          // sent over gaps
 	shown   model.VV      // of what the peer was sent a header that proves it
 	hold    hold
 	caught  model.VV // of the last CatchUp
@@ -78,6 +80,23 @@ type hold struct {
 	k     model.VV
 	until time.Time // zero: not holding
 }
+
+// over is batches, each by its last change, that were sent over gaps: the peer may
+// not be taken to have all before them, but need not get them again. What is in a
+// gap is dead mostly; it may be late too, if somebody held it back.
+type over map[model.Dot]struct{}
+
+// maxOver bounds it; what is forgotten is sent twice.
+const maxOver = 1 << 16
+
+func (o *over) add(d model.Dot) {
+	if *o == nil || len(*o) >= maxOver {
+		*o = over{}
+	}
+	(*o)[d] = struct{}{}
+}
+
+func (o over) has(d model.Dot) bool { _, yes := o[d]; return yes }
 
 // theirs is a folder as the peer has it.
 type theirs struct {
@@ -321,7 +340,7 @@ func (s *session) ready(l *link) (sentK model.VV, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l.reset {
-		l.reset, l.queue, l.queueK, l.caughts, l.shown = false, nil, nil, false, nil
+		l.reset, l.queue, l.queueK, l.caughts, l.shown, l.over = false, nil, nil, false, nil, nil
 	}
 	if !l.told || l.tell || !l.theirs.here || !log.Knows(l.theirs.heads) || l.opsLen != log.Len() || log.Role(s.pub) < trust.Reader {
 		return nil, false
@@ -366,8 +385,12 @@ func (s *session) sendBatches(l *link) (more bool, err error) {
 	l.queue = l.queue[1:]
 	l.flight = append(l.flight, len(b.Header)+len(b.Body))
 	l.sent++
-	if len(b.Body) > 0 {
-		l.sentK = l.sentK.With(model.Dot{Replica: h.Replica, Seq: h.Hi})
+	switch d := (model.Dot{Replica: h.Replica, Seq: h.Hi}); {
+	case len(b.Body) == 0:
+	case l.queueIn.Has(d):
+		l.sentK = l.sentK.With(d)
+	default:
+		l.over.add(d)
 	}
 	s.mu.Unlock()
 	if err := s.send(&wire.Batch{Folder: l.r.id[:], Header: b.Header, Body: b.Body, Epoch: epoch}); err != nil {
@@ -395,6 +418,7 @@ func (s *session) fill(l *link, sentK model.VV) (k model.VV, ok bool, err error)
 	if s.holds(l, at, k, sentK) {
 		return nil, false, nil
 	}
+	l.queueIn = k
 	size, frames := 0, 0
 	for b, err := range at.Folder.Since(ctx, sentK) {
 		if err != nil {
@@ -404,16 +428,20 @@ func (s *session) fill(l *link, sentK model.VV) (k model.VV, ok bool, err error)
 			}
 			return nil, false, fmt.Errorf("own log: %w", err)
 		}
+		h, err := model.DecodeHeader(b.Header)
+		if err != nil {
+			return nil, false, fmt.Errorf("own log: %w", err)
+		}
+		d := model.Dot{Replica: h.Replica, Seq: h.Hi}
 		if len(b.Body) == 0 { // not enough by itself: what it proves must follow
-			h, err := model.DecodeHeader(b.Header)
-			if err != nil {
-				return nil, false, fmt.Errorf("own log: %w", err)
-			}
-			if d := (model.Dot{Replica: h.Replica, Seq: h.Hi}); !l.shown.Has(d) {
+			if !l.shown.Has(d) {
 				l.shown = l.shown.With(d)
 				l.queue = append(l.queue, b)
 				size += len(b.Header)
 			}
+			continue
+		}
+		if l.over.has(d) {
 			continue
 		}
 		l.queue = append(l.queue, b)

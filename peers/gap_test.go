@@ -1,0 +1,85 @@
+package peers
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/clachanfs/clachan/blocks"
+	"github.com/clachanfs/clachan/blocks/chunker"
+	"github.com/clachanfs/clachan/peers/trust"
+	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// A member that is told of a later change first, by who holds the earlier back, and
+// passes that on, passes the earlier on too when it comes: what is in a gap may be
+// late, not dead.
+func TestWhatComesLateIntoAGapIsPassedOn(t *testing.T) {
+	b, c := newMachine(t, "ben"), newMachine(t, "cyd")
+	g, err := b.node.Create("shared", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fb := b.open(g)
+	ticket, err := b.node.Invite(g.ID, trust.Writer, time.Hour, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gc, err := c.node.Join(t.Context(), ticket, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fc := c.open(gc)
+	said := hoard(t, c, gc, "early", "late")
+
+	if err := fb.Receive(t.Context(), "holds back", said[1]); err != nil {
+		t.Fatal(err)
+	}
+	b.mkdir(fb, "own")
+	for _, name := range []string{"late", "own"} {
+		eventually(t, func() bool { _, err := fc.Lookup(syncer.RootIno, name); return err == nil }, name)
+	}
+	if err := fb.Receive(t.Context(), "holds back", said[0]); err != nil {
+		t.Fatal(err)
+	}
+	every(t, []*syncer.Folder{fb, fc}, "early", "late", "own")
+}
+
+// hoard is what a machine says of directories on another disk that no peer has
+// seen, a batch each.
+func hoard(t *testing.T, m *machine, g Grant, names ...string) (said []model.Batch) {
+	t.Helper()
+	disk, err := blocks.OpenDisk(vfs.NewMem(), "data", blocks.DiskOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := disk.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	f, err := syncer.Open(syncer.Options{
+		Disk: disk, Number: 1, ID: g.ID, Name: g.Name, Key: blocks.Key(g.IDKey), Seed: chunker.Seed(g.ChunkSeed),
+		Device: m.id.Key(), Label: model.Label{Author: "a", Device: "d"}, Allowed: g.Log.MayAuthor,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.SetSurface(still{})
+	m.run("hoard", f.Run, func() error { return nil })
+	for _, name := range names {
+		m.mkdir(f, name)
+	}
+	for x, err := range f.Since(t.Context(), nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		said = append(said, x)
+	}
+	if len(said) != len(names) {
+		t.Fatalf("%d batches for %d names", len(said), len(names))
+	}
+	return said
+}
