@@ -87,8 +87,10 @@
 // them. Who signs two headers of one number lets those who took different ones
 // begin anew. Who signs a version over less than its own earlier one was over lets
 // those who met only the later one show a copy more than others, until somebody
-// edits the file. And what is placed in a directory that nobody has made is shown
-// nowhere.
+// edits the file. Who says that a node is born anew which was removed, and not all
+// know it, or which lives, lets those who hear of both in another order keep other
+// parts of what was said of it. And what is placed in a directory that nobody has
+// made is shown nowhere.
 //
 // # What may be forgotten
 //

@@ -10,7 +10,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
@@ -77,7 +80,7 @@ func (m *machine) look() listing {
 		slices.Sort(g)
 		a, err := m.f.Attr(ino)
 		if _, whole := m.whole(); err == nil && whole && int(a.Nlink) != len(g) { // else some may be in a directory that is to come
-			l.fault("I4", "shows %v, of %d links", g, a.Nlink)
+			l.fault("I4", "shows %v, of %d links: %s", g, a.Nlink, m.linked(ino))
 		}
 		if len(g) > 1 {
 			l.lines = append(l.lines, fmt.Sprintf("%v are one", g))
@@ -85,6 +88,34 @@ func (m *machine) look() listing {
 	}
 	slices.Sort(l.lines)
 	return l
+}
+
+// linked tells of an inode's names by its node which directories they are in, and
+// what those are here.
+func (m *machine) linked(ino syncer.Ino) (out string) {
+	m.rows(func(ix *index.Index, _ *pebble.DB) {
+		t := ix.Begin()
+		defer t.Abort()
+		r := t.Row(ino)
+		if r == nil || r.Node == nil {
+			out = "no node"
+			return
+		}
+		seen := map[model.ID]bool{}
+		for _, l := range r.Node.Links {
+			if l.Dead() || seen[l.Loc().Parent] {
+				continue
+			}
+			seen[l.Loc().Parent] = true
+			dir := t.Row(t.Ino(l.Loc().Parent))
+			if dir == nil {
+				out += fmt.Sprintf("%q in %v, which is not here; ", l.Loc().Name, l.Loc().Parent)
+				continue
+			}
+			out += fmt.Sprintf("%q in %v: inode %d, %d links, node %+v; ", l.Loc().Name, l.Loc().Parent, t.Ino(dir.ID), dir.Nlink, dir.Node)
+		}
+	})
+	return out
 }
 
 // describe tells of one node what must be the same everywhere.

@@ -88,8 +88,7 @@
 //	     was in, no batch of which nothing is cited, no history (bounded_test.go);
 //	     nobody honest is behind
 //	I12  the malicious member breaks none of these; what it does away with is in a history.
-//	     But it says nothing of nodes that would be taken in, unless -worse has it do so:
-//	     members do not all come to show the same then
+//	     It tells no lie that package syncer says to be believed
 //	I13  what was gone when all was in sync does not come back: texts, names, attributes
 //	I14  who knows the same and has nothing left to do shows the same, always
 //

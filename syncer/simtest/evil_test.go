@@ -38,7 +38,6 @@ type villain struct {
 	nodes   []odd
 	ghosts  map[model.ID]bool // files of which nobody has the bytes
 	guise   *guise            // whom it says that it is; nil: itself
-	mild    bool              // nothing that it says of nodes is taken in
 	clock   uint64            // Lamport time of what it said last
 	crowds  int               // made so far
 
@@ -63,9 +62,6 @@ type odd struct {
 func (v *villain) start(w *world) {
 	v.w = w
 	v.seal = model.Seal{Folder: w.folder, Key: w.settings.IDKey}
-	// What it says of nodes and is taken in may make members differ for good, as when
-	// one has collected what it speaks of and another has not. -worse has it do so.
-	v.mild = !*worse
 	v.replica = model.NewReplica(v.id.Public())
 	v.victims, v.ghosts = map[peer.ID]*victim{}, map[model.ID]bool{}
 	v.host = w.net.newHost(v.pid, v.addr, nil)
@@ -357,7 +353,9 @@ func (v *villain) otherFace(x *victim) model.Batch {
 	return v.sign(x, v.replica, v.key(), v.file("two faces", model.RootID))
 }
 
-// future is what nobody knows yet: of one of those who write, the next changes.
+// future is what nobody knows yet: of one of those who write, changes that nobody
+// will have made when all comes together. Of the next ones the headers could be
+// here soon, and then what is said of them is not refused (package syncer).
 func (v *villain) future(x *victim) (k model.VV, what string) {
 	v.mu.Lock()
 	k = x.k
@@ -366,7 +364,7 @@ func (v *villain) future(x *victim) (k model.VV, what string) {
 		return model.VV{{Replica: 5, Seq: 1}}, "nobody's"
 	}
 	d := k[v.r.IntN(len(k))]
-	d.Seq += 1 + v.r.Uint64N(1000)
+	d.Seq += 1<<20 + v.r.Uint64N(1000)
 	return k.With(d), d.String()
 }
 
@@ -457,7 +455,7 @@ func (v *villain) put(x *victim, cs []model.Change) model.Batch {
 			fine = append(fine, c)
 		}
 	}
-	if len(fine) == 0 || v.mild {
+	if len(fine) == 0 {
 		return v.refused(x, cs...)
 	}
 	cs = fine
@@ -509,7 +507,9 @@ func (v *villain) change(seq uint64) model.Change {
 		c.Version.Content = "/../../etc/passwd " + fmt.Sprint(v.w.oracle.next())
 		v.w.oracle.write(v.machine, []byte("-> "+c.Version.Content), name).loose = true
 	}
-	c.ID = model.BirthID(parent, name, c.Kind, v.r.IntN(2))
+	if c.ID = model.BirthID(parent, name, c.Kind, v.r.IntN(2)); c.Born {
+		c.ID = v.newID(parent, name, c.Kind)
+	}
 	v.nodes = append(v.nodes, odd{id: c.ID, kind: c.Kind})
 	return c
 }
@@ -542,9 +542,19 @@ func (v *villain) file(name string, parent model.ID) model.Change {
 		t.loose = true // what the villain wrote it may bring back
 	}
 	mtime := []int64{0, math.MaxInt64, math.MinInt64, 1}[v.r.IntN(4)]
-	return model.Change{ID: model.BirthID(parent, name, model.File, 0), Kind: model.File, Lamport: v.lamport(), Born: v.r.IntN(2) == 0,
+	c := model.Change{ID: model.BirthID(parent, name, model.File, 0), Kind: model.File, Lamport: v.lamport(), Born: v.r.IntN(2) == 0,
 		Links:   []model.LinkChange{{Key: model.PrimaryKey, Parent: parent, Name: name}},
 		Version: &model.VersionChange{Content: content.Content{Size: int64(len(b)), Inline: b}.Encode(), Mtime: mtime}}
+	if c.Born {
+		c.ID = v.newID(parent, name, model.File)
+	}
+	return c
+}
+
+// newID is the id of a node that nobody has made: of one that was removed, and that
+// not all know to be, it is believed that it is born anew (package syncer).
+func (v *villain) newID(parent model.ID, name string, k model.Kind) model.ID {
+	return model.BirthID(parent, name, k, 1<<20+v.w.oracle.next())
 }
 
 // bad makes a change that must be refused.

@@ -77,7 +77,7 @@ func (d *deed) on() bool {
 		}
 	}
 	d.w.bait = d.held.path(d.n.ID)
-	d.loosen(d.m, d.n)
+	d.loosen(d.n)
 	return true
 }
 

@@ -3,6 +3,7 @@ package simtest
 import (
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -207,13 +208,15 @@ func (o *oracle) inSync(visible map[*text]bool) {
 }
 
 // missing checks that a machine still has what it acknowledged (I8). What others
-// have put elsewhere may not be shown there yet: it is in the history then.
+// have put elsewhere may not be shown there yet: it is in the history then, or has a
+// name that is taken here by what is not cut yet.
 func (o *oracle) missing(m *machine, l listing) {
 	var past map[*text]bool
 	for _, t := range o.texts {
 		if t.by == m && t.kept && t.acked && !t.excused && !t.there(l.texts) && !m.lacks[t] {
 			if past == nil {
 				past = o.w.past(m)
+				maps.Copy(past, o.w.coming(m))
 			}
 			if !t.there(past) {
 				o.w.say("%s shows\n%s", m.name, l)
@@ -221,6 +224,25 @@ func (o *oracle) missing(m *machine, l listing) {
 			}
 		}
 	}
+}
+
+// coming are the texts of what lives on a machine that has something to cut or to
+// show, shown or not.
+func (w *world) coming(m *machine) map[*text]bool {
+	has := map[*text]bool{}
+	if s, err := m.f.Stats(); err != nil || s.Pending == 0 && s.Waiting == 0 {
+		return has
+	}
+	h := m.holding()
+	for id, alive := range h.alive {
+		if n := h.nodes[id]; alive && n != nil {
+			ts, _ := w.textsOf(n)
+			for _, t := range ts {
+				has[t] = true
+			}
+		}
+	}
+	return has
 }
 
 // bytes makes up what a program writes: it tells by whom, which and how long,

@@ -30,6 +30,7 @@ type deed struct {
 	n     *model.Node   // one of them
 	other *model.Node
 	cs    []model.Change // to be sent
+	blind bool           // what it is about nobody can tell: nothing is sent
 }
 
 // deeds are what it does, the usual more than once.
@@ -64,7 +65,7 @@ func (d *deed) add(c model.Change) {
 
 // send sends what was said, as one batch.
 func (d *deed) send() {
-	if len(d.cs) == 0 {
+	if len(d.cs) == 0 || d.blind {
 		return
 	}
 	b := d.put(d.to, d.cs)
@@ -80,7 +81,7 @@ func (d *deed) remove() string {
 		all = []*model.Node{d.n}
 	}
 	for _, n := range all[:min(len(all), 100)] {
-		d.take(d.m, n)
+		d.take(n)
 		d.add(removal(n))
 	}
 	return "removes what it knows"
@@ -88,7 +89,7 @@ func (d *deed) remove() string {
 
 func (d *deed) overwrite() string {
 	by := d.file("of others", model.RootID)
-	d.take(d.m, d.n)
+	d.take(d.n)
 	c := d.change()
 	switch d.n.Kind {
 	case model.File:
@@ -105,7 +106,7 @@ func (d *deed) overwrite() string {
 }
 
 func (d *deed) move() string {
-	d.loosen(d.m, d.n)
+	d.loosen(d.n)
 	c := d.change()
 	c.Links = []model.LinkChange{{Key: model.PrimaryKey, Parent: d.other.ID, Name: oddNames[d.r.IntN(len(oddNames))]}}
 	if d.other.ID == d.n.ID {
@@ -116,7 +117,7 @@ func (d *deed) move() string {
 }
 
 func (d *deed) kind() string {
-	d.loosen(d.m, d.n)
+	d.loosen(d.n)
 	as, c := d.file("of another kind", model.RootID), d.change()
 	c.Links, c.Version = as.Links, as.Version
 	if c.Kind = model.File; d.n.Kind == model.File {
@@ -127,7 +128,7 @@ func (d *deed) kind() string {
 }
 
 func (d *deed) rebear() string {
-	d.loosen(d.m, d.n)
+	d.loosen(d.n)
 	c := d.change()
 	c.Born = true
 	if d.r.IntN(2) == 0 {
@@ -139,7 +140,7 @@ func (d *deed) rebear() string {
 
 // tag sets what is no mode, and an attribute that users here set too.
 func (d *deed) tag() string {
-	d.loosen(d.m, d.n)
+	d.loosen(d.n)
 	c := d.change()
 	c.Attrs = []model.AttrChange{{Name: model.AttrMode, Val: "\x01\x80"}, {Name: model.XattrTag + "user.0", Val: "=evil"}}
 	d.add(c)
@@ -179,8 +180,21 @@ func removal(n *model.Node) model.Change {
 	return c
 }
 
-// texts are those that the versions of a node hold.
-func (v *villain) texts(m *machine, n *model.Node) (out []*text) {
+// texts are those that the versions of a node hold. The victim may lack the bytes
+// of what it shows nobody yet: then it is read where they are.
+func (d *deed) texts(n *model.Node) []*text {
+	out, all := d.w.textsOf(n)
+	if !all && !d.ghosts[n.ID] {
+		d.w.say("evil cannot read %v, nor can anybody", n.ID)
+		d.blind = true
+	}
+	return out
+}
+
+// textsOf are the texts that the versions of a node hold, all that somebody has the
+// bytes of.
+func (w *world) textsOf(n *model.Node) (out []*text, all bool) {
+	all = true
 	for _, h := range n.Heads {
 		b := []byte("-> " + h.Content)
 		if n.Kind == model.File {
@@ -189,36 +203,42 @@ func (v *villain) texts(m *machine, n *model.Node) (out []*text) {
 				continue
 			}
 			b = make([]byte, c.Size)
-			if k, err := content.NewReader(m.f.Blocks(), c).ReadAt(context.Background(), b, 0); k < len(b) {
-				v.w.say("evil cannot read: %v", err)
+			if !slices.ContainsFunc(w.ms, func(m *machine) bool {
+				k := 0
+				if m.up && !m.crashed() {
+					k, _ = content.NewReader(m.f.Store(), c).ReadAt(context.Background(), b, 0)
+				}
+				return k == len(b)
+			}) {
+				all = false
 				continue
 			}
 		}
-		if t := v.w.oracle.texts[maphash.Bytes(v.w.oracle.seed, b)]; t != nil {
+		if t := w.oracle.texts[maphash.Bytes(w.oracle.seed, b)]; t != nil {
 			out = append(out, t)
 		}
 	}
-	return out
+	return out, all
 }
 
 // loosen notes that the villain may bring back what a node holds: what it says
 // may come late, and moves beat deletions.
-func (v *villain) loosen(m *machine, n *model.Node) {
-	for _, t := range v.texts(m, n) {
+func (d *deed) loosen(n *model.Node) {
+	for _, t := range d.texts(n) {
 		t.loose = true
 	}
 }
 
 // take notes that the villain does away with what a node holds. Whoever had it
 // has it in its history.
-func (v *villain) take(m *machine, n *model.Node) {
-	for _, t := range v.texts(m, n) {
+func (d *deed) take(n *model.Node) {
+	for _, t := range d.texts(n) {
 		t.loose = true
 		if t.acked && t.kept && !t.consumed && !t.excused {
-			t.robbed, t.day = true, v.w.days
-			v.w.count("texts robbed", 1)
+			t.robbed, t.day = true, d.w.days
+			d.w.count("texts robbed", 1)
 		}
-		t.consume(v.machine, nil)
+		t.consume(d.machine, nil)
 	}
 }
 

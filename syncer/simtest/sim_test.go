@@ -17,7 +17,6 @@ var (
 	sims  = flag.Int("sims", 20, "simulations to run")
 	seed  = flag.Uint64("seed", 1, "seed of the first; the others follow")
 	twice = flag.Bool("twice", false, "run every seed twice, and compare verdicts, and the plans as they are afterwards")
-	worse = flag.Bool("worse", false, "the malicious member says what is taken in of nodes, which honest members do not all stand yet")
 	story = flag.Bool("story", false, "tell also what held")
 )
 
@@ -56,10 +55,6 @@ var usual = map[string]int{
 	"starts compared": 20, "crashes that lost something": 60, "works of one compared": 20, "texts back in force": 20,
 	"re-keys": 100, "members that began anew": 200, "conflict copies": 20, "history look-ups": 20, "refusals": 100, "nodes of others touched": 20, "texts robbed": 40,
 	"stale saves": 100, "readers": 20, "files staged aside": 20, "files without a name": 20, "saves of mapped pages": 20,
-}
-
-// usuallyWorse is so with -worse.
-var usuallyWorse = map[string]int{
 	"changes of the malicious member taken in": 200, "crowds of one name": 60, "floods of attributes": 60, "files of many names": 60,
 }
 
@@ -81,11 +76,7 @@ func TestSim(t *testing.T) {
 			})
 		}
 	})
-	often := maps.Clone(usual)
-	if *worse {
-		maps.Copy(often, usuallyWorse)
-	}
-	for what, few := range often {
+	for what, few := range usual {
 		if n := all.counts[what]; n == 0 && all.sims >= few {
 			t.Errorf("in %d simulations: no %s", all.sims, what)
 		}
