@@ -507,10 +507,10 @@ func (v *villain) change(seq uint64) model.Change {
 		c.Version.Content = "/../../etc/passwd " + fmt.Sprint(v.w.oracle.next())
 		v.w.oracle.write(v.machine, []byte("-> "+c.Version.Content), name).loose = true
 	}
-	if c.ID = model.BirthID(parent, name, c.Kind, v.r.IntN(2)); c.Born {
+	if c.ID = model.BirthID(parent, name, c.Kind, v.r.IntN(2)); c.Born { // else it may be of others too
 		c.ID = v.newID(parent, name, c.Kind)
+		v.nodes = append(v.nodes, odd{id: c.ID, kind: c.Kind})
 	}
-	v.nodes = append(v.nodes, odd{id: c.ID, kind: c.Kind})
 	return c
 }
 

@@ -251,11 +251,14 @@ func (w *world) enrol(m *machine, kv trust.KV) error {
 
 // logged is what is counted of what engines log.
 var logged = map[string]string{
-	"damaged block":                            "blocks found damaged",
-	"this database goes on as a new replica":   "re-keys",
-	"beginning anew, with what the tree shows": "members that began anew",
-	"changes not taken in":                     "refusals",
+	"damaged block":                          "blocks found damaged",
+	"this database goes on as a new replica": "re-keys",
+	beginsAnew:                               "members that began anew",
+	"changes not taken in":                   "refusals",
 }
+
+// beginsAnew is said by who drops what it has announced, to hear it again.
+const beginsAnew = "beginning anew, with what the tree shows"
 
 // logTo makes what engines log a part of the story.
 type logTo struct {
@@ -277,6 +280,11 @@ func (l logTo) Handle(_ context.Context, r slog.Record) error {
 	})
 	if what := logged[r.Message]; what != "" {
 		l.w.count(what, 1)
+	}
+	for _, m := range l.w.ms {
+		if r.Message == beginsAnew && m.name == l.name {
+			m.announced.Store(nil)
+		}
 	}
 	text := b.String()
 	l.w.say("%s logs: %s%.300s", l.name, r.Message, text)
