@@ -360,10 +360,11 @@ func (v *villain) future(x *victim) (k model.VV, what string) {
 	v.mu.Lock()
 	k = x.k
 	v.mu.Unlock()
-	if len(k) == 0 {
-		return model.VV{{Replica: 5, Seq: 1}}, "nobody's"
+	others := slices.DeleteFunc(slices.Clone(k), func(d model.Dot) bool { return d.Replica == v.replica })
+	d := model.Dot{Replica: 5}
+	if len(others) > 0 {
+		d = others[v.r.IntN(len(others))]
 	}
-	d := k[v.r.IntN(len(k))]
 	d.Seq += 1<<20 + v.r.Uint64N(1000)
 	return k.With(d), d.String()
 }
@@ -389,10 +390,6 @@ func (v *villain) ahead(x *victim) (model.Batch, string) {
 	}
 	c.Version.VV, c.Gone = k, k
 	h := model.Header{Replica: v.replica, Lo: v.seq + 1, Hi: v.seq + 1, Prev: v.prev, Author: "evil", Deps: k.With(model.Dot{Replica: v.replica, Seq: v.seq})}
-	if own := h.Deps.Get(v.replica); own > v.seq {
-		h.Deps = h.Deps.Without(model.Dot{Replica: v.replica, Seq: v.seq + 1})
-		c.Version.VV, c.Gone = h.Deps, h.Deps
-	}
 	return v.seal.Sign(h, [][]byte{c.Encode()}, v.key()), what
 }
 

@@ -36,7 +36,7 @@ type deed struct {
 // deeds are what it does, the usual more than once.
 var deeds = []func(*deed) string{
 	(*deed).remove, (*deed).remove, (*deed).overwrite, (*deed).overwrite, (*deed).move, (*deed).move,
-	(*deed).kind, (*deed).rebear, (*deed).tag, (*deed).ghost,
+	(*deed).kind, (*deed).tag, (*deed).ghost,
 }
 
 // deed prepares to rob a victim; nil: it has nothing, or cannot be asked.
@@ -125,17 +125,6 @@ func (d *deed) kind() string {
 	}
 	d.add(c)
 	return "a node is of another kind"
-}
-
-func (d *deed) rebear() string {
-	d.loosen(d.n)
-	c := d.change()
-	c.Born = true
-	if d.r.IntN(2) == 0 {
-		c.Links = []model.LinkChange{{Key: model.PrimaryKey, Parent: d.other.ID, Name: "born again"}}
-	}
-	d.add(c)
-	return "a living node is born again"
 }
 
 // tag sets what is no mode, and an attribute that users here set too.
