@@ -16,6 +16,8 @@ type backup struct {
 	mem     *crashfs.FS
 	visible map[*text]bool
 	fresh   bool // nothing was waiting to be cut, and there was one history
+	rotten  bool // as the machine was
+	decayed bool
 }
 
 // backUp copies the disk of a machine. Not while that has troubles.
@@ -32,7 +34,7 @@ func (w *world) backUp(m *machine) *backup {
 	if err != nil || l.err != nil || m.crashed() {
 		return nil
 	}
-	return &backup{m.mem.CrashClone(vfs.CrashCloneCfg{}), l.texts, s.Pending == 0 && s.Waiting == 0 && !w.forked}
+	return &backup{m.mem.CrashClone(vfs.CrashCloneCfg{}), l.texts, s.Pending == 0 && s.Waiting == 0 && !w.forked, m.rotten, m.decayed}
 }
 
 // restore has a machine go on with its backup. Its users may stay away until it
@@ -62,6 +64,7 @@ func (w *world) restore(m *machine, away bool, tries int) {
 	m.announced.Store(nil)
 	w.memory.lose()
 	m.mem, m.away = b.mem.CrashClone(vfs.CrashCloneCfg{}), away
+	m.rotten, m.decayed = b.rotten, b.decayed
 	m.lacks = maps.Clone(w.oracle.all())
 	for t := range b.visible {
 		delete(m.lacks, t)
@@ -132,7 +135,7 @@ func (w *world) double(m *machine) {
 	if b == nil {
 		return
 	}
-	o := &machine{w: w, i: len(w.ms), name: m.name + "'", id: m.id, pid: m.pid, mem: b.mem, rotten: m.rotten, decayed: m.decayed}
+	o := &machine{w: w, i: len(w.ms), name: m.name + "'", id: m.id, pid: m.pid, mem: b.mem, rotten: b.rotten, decayed: b.decayed}
 	o.skew.Store(m.skew.Load())
 	o.believes, o.spool = m.believes, maps.Clone(m.spool)
 	o.addr = addrOf(200)
