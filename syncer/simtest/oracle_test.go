@@ -184,6 +184,7 @@ func (o *oracle) shown(m *machine, t *text, path string) {
 func (o *oracle) inSync(visible map[*text]bool) {
 	for _, t := range o.texts {
 		if t.kept && !t.excused && !t.there(visible) {
+			o.w.search(t)
 			o.w.fail("I3", "lost: %v", t)
 		}
 	}
@@ -243,6 +244,25 @@ func (w *world) coming(m *machine) map[*text]bool {
 		}
 	}
 	return has
+}
+
+// search tells where a text is that is not shown.
+func (w *world) search(t *text) {
+	for _, m := range w.ms {
+		if !m.up || m.crashed() {
+			continue
+		}
+		w.say("%s has text %d in its history: %v", m.name, t.n, w.past(m)[t])
+		h := m.holding()
+		for id, n := range h.nodes {
+			if n == nil {
+				continue
+			}
+			if ts, _ := w.textsOf(n); slices.Contains(ts, t) {
+				w.say("%s has text %d in %v, living: %v, %+v", m.name, t.n, id, h.alive[id], n)
+			}
+		}
+	}
 }
 
 // bytes makes up what a program writes: it tells by whom, which and how long,
