@@ -36,10 +36,10 @@ type villain struct {
 	seq     uint64
 	prev    [32]byte
 	nodes   []odd
-	ghosts  map[model.ID]bool // files of which nobody has the bytes
-	guise   *guise            // whom it says that it is; nil: itself
-	clock   uint64            // Lamport time of what it said last
-	crowds  int               // made so far
+	ghosts  map[string]bool // contents of which nobody has the bytes
+	guise   *guise          // whom it says that it is; nil: itself
+	clock   uint64          // Lamport time of what it said last
+	crowds  int             // made so far
 
 	mu      sync.Mutex // guards what follows
 	sent    []model.Batch
@@ -63,7 +63,7 @@ func (v *villain) start(w *world) {
 	v.w = w
 	v.seal = model.Seal{Folder: w.folder, Key: w.settings.IDKey}
 	v.replica = model.NewReplica(v.id.Public())
-	v.victims, v.ghosts = map[peer.ID]*victim{}, map[model.ID]bool{}
+	v.victims, v.ghosts = map[peer.ID]*victim{}, map[string]bool{}
 	v.host = w.net.newHost(v.pid, v.addr, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	v.end = cancel

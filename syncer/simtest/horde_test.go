@@ -63,7 +63,7 @@ func (d *deed) crowd() string {
 func (d *deed) on() bool {
 	var files []*model.Node
 	for _, n := range d.all {
-		if n.Kind == model.File && !d.ghosts[n.ID] && d.held.path(n.ID) != "" {
+		if n.Kind == model.File && !d.ghostly(n) && d.held.path(n.ID) != "" {
 			files = append(files, n)
 		}
 	}

@@ -173,7 +173,7 @@ func removal(n *model.Node) model.Change {
 // of what it shows nobody yet: then it is read where they are.
 func (d *deed) texts(n *model.Node) []*text {
 	out, all := d.w.textsOf(n)
-	if !all && !d.ghosts[n.ID] {
+	if !all && !d.ghostly(n) {
 		d.w.say("evil cannot read %v, nor can anybody", n.ID)
 		d.blind = true
 	}
@@ -240,8 +240,13 @@ func (v *villain) ghost() model.Change {
 		body.Root[i] = byte(v.r.Uint32())
 	}
 	c.Version.Content, c.Born = body.Encode(), true
-	v.ghosts[c.ID] = true
+	v.ghosts[c.Version.Content] = true
 	return c
+}
+
+// ghostly tells whether nobody has the bytes of one of a file's versions.
+func (v *villain) ghostly(n *model.Node) bool {
+	return slices.ContainsFunc(n.Heads, func(h model.Version) bool { return v.ghosts[h.Content] })
 }
 
 // haunted tells whether all that a machine waits for is files that nobody has.
@@ -249,17 +254,16 @@ func (m *machine) haunted() bool {
 	if m.w.evil == nil || len(m.w.evil.ghosts) == 0 {
 		return false
 	}
-	is := m.w.evil.ghosts
 	all := true
 	m.rows(func(ix *index.Index, _ *pebble.DB) {
 		t := ix.Begin()
 		defer t.Abort()
+		is := func(ino index.Ino) bool { return t.Row(ino) != nil && m.w.evil.ghosts[t.Wanted(ino).Content] }
 		ix.Names(func(_ index.Ino, _ string, y index.Drift) {
-			all = all && (y.Ours || is[y.View])
+			all = all && (y.Ours || is(t.Ino(y.View)))
 		})
 		ix.AllBytes(func(ino index.Ino, w index.Bytes) {
-			r := t.Row(ino)
-			all = all && (w.Ours || r != nil && is[r.ID])
+			all = all && (w.Ours || is(ino))
 		})
 	})
 	return all
