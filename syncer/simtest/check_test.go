@@ -49,6 +49,7 @@ func (m *machine) look() listing {
 	l := listing{texts: map[*text]bool{}, names: map[string]bool{}, vals: map[string]bool{}}
 	fold, _ := model.FoldOf(m.w.plan.names)
 	dirs, groups := map[syncer.Ino]string{}, map[syncer.Ino][]string{}
+	files := map[syncer.Ino]string{} // as described: a file may have hundreds of names
 	var walk func(dir syncer.Ino, at string)
 	walk = func(dir syncer.Ino, at string) {
 		if was, twice := dirs[dir]; twice {
@@ -67,7 +68,13 @@ func (m *machine) look() listing {
 				l.fault("I4", "shows %q, mode %o", path, e.Attr.Mode)
 			}
 			names[fold(e.Name)] = true
-			l.lines = append(l.lines, path+m.describe(e.Attr, path, &l))
+			m.w.memory.name(m, path, e.Attr.Kind, &l)
+			is, ok := files[e.Attr.Ino]
+			if !ok {
+				is = m.describe(e.Attr, path, &l)
+				files[e.Attr.Ino] = is
+			}
+			l.lines = append(l.lines, path+is)
 			if e.Attr.Kind == model.Dir {
 				walk(e.Attr.Ino, path)
 			} else {
@@ -121,7 +128,6 @@ func (m *machine) linked(ino syncer.Ino) (out string) {
 // describe tells of one node what must be the same everywhere.
 func (m *machine) describe(a syncer.Attr, path string, l *listing) string {
 	out := fmt.Sprintf(" %v %o", a.Kind, a.Mode)
-	m.w.memory.name(m, path, a.Kind, l)
 	t, err := m.contentOf(a, path, l)
 	if err != nil && !m.unwell() && !m.rotten && !m.crashed() {
 		l.fault("I9", "cannot read %s: %v", path, err)

@@ -129,7 +129,7 @@ func (w *world) alone() {
 // sketch tells what a machine shows.
 func (m *machine) sketch() (string, error) {
 	var lines []string
-	groups := map[syncer.Ino][]string{}
+	groups, files := map[syncer.Ino][]string{}, map[syncer.Ino]string{} // a file may have hundreds of names
 	var failed error
 	note := func(err error) {
 		if failed == nil {
@@ -143,27 +143,21 @@ func (m *machine) sketch() (string, error) {
 		}
 		note(m.f.List(dir, 0, func(e syncer.Entry) bool {
 			path := at + "/" + e.Name
-			line := fmt.Sprintf("%s %v %o", path, e.Attr.Kind, e.Attr.Mode)
 			if e.Attr.Kind == model.Dir {
 				walk(e.Attr.Ino, path, depth+1)
-			} else {
-				t, err := m.glimpse(e.Attr)
-				note(err)
-				line += fmt.Sprintf(" size %d %v", e.Attr.Size, t)
+			}
+			line, ok := files[e.Attr.Ino]
+			if !ok {
+				line = m.features(e.Attr, note)
+			}
+			if e.Attr.Kind != model.Dir {
+				files[e.Attr.Ino] = line
 				if _, journal := model.Database(e.Name); journal == "" && !strings.HasSuffix(e.Name, ".db") { // those of a group get one time when they are cut
 					line += fmt.Sprintf(" mtime %d", e.Attr.Mtime)
 				}
 				groups[e.Attr.Ino] = append(groups[e.Attr.Ino], path)
 			}
-			names, err := m.f.Listxattr(e.Attr.Ino)
-			note(err)
-			slices.Sort(names)
-			for _, n := range names {
-				v, err := m.f.Getxattr(e.Attr.Ino, n)
-				note(err)
-				line += fmt.Sprintf(" %s=%s", n, v)
-			}
-			lines = append(lines, line)
+			lines = append(lines, path+line)
 			return true
 		}))
 	}
@@ -176,6 +170,25 @@ func (m *machine) sketch() (string, error) {
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n"), failed
+}
+
+// features are those that all names of one thing have.
+func (m *machine) features(a syncer.Attr, note func(error)) string {
+	line := fmt.Sprintf(" %v %o", a.Kind, a.Mode)
+	if a.Kind != model.Dir {
+		t, err := m.glimpse(a)
+		note(err)
+		line += fmt.Sprintf(" size %d %v", a.Size, t)
+	}
+	names, err := m.f.Listxattr(a.Ino)
+	note(err)
+	slices.Sort(names)
+	for _, n := range names {
+		v, err := m.f.Getxattr(a.Ino, n)
+		note(err)
+		line += fmt.Sprintf(" %s=%s", n, v)
+	}
+	return line
 }
 
 // glimpse is the number of the text that something shows. The bytes of a version
