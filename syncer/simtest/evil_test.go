@@ -255,7 +255,7 @@ func (v *villain) act() {
 		_ = v.again(x.st, k, x.epoch)
 		return
 	}
-	what, send := v.choose(x)
+	what, send := v.choose(m, x)
 	switch v.r.IntN(8) {
 	case 0, 1, 2, 3:
 		if d := v.deed(m, x); d != nil {
@@ -270,7 +270,7 @@ func (v *villain) act() {
 	send()
 }
 
-func (v *villain) choose(x *victim) (what string, send func()) {
+func (v *villain) choose(m *machine, x *victim) (what string, send func()) {
 	batch := func(b model.Batch) func() {
 		return func() {
 			_ = wire.Write(x.st, &wire.Batch{Folder: v.w.folder[:], Header: b.Header, Body: b.Body, Epoch: x.epoch})
@@ -280,7 +280,7 @@ func (v *villain) choose(x *victim) (what string, send func()) {
 	raw := func(b []byte) func() { return func() { _, _ = x.st.Write(b) } }
 	switch v.r.IntN(30) {
 	default:
-		b := v.odd(x)
+		b := v.odd(m, x)
 		return fmt.Sprintf("odd changes up to %d", v.seq), batch(b)
 	case 10, 11:
 		if b, ok := v.before(); ok {
@@ -424,10 +424,14 @@ func (v *villain) sign(x *victim, as model.Replica, key ed25519.PrivateKey, cs .
 }
 
 // odd makes changes that are allowed, and that nobody would make.
-func (v *villain) odd(x *victim) model.Batch {
+func (v *villain) odd(m *machine, x *victim) model.Batch {
 	var cs []model.Change
+	alive := map[model.ID]bool{} // at the victim
+	if m.up && !m.crashed() && !m.unwell() {
+		alive = m.holding().alive
+	}
 	for i := range 1 + v.r.IntN(4) {
-		c := v.change(v.seq + 1 + uint64(i))
+		c := v.change(alive)
 		c.Dot = model.Dot{Replica: v.replica, Seq: v.seq + 1 + uint64(i)}
 		cs = append(cs, c)
 	}
@@ -480,19 +484,23 @@ func sound(c model.Change) bool {
 var oddNames = []string{"a", "b", "doc.odt", "CON", "\u202etxt.exe", "\xff\xfe", "a\n\x1b[31m", strings.Repeat("n", 255), " ", "-rf",
 	"c (conflict, ua, a, 2000-01-01 00.00.01).txt", "A", "e\u0301"}
 
-func (v *villain) change(seq uint64) model.Change {
+func (v *villain) change(alive map[model.ID]bool) model.Change {
 	parent := model.RootID
 	switch v.r.IntN(3) {
 	case 0:
 		if len(v.nodes) > 0 {
-			parent = v.nodes[v.r.IntN(len(v.nodes))].id
+			if id := v.nodes[v.r.IntN(len(v.nodes))].id; alive[id] { // else some may have forgotten it
+				parent = id
+			}
 		}
 	case 1:
 		parent[3] = byte(v.r.IntN(4) + 1) // of nobody
 	}
 	name := oddNames[v.r.IntN(len(oddNames))]
 	if len(v.nodes) > 0 && v.r.IntN(2) == 0 {
-		return v.rechange(&v.nodes[v.r.IntN(len(v.nodes))], parent, name, seq)
+		if o := v.nodes[v.r.IntN(len(v.nodes))]; alive[o.id] {
+			return v.rechange(o, parent, name)
+		}
 	}
 	c := v.file(name, parent)
 	switch v.r.IntN(3) {
@@ -504,16 +512,14 @@ func (v *villain) change(seq uint64) model.Change {
 		c.Version.Content = "/../../etc/passwd " + fmt.Sprint(v.w.oracle.next())
 		v.w.oracle.write(v.machine, []byte("-> "+c.Version.Content), name).loose = true
 	}
-	if c.ID = model.BirthID(parent, name, c.Kind, v.r.IntN(2)); c.Born { // else it may be of others too
-		c.ID = v.newID(parent, name, c.Kind)
-		v.nodes = append(v.nodes, odd{id: c.ID, kind: c.Kind})
-	}
+	c.ID = v.newID(parent, name, c.Kind)
+	v.nodes = append(v.nodes, odd{id: c.ID, kind: c.Kind})
 	return c
 }
 
 // rechange changes a node of the villain's own: it goes elsewhere, below itself
 // too, gets attributes that are none, a new version, or goes.
-func (v *villain) rechange(o *odd, parent model.ID, name string, seq uint64) model.Change {
+func (v *villain) rechange(o odd, parent model.ID, name string) model.Change {
 	c := model.Change{ID: o.id, Kind: o.kind, Lamport: v.lamport()}
 	switch v.r.IntN(3) {
 	case 0:
@@ -539,17 +545,13 @@ func (v *villain) file(name string, parent model.ID) model.Change {
 		t.loose = true // what the villain wrote it may bring back
 	}
 	mtime := []int64{0, math.MaxInt64, math.MinInt64, 1}[v.r.IntN(4)]
-	c := model.Change{ID: model.BirthID(parent, name, model.File, 0), Kind: model.File, Lamport: v.lamport(), Born: v.r.IntN(2) == 0,
+	return model.Change{ID: v.newID(parent, name, model.File), Kind: model.File, Lamport: v.lamport(), Born: true,
 		Links:   []model.LinkChange{{Key: model.PrimaryKey, Parent: parent, Name: name}},
 		Version: &model.VersionChange{Content: content.Content{Size: int64(len(b)), Inline: b}.Encode(), Mtime: mtime}}
-	if c.Born {
-		c.ID = v.newID(parent, name, model.File)
-	}
-	return c
 }
 
-// newID is the id of a node that nobody has made: of one that was removed, and that
-// not all know to be, it is believed that it is born anew (package syncer).
+// newID is the id of a node that nobody has made: whether one that was removed is
+// born anew, or goes on, is believed (package syncer).
 func (v *villain) newID(parent model.ID, name string, k model.Kind) model.ID {
 	return model.BirthID(parent, name, k, 1<<20+v.w.oracle.next())
 }

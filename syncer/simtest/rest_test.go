@@ -30,7 +30,7 @@ func (w *world) rest(why string, atMost time.Duration) {
 			late.rows(func(ix *index.Index, _ *pebble.DB) {
 				ix.Names(func(dir index.Ino, name string, y index.Drift) { w.say("%s: in %d %q: %+v", late.name, dir, name, y) })
 				ix.AllBytes(func(ino index.Ino, b index.Bytes) {
-					w.say("%s: inode %d: ours %v, layer %d, %+v", late.name, ino, b.Ours, b.Gen, late.s.Writing(ino))
+					w.say("%s: inode %d: %+v, %+v", late.name, ino, b, late.s.Writing(ino))
 				})
 			})
 			_ = late.f.Check(context.Background(), func(err error) { w.say("%s: check: %v", late.name, err) })
