@@ -67,7 +67,7 @@ type link struct {
 	queue   []model.Batch // taken from the folder, not sent yet
 	queueK  model.VV      // if not nil: all up to here is sent when the queue is
 	queueIn model.VV      // what was known here when the queue was taken
-	over    over          // sent over gaps
+	over    model.VV      // of what came over gaps, up to where the peer was sent it
 	shown   model.VV      // of what the peer was sent a header that proves it
 	hold    hold
 	caught  model.VV // of the last CatchUp
@@ -80,23 +80,6 @@ type hold struct {
 	k     model.VV
 	until time.Time // zero: not holding
 }
-
-// over is batches, each by its last change, that were sent over gaps: the peer may
-// not be taken to have all before them, but need not get them again. What is in a
-// gap is dead mostly; it may be late too, if somebody held it back.
-type over map[model.Dot]struct{}
-
-// maxOver bounds it; what is forgotten is sent twice.
-const maxOver = 1 << 16
-
-func (o *over) add(d model.Dot) {
-	if *o == nil || len(*o) >= maxOver {
-		*o = over{}
-	}
-	(*o)[d] = struct{}{}
-}
-
-func (o over) has(d model.Dot) bool { _, yes := o[d]; return yes }
 
 // theirs is a folder as the peer has it.
 type theirs struct {
@@ -387,10 +370,10 @@ func (s *session) sendBatches(l *link) (more bool, err error) {
 	l.sent++
 	switch d := (model.Dot{Replica: h.Replica, Seq: h.Hi}); {
 	case len(b.Body) == 0:
-	case l.queueIn.Has(d):
+	case l.queueIn.Has(d) || l.sentK.Get(h.Replica) >= h.Lo-1:
 		l.sentK = l.sentK.With(d)
-	default:
-		l.over.add(d)
+	default: // what is missing before it may be late, not dead: then it is sent, and this again
+		l.over = l.over.With(d)
 	}
 	s.mu.Unlock()
 	if err := s.send(&wire.Batch{Folder: l.r.id[:], Header: b.Header, Body: b.Body, Epoch: epoch}); err != nil {
@@ -420,7 +403,7 @@ func (s *session) fill(l *link, sentK model.VV) (k model.VV, ok bool, err error)
 	}
 	l.queueIn = k
 	size, frames := 0, 0
-	for b, err := range at.Folder.Since(ctx, sentK) {
+	for b, err := range at.Folder.Since(ctx, sentK, l.over) {
 		if err != nil {
 			l.queue = nil
 			if ctx.Err() != nil {
@@ -428,20 +411,16 @@ func (s *session) fill(l *link, sentK model.VV) (k model.VV, ok bool, err error)
 			}
 			return nil, false, fmt.Errorf("own log: %w", err)
 		}
-		h, err := model.DecodeHeader(b.Header)
-		if err != nil {
-			return nil, false, fmt.Errorf("own log: %w", err)
-		}
-		d := model.Dot{Replica: h.Replica, Seq: h.Hi}
 		if len(b.Body) == 0 { // not enough by itself: what it proves must follow
-			if !l.shown.Has(d) {
+			h, err := model.DecodeHeader(b.Header)
+			if err != nil {
+				return nil, false, fmt.Errorf("own log: %w", err)
+			}
+			if d := (model.Dot{Replica: h.Replica, Seq: h.Hi}); !l.shown.Has(d) {
 				l.shown = l.shown.With(d)
 				l.queue = append(l.queue, b)
 				size += len(b.Header)
 			}
-			continue
-		}
-		if l.over.has(d) {
 			continue
 		}
 		l.queue = append(l.queue, b)

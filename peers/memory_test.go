@@ -130,7 +130,7 @@ func (f *memFolder) Knowledge() model.VV {
 	return f.k
 }
 
-func (f *memFolder) Since(ctx context.Context, k model.VV) iter.Seq2[model.Batch, error] {
+func (f *memFolder) Since(ctx context.Context, k, _ model.VV) iter.Seq2[model.Batch, error] {
 	f.mu.Lock()
 	all := slices.Clone(f.batches)
 	f.mu.Unlock()

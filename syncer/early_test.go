@@ -15,7 +15,7 @@ func TestWhatWasToldTooEarlyCountsLater(t *testing.T) {
 	b.must(b.Cut(t.Context()))
 	b.must(b.Sync())
 	a.Acked(b.name, b.Knowledge(), 0)
-	for x, err := range b.Since(t.Context(), a.Knowledge()) {
+	for x, err := range b.Since(t.Context(), a.Knowledge(), nil) {
 		a.must(err)
 		a.must(a.Receive(t.Context(), b.name, x))
 	}

@@ -85,7 +85,7 @@ func TestALostEndIsLetGoOfHoweverOftenAMemberBeginsAnew(t *testing.T) {
 				}
 			}
 			one := a.Replica()
-			for x, err := range b.Since(t.Context(), nil) {
+			for x, err := range b.Since(t.Context(), nil, nil) {
 				a.must(err)
 				a.must(a.Receive(t.Context(), b.name, x))
 				if len(x.Body) > 0 {

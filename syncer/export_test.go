@@ -124,7 +124,7 @@ func (f *Folder) sinceLocked() iter.Seq2[model.Batch, error] {
 	return func(yield func(model.Batch, error) bool) {
 		s := f.ix.Snapshot()
 		defer s.Close()
-		s.Since(nil)(yield)
+		s.Since(nil, nil)(yield)
 	}
 }
 

@@ -175,7 +175,7 @@ func (w *world) gossip(ctx context.Context) {
 
 func (w *world) send(ctx context.Context, p, q *peer) {
 	k := p.Knowledge()
-	for b, err := range p.Since(ctx, q.Knowledge()) {
+	for b, err := range p.Since(ctx, q.Knowledge(), nil) {
 		if err == nil {
 			err = q.Receive(ctx, p.name, b)
 		}

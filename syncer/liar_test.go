@@ -115,7 +115,7 @@ func TestWhatProvesTheDeadGoesFirst(t *testing.T) {
 		a.write("/f", fmt.Sprint("a's", i))
 		a.cutNow()
 		alone, all := 0, 0
-		for x, err := range a.Since(t.Context(), was) {
+		for x, err := range a.Since(t.Context(), was, nil) {
 			a.must(err)
 			if all++; len(x.Body) == 0 {
 				alone++
@@ -186,7 +186,7 @@ func TestWhatIsOnlySaidToANewcomerHoldsNobodyUp(t *testing.T) {
 		o.Own = 5
 		o.Marks = []model.Mark{{Dot: model.Dot{Replica: a.Replica(), Seq: 5}, Lo: 5, Hash: [16]byte{0xff}}}
 	})
-	for x, err := range a.Since(t.Context(), nil) {
+	for x, err := range a.Since(t.Context(), nil, nil) {
 		a.must(err)
 		c.must(c.Receive(t.Context(), "eve", x))
 	}
@@ -250,7 +250,7 @@ func TestAHeaderAloneChangesNothing(t *testing.T) {
 	b.cutNow()
 	tree, k := a.tree(), a.Joined()
 	var last model.Batch
-	for x, err := range b.Since(t.Context(), k) {
+	for x, err := range b.Since(t.Context(), k, nil) {
 		b.must(err)
 		last = x
 	}
@@ -265,7 +265,7 @@ func TestAHeaderAloneChangesNothing(t *testing.T) {
 	}
 	a.write("/f", "of a") // not knowing b's
 	a.cutNow()
-	for x, err := range a.Since(context.Background(), k) {
+	for x, err := range a.Since(context.Background(), k, nil) {
 		a.must(err)
 		h, err := model.DecodeHeader(x.Header)
 		if a.must(err); h.Replica == a.Replica() && !h.Deps.Equal(k) {

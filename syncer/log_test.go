@@ -79,7 +79,7 @@ func TestBrokenCatchUpClaimsNothing(t *testing.T) {
 	ctx := context.Background()
 	for range 20 {
 		stop := r.Intn(8)
-		for b, err := range a.Since(ctx, c.Knowledge()) {
+		for b, err := range a.Since(ctx, c.Knowledge(), nil) {
 			a.must(err)
 			if stop--; stop < 0 {
 				break
@@ -178,7 +178,7 @@ func TestStoppedFolderAnnouncesNothing(t *testing.T) {
 	if err := a.Sync(); err == nil || !a.Knowledge().Equal(k) {
 		t.Errorf("sync: %v, knows %v, had written %v", err, a.Knowledge(), k)
 	}
-	for _, err := range a.Since(t.Context(), nil) {
+	for _, err := range a.Since(t.Context(), nil, nil) {
 		if err == nil {
 			t.Error("a batch is sent")
 		}

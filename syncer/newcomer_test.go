@@ -12,7 +12,7 @@ func (w *world) first(p, q *peer, path string) {
 	if !w.meet(w.t.Context(), p, q) {
 		w.t.Fatalf("%s takes nothing from %s", p.name, q.name)
 	}
-	for b, err := range q.Since(w.t.Context(), p.Knowledge()) {
+	for b, err := range q.Since(w.t.Context(), p.Knowledge(), nil) {
 		p.must(err)
 		p.must(p.Receive(w.t.Context(), q.name, b))
 		if strings.Contains(p.list(true), path+" ") {

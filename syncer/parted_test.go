@@ -72,7 +72,7 @@ func (w *world) tellsLate(a, b, c *peer) {
 			w.send(ctx, c, b)
 		}
 	}
-	for x, err := range b.Since(ctx, a.Knowledge()) {
+	for x, err := range b.Since(ctx, a.Knowledge(), nil) {
 		b.must(err)
 		if err := a.Receive(ctx, b.name, x); err != nil {
 			w.anew(a, ErrAnew)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	. "github.com/clachanfs/clachan/syncer"
 )
 
 // talk2 lets two exchange what they have while nobody else does.
@@ -82,6 +84,32 @@ func TestLongAwayKeepsItsChangesAndNothingElse(t *testing.T) {
 	w.want("/e 755 /", "/e/z 644 c's z", "/edit 644 c after", "/kept 644 old /keep", "/new 644 c's new")
 }
 
+// A reader that begins anew follows in all: attributes that only it has are not its
+// to tell, and do not wait to be cut for ever.
+func TestAReaderThatReturnsHasNothingOfItsOwn(t *testing.T) {
+	w := longAway(t, func(c *peer) {
+		ino, mode, then := c.stat("/keep").Ino, uint32(0o600), int64(7e9)
+		_, err := c.SetAttr(ino, Set{Mode: &mode, Mtime: &then})
+		c.must(err)
+		c.must(c.Setxattr(ino, "user.c", []byte("c"), 0))
+		c.must(c.Setxattr(c.stat("/d/sub").Ino, "user.c", []byte("c"), 0))
+	})
+	a, c := w.peers[0], w.peers[2]
+	w.talk.Lock()
+	c.stop()
+	c.opts.ReadOnly = true
+	c.start()
+	w.talk.Unlock()
+	w.part(false)
+	w.want("/edit 644 b's", "/keep 644 old /keep")
+	if x, y := a.list(true), c.list(true); x != y {
+		t.Errorf("the writer shows\n%s\nthe reader\n%s", x, y)
+	}
+	if s, err := c.Stats(); err != nil || s.Pending != 0 {
+		t.Errorf("%d changes wait to be cut, %v", s.Pending, err)
+	}
+}
+
 // Who was away and edited what others edited too gets a conflict copy; programs
 // go on seeing the same inodes.
 func TestLongAwayEditOfWhatOthersEditedIsAConflict(t *testing.T) {
@@ -144,7 +172,7 @@ func TestReturnSurvivesPowerCuts(t *testing.T) {
 			w.meet(context.Background(), a, c) // begins anew, if it has not
 			if stop := r.Intn(8); w.meet(context.Background(), a, c) {
 				k := a.Knowledge()
-				for b, err := range a.Since(context.Background(), c.Knowledge()) {
+				for b, err := range a.Since(context.Background(), c.Knowledge(), nil) {
 					a.must(err)
 					if stop--; stop < 0 {
 						break

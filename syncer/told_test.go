@@ -51,7 +51,7 @@ func TestAMemberTellsNoLieOn(t *testing.T) {
 		o.Own = 5
 		o.Marks = []model.Mark{{Dot: model.Dot{Replica: a.Replica(), Seq: has - 127}, Lo: has - 127, Hash: [16]byte{0xff}}}
 	})
-	for x, err := range a.Since(t.Context(), b.Knowledge()) {
+	for x, err := range a.Since(t.Context(), b.Knowledge(), nil) {
 		a.must(err)
 		b.must(b.Receive(t.Context(), "eve", x))
 	}

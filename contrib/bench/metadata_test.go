@@ -171,7 +171,7 @@ func (r *replica) write(b *testing.B, ino syncer.Ino) {
 func send(b *testing.B, p, q *replica) (n int) {
 	ctx := context.Background()
 	k := p.Knowledge()
-	for batch, err := range p.Since(ctx, q.Knowledge()) {
+	for batch, err := range p.Since(ctx, q.Knowledge(), nil) {
 		must(b, err)
 		n += len(batch.Header) + len(batch.Body)
 		must(b, q.Receive(ctx, "p", batch))

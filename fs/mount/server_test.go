@@ -266,7 +266,7 @@ func (n *netSrv) gossip(ctx context.Context) error {
 
 func send(ctx context.Context, p, q *peerSrv) error {
 	k := p.folder.Knowledge()
-	for b, err := range p.folder.Since(ctx, q.folder.Knowledge()) {
+	for b, err := range p.folder.Since(ctx, q.folder.Knowledge(), nil) {
 		if err == nil {
 			err = q.folder.Receive(ctx, p.name, b)
 		}

@@ -51,7 +51,7 @@ func (ix *Index) replay() (*model.Mem, error) {
 	defer s.Close()
 	origins := map[model.Dot]model.Origin{}
 	mem := model.NewMem(ix.fold, func(d model.Dot) model.Origin { return origins[d] })
-	for b, err := range s.Since(nil) {
+	for b, err := range s.Since(nil, nil) {
 		if err != nil {
 			return nil, err
 		}

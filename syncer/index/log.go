@@ -324,13 +324,17 @@ type next struct {
 // Since yields the batches that k lacks as they were signed, each after all
 // that it depends on: a merge of the replicas' logs by deps. What is missing in
 // them is dead: superseded by something that is sent. So what came over gaps
-// here is sent too, though K does not claim it. Who may not know what was
+// here is sent too, though K does not claim it: after over, up to which the peer has
+// been sent that before. Who may not know what was
 // collected here gets no dead changes: what overcame them may be gone.
-func (s *Snap) Since(k model.VV) iter.Seq2[model.Batch, error] {
+func (s *Snap) Since(k, over model.VV) iter.Seq2[model.Batch, error] {
 	return func(yield func(model.Batch, error) bool) {
 		var heads []*next
 		sent := s.K.Meet(k)
 		step := func(x *next, from uint64) error {
+			if from > s.K.Get(x.id) {
+				from = max(from, over.Get(x.id)+1)
+			}
 			more, lo, err := s.fetch(x, from)
 			if more {
 				heads = append(heads, x)

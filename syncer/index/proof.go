@@ -95,7 +95,7 @@ func (t *Tx) ShowHeader(h model.Header, header []byte) {
 
 // Send yields what Since does, and in front of each batch headers that prove what
 // it names and k has not; at the end of all else that is known here.
-func (s *Snap) Send(k model.VV) iter.Seq2[model.Batch, error] {
+func (s *Snap) Send(k, over model.VV) iter.Seq2[model.Batch, error] {
 	return func(yield func(model.Batch, error) bool) {
 		proven := k
 		prove := func(names model.VV, but model.Replica) bool {
@@ -111,7 +111,7 @@ func (s *Snap) Send(k model.VV) iter.Seq2[model.Batch, error] {
 			}
 			return true
 		}
-		for b, err := range s.Since(k) {
+		for b, err := range s.Since(k, over) {
 			var h model.Header
 			if err == nil {
 				h, err = model.DecodeHeader(b.Header)

@@ -3,6 +3,7 @@ package index
 import (
 	"cmp"
 	"encoding/binary"
+	"maps"
 	"slices"
 
 	"github.com/clachanfs/clachan/syncer/model"
@@ -18,7 +19,8 @@ import (
 // supersedes it. One that was not becomes a conflict copy.
 //
 // With follow, nothing is ours but what the user did since: a reader's tree
-// follows, and a newcomer's.
+// follows, and a newcomer's. A reader's user may do nothing: what its rows have of
+// attributes that others do not know is nobody's.
 type settlement struct {
 	*Tx
 	back   *returning
@@ -31,18 +33,21 @@ type settlement struct {
 }
 
 // Settle lets tree and view come together again.
-func (t *Tx) Settle(k model.VV, follow bool) {
+func (t *Tx) Settle(k model.VV, reader bool) {
 	if t.ix.back == nil {
 		return
 	}
 	t.settle() // what is to come into the view
-	s := &settlement{Tx: t, back: t.ix.back, k: k, follow: follow || t.ix.back.follow, ours: map[nameKey]bool{},
+	s := &settlement{Tx: t, back: t.ix.back, k: k, follow: reader || t.ix.back.follow, ours: map[nameKey]bool{},
 		needed: map[Ino]bool{}, goes: map[Ino]bool{}, stays: map[Ino]bool{}}
 	held := make([]nameKey, 0, len(t.ix.names))
 	for n := range t.ix.names {
 		held = append(held, n)
 	}
 	slices.SortFunc(held, func(a, b nameKey) int { return cmp.Or(cmp.Compare(a.dir, b.dir), cmp.Compare(a.name, b.name)) })
+	if reader {
+		s.disown()
+	}
 	s.find(held)
 	s.contents(held)
 	t.ix.back = nil
@@ -54,6 +59,15 @@ func (t *Tx) Settle(k model.VV, follow bool) {
 	s.times()
 	t.followAll()
 	t.showAll(ns)
+}
+
+// disown lets go of attributes that are to be cut.
+func (s *settlement) disown() {
+	for ino, w := range maps.Clone(s.ix.bytes) {
+		if w.Ours && !w.Written && !w.Kept {
+			s.SetBytes(ino, nil)
+		}
+	}
 }
 
 // entry is what the tree has under a name, if it replicates.
