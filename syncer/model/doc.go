@@ -21,8 +21,8 @@
 // machine whose clock is years ahead would always win, and no two members agree
 // on what the future is. So a version says whether its author's clock was
 // synchronised when it was cut (Version.Unsure, which belongs to the mtime and
-// goes wherever that is repeated). An unsure mtime counts as 0 if it is more than
-// 24 h after the newest sure one beside it; it is shown as it is all the same.
+// goes wherever that is repeated). An unsure mtime is older than any if it is more
+// than 24 h after the newest sure one beside it; it is shown as it is all the same.
 // Where nobody is sure, nothing tells who is wrong, and the newest wins. All of
 // this is in the versions: it is the same on all members, at any time.
 //

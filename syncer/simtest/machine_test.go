@@ -130,7 +130,7 @@ func (m *machine) rest() *crashfs.FS {
 }
 
 func (m *machine) load() (err error) {
-	log := slog.New(logTo{m.w, m.name})
+	log := slog.New(logTo{m.w, m})
 	m.bd, err = blocks.OpenDisk(m.d, "data", blocks.DiskOptions{
 		// No cache of packs: it would hide a flipped bit from who reads all to find it.
 		Log: log, MetaCache: 2 << 20, BlockCache: 1, MemTable: 256 << 10, Pending: 4 << 20,
@@ -262,8 +262,8 @@ const beginsAnew = "beginning anew, with what the tree shows"
 
 // logTo makes what engines log a part of the story.
 type logTo struct {
-	w    *world
-	name string
+	w *world
+	m *machine
 }
 
 func (l logTo) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
@@ -274,20 +274,18 @@ func (l logTo) Handle(_ context.Context, r slog.Record) error {
 	r.Attrs(func(a slog.Attr) bool {
 		fmt.Fprintf(&b, " %s=%v", a.Key, a.Value)
 		if err, ok := a.Value.Any().(error); ok && errors.Is(err, syncer.ErrBehind) && !l.w.plan.evil && !l.w.plan.copied {
-			l.w.note("I11", "%s: %v", l.name, err)
+			l.w.note("I11", "%s: %v", l.m.name, err)
 		}
 		return true
 	})
 	if what := logged[r.Message]; what != "" {
 		l.w.count(what, 1)
 	}
-	for _, m := range l.w.ms {
-		if r.Message == beginsAnew && m.name == l.name {
-			m.announced.Store(nil)
-		}
+	if r.Message == beginsAnew {
+		l.m.announced.Store(nil)
 	}
 	text := b.String()
-	l.w.say("%s logs: %s%.300s", l.name, r.Message, text)
+	l.w.say("%s logs: %s%.300s", l.m.name, r.Message, text)
 	return nil
 }
 

@@ -94,7 +94,7 @@ func (o *oracle) write(m *machine, b []byte, path string) *text {
 		t = &text{n: o.next()}
 		o.texts[key] = t
 	}
-	if t.consumed || t.excused { // it is there again
+	if t.consumed || t.excused || len(t.or) > 0 { // it is there again
 		t.kept, t.acked, t.consumed, t.excused, t.or = false, false, false, false, nil
 	}
 	t.by, t.path, t.at = m, path, time.Now()
@@ -165,10 +165,19 @@ func (o *oracle) crashed(m *machine) {
 // there tells whether a text is among those given, or what replaced it, or that
 // was done away with.
 func (t *text) there(all map[*text]bool) bool {
-	if all[t] || t.consumed {
-		return true
+	seen := map[*text]bool{} // one may have replaced another and the other way round
+	var is func(t *text) bool
+	is = func(t *text) bool {
+		if all[t] || t.consumed {
+			return true
+		}
+		if seen[t] {
+			return false
+		}
+		seen[t] = true
+		return slices.ContainsFunc(t.or, is)
 	}
-	return slices.ContainsFunc(t.or, func(x *text) bool { return x.there(all) })
+	return is(t)
 }
 
 // shown checks that nothing is back that was gone when all was in sync (I13). A
@@ -204,7 +213,7 @@ func (o *oracle) inSync(visible map[*text]bool) {
 	o.base, o.had, o.day = map[*text]bool{}, visible, o.w.days
 	for t := range visible {
 		o.base[t] = true
-		t.acked = true
+		t.acked, t.or = true, nil
 	}
 }
 
@@ -228,7 +237,7 @@ func (o *oracle) missing(m *machine, l listing) {
 }
 
 // coming are the texts of what lives on a machine that has something to cut or to
-// show, shown or not.
+// show, shown or not, and whose bytes are here.
 func (w *world) coming(m *machine) map[*text]bool {
 	has := map[*text]bool{}
 	if s, err := m.f.Stats(); err != nil || s.Pending == 0 && s.Waiting == 0 {
@@ -237,7 +246,7 @@ func (w *world) coming(m *machine) map[*text]bool {
 	h := m.holding()
 	for id, alive := range h.alive {
 		if n := h.nodes[id]; alive && n != nil {
-			ts, _ := w.textsOf(n)
+			ts, _ := w.textsOf(n, m)
 			for _, t := range ts {
 				has[t] = true
 			}
@@ -258,7 +267,7 @@ func (w *world) search(t *text) {
 			if n == nil {
 				continue
 			}
-			if ts, _ := w.textsOf(n); slices.Contains(ts, t) {
+			if ts, _ := w.textsOf(n, w.ms...); slices.Contains(ts, t) {
 				w.say("%s has text %d in %v, living: %v, %+v", m.name, t.n, id, h.alive[id], n)
 			}
 		}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/blocks/content"
-	"github.com/clachanfs/clachan/peers/wire"
 	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
 )
@@ -30,6 +29,7 @@ type deed struct {
 	n     *model.Node   // one of them
 	other *model.Node
 	cs    []model.Change // to be sent
+	takes []*text        // what it does away with
 	blind bool           // what it is about nobody can tell: nothing is sent
 }
 
@@ -68,9 +68,10 @@ func (d *deed) send() {
 	if len(d.cs) == 0 || d.blind {
 		return
 	}
+	d.took()
 	b := d.put(d.to, d.cs)
 	d.cs = nil
-	_ = wire.Write(d.to.st, &wire.Batch{Folder: d.w.folder[:], Header: b.Header, Body: b.Body, Epoch: d.to.epoch})
+	d.tell(d.to, b)
 }
 
 func (d *deed) change() model.Change { return model.Change{ID: d.n.ID, Kind: d.n.Kind} }
@@ -172,7 +173,7 @@ func removal(n *model.Node) model.Change {
 // texts are those that the versions of a node hold. The victim may lack the bytes
 // of what it shows nobody yet: then it is read where they are.
 func (d *deed) texts(n *model.Node) []*text {
-	out, all := d.w.textsOf(n)
+	out, all := d.w.textsOf(n, d.w.ms...)
 	if !all && !d.ghostly(n) {
 		d.w.say("evil cannot read %v, nor can anybody", n.ID)
 		d.blind = true
@@ -180,9 +181,9 @@ func (d *deed) texts(n *model.Node) []*text {
 	return out
 }
 
-// textsOf are the texts that the versions of a node hold, all that somebody has the
-// bytes of.
-func (w *world) textsOf(n *model.Node) (out []*text, all bool) {
+// textsOf are the texts that the versions of a node hold, all that one of the
+// machines has the bytes of.
+func (w *world) textsOf(n *model.Node, ms ...*machine) (out []*text, all bool) {
 	all = true
 	for _, h := range n.Heads {
 		b := []byte("-> " + h.Content)
@@ -192,7 +193,7 @@ func (w *world) textsOf(n *model.Node) (out []*text, all bool) {
 				continue
 			}
 			b = make([]byte, c.Size)
-			if !slices.ContainsFunc(w.ms, func(m *machine) bool {
+			if !slices.ContainsFunc(ms, func(m *machine) bool {
 				k := 0
 				if m.up && !m.crashed() {
 					k, _ = content.NewReader(m.f.Store(), c).ReadAt(context.Background(), b, 0)
@@ -218,10 +219,12 @@ func (d *deed) loosen(n *model.Node) {
 	}
 }
 
-// take notes that the villain does away with what a node holds. Whoever had it
-// has it in its history.
-func (d *deed) take(n *model.Node) {
-	for _, t := range d.texts(n) {
+// take is to do away with what a node holds.
+func (d *deed) take(n *model.Node) { d.takes = append(d.takes, d.texts(n)...) }
+
+// took notes what the villain does away with. Whoever had it has it in its history.
+func (d *deed) took() {
+	for _, t := range d.takes {
 		t.loose = true
 		if t.acked && t.kept && !t.consumed && !t.excused {
 			t.robbed, t.day = true, d.w.days
@@ -229,6 +232,7 @@ func (d *deed) take(n *model.Node) {
 		}
 		t.consume(d.machine, nil)
 	}
+	d.takes = nil
 }
 
 // ghost makes a file of which nobody has the bytes.
