@@ -89,8 +89,9 @@
 // those who met only the later one show a copy more than others, until somebody
 // edits the file. Who says that a node is born anew which was removed, and not all
 // know it, or which lives, lets those who hear of both in another order keep other
-// parts of what was said of it. And what is placed in a directory that nobody has
-// made is shown nowhere.
+// parts of what was said of it; and who writes meanwhile counts as one that was away
+// (below) and begins anew, with all that it wrote. And what is placed in a directory
+// that nobody has made is shown nowhere.
 //
 // # What may be forgotten
 //

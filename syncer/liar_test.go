@@ -382,3 +382,34 @@ func TestHeadersThatAreShownAreBounded(t *testing.T) {
 		t.Errorf("%d MiB of headers nobody needs", size>>20)
 	}
 }
+
+// Who removes what it made, and bears it anew at once, makes others forget what not
+// all know to be removed. Who wrote meanwhile begins anew for that, and loses nothing.
+func TestWhatIsBornAnewTooSoonLosesNothing(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "F")
+	w.same()
+	w.part(true)
+	b.write("/f", "b's")
+	b.write("/g", "G")
+	b.cutNow()
+
+	l := newLiar(a)
+	id := model.BirthID(model.RootID, "z", model.File, 0)
+	at := []model.LinkChange{{Key: model.PrimaryKey, Parent: model.RootID, Name: "z"}}
+	z := model.Change{ID: id, Kind: model.File, Lamport: 1, Born: true, Links: at, Version: over(id, nil).Version}
+	gone := model.Change{ID: id, Kind: model.File, Lamport: 2, Gone: model.VV{{Replica: l.rep, Seq: 1}},
+		Links: []model.LinkChange{{Key: model.PrimaryKey, Removed: true}}}
+	anew := z
+	anew.Lamport = 3
+	for _, c := range []model.Change{z, gone, anew} {
+		a.must(a.Receive(t.Context(), "eve", l.batch(a.Knowledge(), c)))
+		a.must(a.Sync())
+	}
+	if len(a.Horizon()) == 0 {
+		t.Fatal("nothing was forgotten")
+	}
+	w.part(false)
+	w.want("/f 644 b's", "/g 644 G", "/z 644 ")
+}
