@@ -102,7 +102,10 @@ func (v *villain) unsound(x *victim) (b model.Batch, what string) {
 
 // otherFace is another batch of the last number, which the victim has.
 func (v *villain) otherFace(x *victim) model.Batch {
-	if v.seq == 0 {
+	v.mu.Lock()
+	has := x.k.Get(v.replica)
+	v.mu.Unlock()
+	if v.seq == 0 || has < v.seq { // who has neither would take this one
 		return model.Batch{}
 	}
 	v.seq--
