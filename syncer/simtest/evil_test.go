@@ -22,19 +22,20 @@ import (
 // for. Its driver is the world's; its goroutines only listen.
 type villain struct {
 	*machine
-	r       *rand.Rand
-	end     context.CancelFunc
-	tasks   sync.WaitGroup
-	seal    model.Seal
-	replica model.Replica
-	seq     uint64
-	prev    [32]byte
-	nodes   []odd
-	ghosts  map[string]bool // contents of which nobody has the bytes
-	guise   *guise          // whom it says that it is; nil: itself
-	clock   uint64          // Lamport time of what it said last
-	crowds  int             // made so far
-	kept    kept
+	r        *rand.Rand
+	end      context.CancelFunc
+	tasks    sync.WaitGroup
+	seal     model.Seal
+	replica  model.Replica
+	seq      uint64
+	prev     [32]byte
+	nodes    []odd
+	ghosts   map[string]bool // contents of which nobody has the bytes
+	guise    *guise          // whom it says that it is; nil: itself
+	clock    uint64          // Lamport time of what it said last
+	crowds   int             // made so far
+	kept     kept
+	heldBack bool // something, once
 
 	mu      sync.Mutex // guards what follows
 	sent    []model.Batch
@@ -214,6 +215,7 @@ func (v *villain) tell(x *victim, b model.Batch) {
 	h, err := model.DecodeHeader(b.Header)
 	if err == nil && v.prev == model.HeaderHash(b.Header) && v.kept.acts == 0 && v.r.IntN(6) == 0 {
 		v.kept = kept{h.Lo - 1, 1 + v.r.IntN(5)}
+		v.heldBack = true
 		v.w.count("batches held back", 1)
 		v.w.say("evil holds back its %d to %d", h.Lo, h.Hi)
 		return
