@@ -214,9 +214,24 @@ func (w *world) textsOf(n *model.Node, ms ...*machine) (out []*text, all bool) {
 // loosen notes that the villain may bring back what a node holds: what it says
 // may come late, and moves beat deletions.
 func (d *deed) loosen(n *model.Node) {
+	d.loosed[n.ID] = true
 	for _, t := range d.texts(n) {
 		t.loose = true
 	}
+}
+
+// revived tells whether a machine shows a text in a node that the villain has moved
+// or changed: somebody may have made and removed it in the meantime.
+func (v *villain) revived(m *machine, t *text) bool {
+	h := m.holding()
+	for id := range v.loosed {
+		if n := h.nodes[id]; n != nil {
+			if ts, _ := v.w.textsOf(n, m); slices.Contains(ts, t) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // take is to do away with what a node holds.
