@@ -235,7 +235,10 @@ func (v *villain) revived(m *machine, t *text) bool {
 }
 
 // take is to do away with what a node holds.
-func (d *deed) take(n *model.Node) { d.takes = append(d.takes, d.texts(n)...) }
+func (d *deed) take(n *model.Node) {
+	d.loosed[n.ID] = true // an edit beats a removal
+	d.takes = append(d.takes, d.texts(n)...)
+}
 
 // took notes what the villain does away with. Whoever had it has it in its history.
 func (d *deed) took() {
