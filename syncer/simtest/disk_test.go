@@ -92,9 +92,12 @@ func (d *disk) spare(op errorfs.Op) bool {
 	return again
 }
 
+// simulated is what errors say that are faults of the world.
+const simulated = "simulated"
+
 func (d *disk) fault(op errorfs.Op) error {
 	if d.logs.Load() && strings.HasSuffix(op.Path, ".log") && fails(op.Kind) {
-		return fmt.Errorf("%s %s: %w", op.Path, "simulated", syscall.EIO)
+		return fmt.Errorf("%s %s: %w", op.Path, simulated, syscall.EIO)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -104,7 +107,7 @@ func (d *disk) fault(op errorfs.Op) error {
 		} else {
 			d.count("writes failed", 1)
 		}
-		return fmt.Errorf("%s %s: %w", op.Path, "simulated", syscall.EIO)
+		return fmt.Errorf("%s %s: %w", op.Path, simulated, syscall.EIO)
 	}
 	if d.full && !strings.HasSuffix(op.Path, "ballast") {
 		switch op.Kind {
