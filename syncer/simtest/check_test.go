@@ -290,7 +290,7 @@ func (w *world) together() {
 			}
 		}
 		synctest.Wait()
-		if w.same() {
+		if w.same() && w.quiet() {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -300,6 +300,18 @@ func (w *world) together() {
 	}
 	w.compare()
 	w.idle(45*time.Second, 20*time.Second) // the last count of what is missing goes with the next ping at the latest
+}
+
+// quiet tells whether all is the same still when what the malicious member has on the
+// way must have come.
+func (w *world) quiet() bool {
+	if w.evil == nil {
+		return true
+	}
+	k := w.ms[0].f.Joined()
+	time.Sleep(10 * time.Second)
+	w.onward()
+	return w.same() && k.Equal(w.ms[0].f.Joined())
 }
 
 // onward goes on without power cuts.
