@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
@@ -390,12 +391,27 @@ func (w *world) apart() {
 		n, _ := m.f.Missing()
 		w.say("%s knows %v, %d of it durable, lacks %d blocks, has %d changes to cut and %d to show, complete %v, %v", m.name, m.f.Joined(), m.f.Knowledge(), n, s.Pending, s.Waiting, !s.Returning, err)
 		_ = m.f.Check(context.Background(), func(err error) { w.say("%s: check: %v", m.name, err) })
+		m.waits()
 	}
 	first := w.ms[0].tree()
 	for _, m := range w.ms[1:] {
 		w.say("1 %s and 2 %s show\n%s", w.ms[0].name, m.name, diff(first.lines, m.tree().lines))
 	}
 	w.fail("I1", "the machines do not come together")
+}
+
+// waits tells what a machine has not shown yet.
+func (m *machine) waits() {
+	m.rows(func(ix *index.Index, _ *pebble.DB) {
+		t := ix.Begin()
+		defer t.Abort()
+		ix.Names(func(dir index.Ino, name string, y index.Drift) { m.w.say("%s: in %d %q: %+v", m.name, dir, name, y) })
+		ix.AllBytes(func(ino index.Ino, b index.Bytes) {
+			v := t.Wanted(ino)
+			c, err := content.Decode(v.Content)
+			m.w.say("%s: inode %d: %+v, wants %v of %v by %v: %d bytes, %x, %v", m.name, ino, b, v.Dot, v.Orig, v.By, c.Size, c.Root, err)
+		})
+	})
 }
 
 // compare checks that all show the same (I1), and all that they must.

@@ -138,7 +138,7 @@ func (v *villain) listen(ctx context.Context, m *machine, lying bool) {
 			v.mu.Lock()
 			v.victims[m.pid] = &victim{st, x.Epoch, k}
 			v.mu.Unlock()
-			state := &wire.FolderState{Folder: v.w.folder[:], Heads: x.Heads, Knowledge: x.Knowledge, Epoch: 1}
+			state := &wire.FolderState{Folder: v.w.folder[:], Heads: x.Heads, Knowledge: x.Knowledge, Missing: 1, Epoch: 1} // who says to have all bytes is believed
 			if lying {
 				state.Opening = v.lie(x.Opening)
 				defer time.AfterFunc(3*time.Second, func() { _ = st.Reset() }).Stop()
