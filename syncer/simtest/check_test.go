@@ -84,10 +84,11 @@ func (m *machine) look() listing {
 		}
 	}
 	walk(syncer.RootIno, "")
+	_, whole := m.whole()
 	for ino, g := range groups {
 		slices.Sort(g)
 		a, err := m.f.Attr(ino)
-		if _, whole := m.whole(); err == nil && l.err == nil && whole && int(a.Nlink) != len(g) { // else some may be in a directory that is to come
+		if err == nil && l.err == nil && whole && int(a.Nlink) != len(g) { // else some may be in a directory that is to come
 			l.fault("I4", "shows %v, of %d links: %s", g, a.Nlink, m.linked(ino))
 		}
 		if len(g) > 1 {
