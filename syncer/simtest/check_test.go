@@ -236,18 +236,6 @@ func (w *world) explain(a, b *machine, la, lb listing) {
 	}
 }
 
-// believed checks that the malicious member has made nobody honest suspect. What it
-// held back it said when it knew less than it has told since: that it was behind is
-// true then.
-func (w *world) believed(m *machine) {
-	for _, a := range m.f.Alarms() {
-		if w.evil.heldBack && (strings.Contains(a.Text, "behind") || strings.Contains(a.Text, "whose author did not know")) {
-			continue
-		}
-		w.fail("I12", "%s was made to believe: %s", m.name, a.Text)
-	}
-}
-
 // whole returns what a machine knows if it shows all of it, and nothing else.
 func (m *machine) whole() (model.VV, bool) {
 	s, err := m.f.Stats()
@@ -434,8 +422,8 @@ func (w *world) compare() {
 			w.mend(m)
 		}
 		m.check()
-		if !w.copied && w.evil != nil {
-			w.believed(m)
+		if as := m.f.Alarms(); len(as) > 0 && !w.copied && w.evil != nil {
+			w.fail("I12", "%s was made to believe: %s", m.name, as[0].Text)
 		}
 		if i == 0 {
 			first = l

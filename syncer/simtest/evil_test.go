@@ -22,24 +22,25 @@ import (
 // for. Its driver is the world's; its goroutines only listen.
 type villain struct {
 	*machine
-	r        *rand.Rand
-	end      context.CancelFunc
-	tasks    sync.WaitGroup
-	seal     model.Seal
-	replica  model.Replica
-	seq      uint64
-	prev     [32]byte
-	nodes    []odd
-	ghosts   map[string]bool   // contents of which nobody has the bytes
-	loosed   map[model.ID]bool // nodes of others that it has moved or changed
-	guise    *guise            // whom it says that it is; nil: itself
-	clock    uint64            // Lamport time of what it said last
-	crowds   int               // made so far
-	kept     kept
-	heldBack bool // something, once
+	r       *rand.Rand
+	end     context.CancelFunc
+	tasks   sync.WaitGroup
+	seal    model.Seal
+	replica model.Replica
+	seq     uint64
+	prev    [32]byte
+	nodes   []odd
+	ghosts  map[string]bool   // contents of which nobody has the bytes
+	loosed  map[model.ID]bool // nodes of others that it has moved or changed
+	guise   *guise            // whom it says that it is; nil: itself
+	clock   uint64            // Lamport time of what it said last
+	crowds  int               // made so far
+	kept    kept
 
 	mu      sync.Mutex // guards what follows
 	sent    []model.Batch
+	acked   model.VV // all that it has said to have
+	knew    model.VV // of a batch that it held back, and not all have yet: it says to have no more; nil: none
 	victims map[peer.ID]*victim
 }
 
@@ -55,6 +56,7 @@ type victim struct {
 type kept struct {
 	before uint64 // the end of the one before
 	acts   int    // left until it is sent; 0: nothing is held back
+	end    uint64 // its own; 0: all have it
 }
 
 // odd is a node that the villain has made.
@@ -138,7 +140,7 @@ func (v *villain) listen(ctx context.Context, m *machine, lying bool) {
 			v.mu.Lock()
 			v.victims[m.pid] = &victim{st, x.Epoch, k}
 			v.mu.Unlock()
-			state := &wire.FolderState{Folder: v.w.folder[:], Heads: x.Heads, Knowledge: x.Knowledge, Missing: 1, Epoch: 1} // who says to have all bytes is believed
+			state := &wire.FolderState{Folder: v.w.folder[:], Heads: x.Heads, Knowledge: v.says(k).Encode(), Missing: 1, Epoch: 1} // who says to have all bytes is believed
 			if lying {
 				state.Opening = v.lie(x.Opening)
 				defer time.AfterFunc(3*time.Second, func() { _ = st.Reset() }).Stop()
@@ -188,6 +190,7 @@ func (v *villain) again(st libp2p.Stream, k model.VV, epoch uint64) error {
 
 // fill sends all who listen what they have not got.
 func (v *villain) fill() {
+	v.release()
 	v.mu.Lock()
 	xs := maps.Clone(v.victims)
 	v.mu.Unlock()
@@ -198,6 +201,18 @@ func (v *villain) fill() {
 		_ = x.st.SetWriteDeadline(time.Now().Add(time.Second))
 		_ = v.again(x.st, k, x.epoch)
 	}
+}
+
+// says is what it says to have of k: what it does not know it acknowledges, but for
+// the time in which something that it held back may be over less.
+func (v *villain) says(k model.VV) model.VV {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.knew != nil {
+		k = k.Meet(v.knew)
+	}
+	v.acked = v.acked.Join(k)
+	return k
 }
 
 // has tells whether a victim has all that the villain has said: then it is told
@@ -214,9 +229,14 @@ func (v *villain) has(x *victim) bool {
 // tell sends a batch, or holds it back.
 func (v *villain) tell(x *victim, b model.Batch) {
 	h, err := model.DecodeHeader(b.Header)
-	if err == nil && v.prev == model.HeaderHash(b.Header) && v.kept.acts == 0 && v.r.IntN(6) == 0 {
-		v.kept = kept{h.Lo - 1, 1 + v.r.IntN(5)}
-		v.heldBack = true
+	v.mu.Lock()
+	may := err == nil && v.prev == model.HeaderHash(b.Header) && v.knew == nil && v.acked.LE(h.Deps)
+	if may = may && v.r.IntN(6) == 0; may {
+		v.knew = h.Deps
+	}
+	v.mu.Unlock()
+	if may {
+		v.kept = kept{h.Lo - 1, 1 + v.r.IntN(5), h.Hi}
 		v.w.count("batches held back", 1)
 		v.w.say("evil holds back its %d to %d", h.Lo, h.Hi)
 		return
@@ -256,8 +276,22 @@ func garbage(st libp2p.Stream) {
 	}
 }
 
+// release ends that something is held back when all have it.
+func (v *villain) release() {
+	if v.kept.end == 0 || slices.ContainsFunc(v.w.ms, func(m *machine) bool {
+		return !m.up || m.crashed() || m.f.Knowledge().Get(v.replica) < v.kept.end
+	}) {
+		return
+	}
+	v.kept = kept{}
+	v.mu.Lock()
+	v.knew = nil
+	v.mu.Unlock()
+}
+
 // act does one thing to one of those who listen.
 func (v *villain) act() {
+	v.release()
 	v.mu.Lock()
 	listen := slices.DeleteFunc(slices.Clone(v.w.ms), func(m *machine) bool { return v.victims[m.pid] == nil })
 	if len(listen) == 0 {

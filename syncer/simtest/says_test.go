@@ -47,7 +47,7 @@ func (v *villain) choose(m *machine, x *victim) (what string, send func()) {
 	case 17:
 		return "an endless frame", raw(append(binary.AppendUvarint(nil, 1<<40), byte(wire.TypeBatch)))
 	case 18:
-		return "an ack of what was not sent", say(&wire.Ack{Folder: v.w.folder[:], Knowledge: x.k.Encode(), Missing: 1, Received: 1 << 40, Epoch: 1, Of: x.epoch})
+		return "an ack of what was not sent", say(&wire.Ack{Folder: v.w.folder[:], Knowledge: v.says(x.k).Encode(), Missing: 1, Received: 1 << 40, Epoch: 1, Of: x.epoch})
 	case 19:
 		ops := [][]byte{[]byte("no op"), v.w.members[0][:len(v.w.members[0])-1]}
 		return "membership that is none", say(&wire.MemberOps{Folder: v.w.folder[:], Ops: ops})
@@ -76,7 +76,7 @@ func (v *villain) choose(m *machine, x *victim) (what string, send func()) {
 		b.Header[len(b.Header)-1] ^= 4
 		return "a header alone that is not signed", batch(model.Batch{Header: b.Header})
 	case 29:
-		return "that it has all that is yet to be made", say(&wire.Ack{Folder: v.w.folder[:], Knowledge: x.k.Encode(), Has: v.soon(x).Encode(), Missing: 1, Epoch: 1, Of: x.epoch})
+		return "that it has all that is yet to be made", say(&wire.Ack{Folder: v.w.folder[:], Knowledge: v.says(x.k).Encode(), Has: v.soon(x).Encode(), Missing: 1, Epoch: 1, Of: x.epoch})
 	}
 }
 
