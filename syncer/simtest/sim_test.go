@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	sims  = flag.Int("sims", 20, "simulations to run")
+	sims  = flag.Int("sims", few, "simulations to run")
 	seed  = flag.Uint64("seed", 1, "seed of the first; the others follow")
 	twice = flag.Bool("twice", false, "run every seed twice, and compare verdicts, and the plans as they are afterwards")
 	story = flag.Bool("story", false, "tell also what held")
