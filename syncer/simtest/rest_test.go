@@ -16,16 +16,20 @@ import (
 // wake up for it by themselves. Where programs have files open, which they do
 // nothing to, that is when those have rested for half a minute.
 func (w *world) rest(why string, atMost time.Duration) {
+	var returned time.Time // when one was last seen that may not cut yet
 	for deadline := time.Now().Add(atMost); ; time.Sleep(300 * time.Millisecond) {
 		w.onward()
 		late := w.uncut()
 		if late == nil || w.mapping() {
 			return
 		}
-		if time.Now().After(deadline) {
-			if late.incomplete() {
-				return
-			}
+		if late.incomplete() {
+			returned = time.Now()
+		}
+		if time.Now().After(deadline) && late.incomplete() {
+			return
+		}
+		if time.Now().After(deadline) && time.Since(returned) > atMost {
 			s, err := late.f.Stats()
 			late.rows(func(ix *index.Index, _ *pebble.DB) {
 				ix.Names(func(dir index.Ino, name string, y index.Drift) { w.say("%s: in %d %q: %+v", late.name, dir, name, y) })
