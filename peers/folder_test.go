@@ -89,12 +89,19 @@ func (m *machine) run(what string, run func(context.Context) error, then func() 
 	})
 }
 
+// options are those of a folder without peers.
+func (m *machine) options(g Grant, disk *blocks.Disk) syncer.Options {
+	return syncer.Options{
+		Disk: disk, Number: 1, ID: g.ID, Name: g.Name, Key: blocks.Key(g.IDKey), Seed: chunker.Seed(g.ChunkSeed),
+		Device: m.id.Key(), Label: model.Label{Author: "a", Device: "d"}, Allowed: g.Log.MayAuthor,
+	}
+}
+
 func (m *machine) open(g Grant) *syncer.Folder {
 	m.t.Helper()
-	f, err := syncer.Open(syncer.Options{
-		Disk: m.disk, Number: 1, ID: g.ID, Name: g.Name, Key: blocks.Key(g.IDKey), Seed: chunker.Seed(g.ChunkSeed),
-		Device: m.id.Key(), Label: model.Label{Author: "a", Device: "d"}, Allowed: g.Log.MayAuthor, Remote: m.node.Remote(g.ID),
-	})
+	o := m.options(g, m.disk)
+	o.Remote = m.node.Remote(g.ID)
+	f, err := syncer.Open(o)
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/clachanfs/clachan/blocks"
-	"github.com/clachanfs/clachan/blocks/chunker"
 	"github.com/clachanfs/clachan/peers/trust"
 	"github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/model"
@@ -101,10 +100,7 @@ func hoard(t *testing.T, m *machine, g Grant, names ...string) (said []model.Bat
 			t.Error(err)
 		}
 	})
-	f, err := syncer.Open(syncer.Options{
-		Disk: disk, Number: 1, ID: g.ID, Name: g.Name, Key: blocks.Key(g.IDKey), Seed: chunker.Seed(g.ChunkSeed),
-		Device: m.id.Key(), Label: model.Label{Author: "a", Device: "d"}, Allowed: g.Log.MayAuthor,
-	})
+	f, err := syncer.Open(m.options(g, disk))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,8 @@ type Folder interface {
 	// Knowledge is what is durable here.
 	Knowledge() model.VV
 	// Since yields the batches not in k, verbatim, in causal order, and ends
-	// when all up to Knowledge at the call are yielded. Of those that are here and
-	// not in Knowledge, since what is before them is missing, only those after over.
+	// when all up to Knowledge at the call are yielded. Of those that came over
+	// gaps, which Knowledge does not hold, only those after over.
 	Since(ctx context.Context, k, over model.VV) iter.Seq2[model.Batch, error]
 	// Receive verifies and takes in one batch. An error means that it was not
 	// taken in; the session ends, and the batch comes again on the next. After

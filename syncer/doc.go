@@ -90,9 +90,9 @@
 // edits the file. Who says that a node is born anew which was removed, and not all
 // know it, or which lives, lets those who hear of both in another order keep other
 // parts of what was said of it; and who writes meanwhile counts as one that was away
-// (below) and begins anew, with all that it wrote. Who says to have all bytes, and has
-// none, lets others let go of history when their disks are full. And what is placed in a directory
-// that nobody has made is shown nowhere.
+// (below) and begins anew, with all that it wrote. Who says to have all bytes, and
+// has none, lets others let go of history when their disks are full. And what is
+// placed in a directory that nobody has made is shown nowhere.
 //
 // # What may be forgotten
 //

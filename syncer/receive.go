@@ -22,10 +22,9 @@ func (f *Folder) Knowledge() model.VV {
 
 // Since yields the batches that k lacks, verbatim, in causal order, and ends
 // when all that was known at the call are yielded: of what came over gaps, those
-// after over. Before one that names what is
-// dead comes a header alone, which proves that it was made. All are durable first:
-// a change that was announced and then lost in a power cut would be made anew, and
-// differently.
+// after over. Before one that names what is dead comes a header alone, which proves
+// that it was made. All are durable first: a change that was announced and then lost
+// in a power cut would be made anew, and differently.
 func (f *Folder) Since(ctx context.Context, k, over model.VV) iter.Seq2[model.Batch, error] {
 	return func(yield func(model.Batch, error) bool) {
 		f.apply.Lock()

@@ -324,9 +324,9 @@ type next struct {
 // Since yields the batches that k lacks as they were signed, each after all
 // that it depends on: a merge of the replicas' logs by deps. What is missing in
 // them is dead: superseded by something that is sent. So what came over gaps
-// here is sent too, though K does not claim it: after over, up to which the peer has
-// been sent that before. Who may not know what was
-// collected here gets no dead changes: what overcame them may be gone.
+// here is sent too, though K does not claim it: after over, up to which the peer
+// has been sent that before. Who may not know what was collected here gets no dead
+// changes: what overcame them may be gone.
 func (s *Snap) Since(k, over model.VV) iter.Seq2[model.Batch, error] {
 	return func(yield func(model.Batch, error) bool) {
 		var heads []*next

@@ -389,7 +389,7 @@ func (w *world) apart() {
 	w.fail("I1", "the machines do not come together")
 }
 
-// waits tells what a machine has not shown yet.
+// waits tells what a machine has not cut or not shown yet.
 func (m *machine) waits() {
 	m.rows(func(ix *index.Index, _ *pebble.DB) {
 		t := ix.Begin()
@@ -398,7 +398,7 @@ func (m *machine) waits() {
 		ix.AllBytes(func(ino index.Ino, b index.Bytes) {
 			v := t.Wanted(ino)
 			c, err := content.Decode(v.Content)
-			m.w.say("%s: inode %d: %+v, wants %v of %v by %v: %d bytes, %x, %v", m.name, ino, b, v.Dot, v.Orig, v.By, c.Size, c.Root, err)
+			m.w.say("%s: inode %d: %+v, %+v, wants %v of %v by %v: %d bytes, %x, %v", m.name, ino, b, m.s.Writing(ino), v.Dot, v.Orig, v.By, c.Size, c.Root, err)
 		})
 	})
 }

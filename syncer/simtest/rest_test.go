@@ -23,20 +23,16 @@ func (w *world) rest(why string, atMost time.Duration) {
 		if late == nil || w.mapping() {
 			return
 		}
+		over := time.Now().After(deadline)
 		if late.incomplete() {
+			if over {
+				return
+			}
 			returned = time.Now()
 		}
-		if time.Now().After(deadline) && late.incomplete() {
-			return
-		}
-		if time.Now().After(deadline) && time.Since(returned) > atMost {
+		if over && time.Since(returned) > atMost {
 			s, err := late.f.Stats()
-			late.rows(func(ix *index.Index, _ *pebble.DB) {
-				ix.Names(func(dir index.Ino, name string, y index.Drift) { w.say("%s: in %d %q: %+v", late.name, dir, name, y) })
-				ix.AllBytes(func(ino index.Ino, b index.Bytes) {
-					w.say("%s: inode %d: %+v, %+v", late.name, ino, b, late.s.Writing(ino))
-				})
-			})
+			late.waits()
 			_ = late.f.Check(context.Background(), func(err error) { w.say("%s: check: %v", late.name, err) })
 			w.fail("I1", "%s does not cut, %s, for %v: %d changes, %v", late.name, why, atMost, s.Pending, err)
 		}
