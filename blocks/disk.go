@@ -220,6 +220,10 @@ func (d *Disk) Sync() error {
 // Room returns nil, or ErrFull when the filesystem is below the reserve.
 func (d *Disk) Room() error { return d.room.check() }
 
+// Grant returns nil when n bytes may be written to the filesystem by others
+// than the stores, or ErrFull.
+func (d *Disk) Grant(n int64) error { return d.room.grant(n) }
+
 // RoomForRows returns nil, or ErrFull when nothing but the ballast is left.
 func (d *Disk) RoomForRows() error { return d.room.rows() }
 

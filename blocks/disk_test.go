@@ -350,3 +350,45 @@ func BenchmarkGet(b *testing.B) {
 	}
 	check(b, d.Close())
 }
+
+func TestWhatIsInMemoryHasRoomOnTheDisk(t *testing.T) {
+	fs := diskOf(64*mib, 40*mib)
+	d := closing(t, open(t, fs))
+	s := d.Store(1, testKey)
+	fs.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: 64 * mib, AvailBytes: 11 * mib})
+	n := 0
+	for ; n < 100; n++ {
+		if _, err := s.Put(t.Context(), random(uint64(n), 100_000)); errors.Is(err, ErrFull) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := int(3*mib/100_000) + 1; n != want {
+		t.Errorf("%d blocks taken in, %d fit above the reserve", n, want)
+	}
+	check(t, s.Flush(t.Context()))
+	check(t, d.Room()) // the usage is as before: the disk says what is written
+	if n := d.room.pending.Load(); n != 0 {
+		t.Errorf("%d bytes in memory that is empty", n)
+	}
+}
+
+func TestAPackEndsBeforeTheRoomOfPebble(t *testing.T) {
+	fs := diskOf(64*mib, 40*mib)
+	d := closing(t, open(t, fs))
+	s := d.Store(1, testKey)
+	var ids []ID
+	for i := range 50 {
+		ids = append(ids, mustPut(t, s, random(uint64(i), 100_000)))
+	}
+	fs.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: 64 * mib, AvailBytes: 3 * mib}) // others were faster
+	if err := s.Flush(t.Context()); !errors.Is(err, ErrFull) {
+		t.Fatalf("flush: %v", err)
+	}
+	fs.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: 64 * mib, AvailBytes: 30 * mib})
+	check(t, s.Flush(t.Context()))
+	for i, id := range ids {
+		mustHave(t, s, id, random(uint64(i), 100_000))
+	}
+}

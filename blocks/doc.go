@@ -63,7 +63,8 @@
 //
 // Pebble does not survive a write that fails, so twice a reserve is kept: once
 // as the ballast, a preallocated file that is given back when Pebble meets a
-// full disk; once as free space, below which [Store.Put] returns [ErrFull].
+// full disk; once as free space, below which [Store.Put] returns [ErrFull]:
+// what it has taken in finds room. Others who write to the disk ask [Disk.Grant].
 // The ballast is made again when there is room.
 //
 // # Memory

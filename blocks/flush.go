@@ -20,6 +20,7 @@ const (
 	foldMin    = 512 << 10
 	foldLatest = time.Hour // or older than this
 	packBlocks = 1 << 16   // most blocks of a pack that is folded
+	roomEach   = 1 << 20   // of a pack, for which room is asked
 )
 
 // Flush is the barrier between blocks and the metadata that names them: after
@@ -77,6 +78,7 @@ func (s *Store) settle(p *pack) {
 		s.queue = nil
 	}
 	s.mu.Unlock()
+	s.d.room.wrote(p.bytes)
 	p.release()
 }
 
@@ -179,6 +181,7 @@ type packWriter struct {
 	w      *sstable.Writer
 	blocks uint32
 	bytes  uint64
+	asked  uint64 // bytes at which room is asked for
 }
 
 func (d *Disk) newPackWriter() (*packWriter, error) {
@@ -197,6 +200,12 @@ func (d *Disk) newPackWriter() (*packWriter, error) {
 
 // add appends a block and returns its index.
 func (w *packWriter) add(stored []byte) (uint32, error) {
+	if w.bytes >= w.asked { // what fills the disk takes the room of Pebble too
+		if err := w.d.room.packs(); err != nil {
+			return 0, err
+		}
+		w.asked += roomEach
+	}
 	index := w.blocks
 	if err := w.w.Set(packKey(w.pack, index), stored); err != nil {
 		return 0, err

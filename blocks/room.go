@@ -27,8 +27,10 @@ const (
 //
 // Twice the reserve is kept: once as the ballast, a preallocated file that is
 // removed when a write of Pebble meets a full disk, since Pebble does not
-// survive that; once as free space, below which we write no blocks ourselves.
-// Rows may still be written until only the ballast is left: they tell of removals.
+// survive that; once as free space, below which we take no blocks in. What has
+// been taken in counts as written, and a pack ends when half of the free reserve
+// is gone, whoever took it. Rows may still be written until only the ballast is
+// left: they tell of removals.
 type room struct {
 	fs      vfs.FS // without the layer that calls release
 	dir     string
@@ -38,7 +40,8 @@ type room struct {
 
 	free    atomic.Int64 // as last told
 	asked   atomic.Int64 // when, Unix ns
-	written atomic.Int64 // bytes put since
+	written atomic.Int64 // bytes written since
+	pending atomic.Int64 // bytes of blocks that are in memory still
 	stalled atomic.Int64 // until when Pebble is known to be in trouble, Unix ns
 
 	spent atomic.Bool // the ballast was released and is not back
@@ -63,8 +66,21 @@ func newRoom(fs vfs.FS, dir string) (*room, int64, error) {
 	return r, total, nil
 }
 
-// check returns ErrFull when there is less room than the reserve.
-func (r *room) check() error { return r.above(2 * r.reserve) }
+// check returns ErrFull when there is less room than the reserve, beside what
+// is in memory still.
+func (r *room) check() error { return r.grant(0) }
+
+// grant is check for n bytes more, which it counts as written.
+func (r *room) grant(n int64) error {
+	err := r.above(2*r.reserve + r.pending.Load() + n)
+	if err == nil {
+		r.written.Add(n)
+	}
+	return err
+}
+
+// packs returns ErrFull when a pack that is being written should end.
+func (r *room) packs() error { return r.above(r.reserve + r.reserve/2) }
 
 // rows returns ErrFull when there is no room beside the ballast, or for it.
 func (r *room) rows() error { return r.above(r.reserve + 1) }
@@ -121,7 +137,7 @@ func (r *room) short() int64 {
 	}
 	mark := 2*r.reserve + r.reserve/2
 	left := r.free.Load() - r.written.Load()
-	if age := now - r.asked.Load(); age >= int64(statAge) || left < mark+statMargin {
+	if age := now - r.asked.Load(); age >= int64(statAge) || left < mark+statMargin+r.pending.Load() {
 		var err error
 		if left, err = r.ask(now); err != nil {
 			return 0 // check will say
@@ -129,7 +145,13 @@ func (r *room) short() int64 {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return max(0, mark-left-r.held)
+	return max(0, mark-left-r.held+r.pending.Load())
+}
+
+// wrote is called when n bytes that were in memory are in a pack.
+func (r *room) wrote(n int64) {
+	r.written.Add(n)
+	r.pending.Add(-n)
 }
 
 // stall is called when background work of Pebble fails.

@@ -125,9 +125,6 @@ func (s *Store) put(ctx context.Context, id ID, data []byte) error {
 		if err != nil {
 			return err
 		}
-		if placed {
-			s.d.room.written.Add(int64(len(e.stored)))
-		}
 		if full {
 			// The block is held whatever becomes of the packs before it: a
 			// failure shows at Flush, or when the budget is spent.
@@ -167,6 +164,7 @@ func (s *Store) place(e entry) (placed, full bool, err error) {
 		return false, full, nil
 	}
 	s.open.add(e)
+	s.d.room.pending.Add(int64(len(e.stored)))
 	s.pending[e.id] = slot{s.open, len(s.open.entries) - 1}
 	return true, full, nil
 }

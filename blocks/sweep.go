@@ -355,6 +355,7 @@ func (s *Store) discard() {
 	clear(s.pending)
 	s.mu.Unlock()
 	for _, p := range packs {
+		s.d.room.pending.Add(-p.bytes)
 		p.release()
 	}
 }

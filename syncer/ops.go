@@ -16,6 +16,8 @@ const (
 	RenameExchange  = 2
 )
 
+const dirRoom = 4096 // what a directory takes, as it does on a disk
+
 func attrOf(ino Ino, r *index.Row) Attr {
 	a := Attr{Ino: ino, Kind: r.Kind, Mode: r.Mode, UID: r.UID, GID: r.GID, Nlink: r.Nlink, Rdev: r.Rdev,
 		Size: r.Size, Alloc: r.Alloc, Atime: r.Atime, Mtime: r.Mtime, Ctime: r.Ctime, Btime: r.Btime}
@@ -209,7 +211,7 @@ func (f *Folder) Create(dir Ino, name string, n New) (a Attr, err error) {
 	}
 	room := f.roomForRows // as on a disk whose inodes are there beforehand
 	if n.Kind == model.Dir {
-		room = f.Room
+		room = func() error { return f.Grant(dirRoom) }
 	}
 	if err := room(); err != nil {
 		return a, err
@@ -544,9 +546,12 @@ func groupOf(ino Ino, r *index.Row) Ino {
 }
 
 // Room returns ErrFull when the disk is so full that nothing more is taken in.
-func (f *Folder) Room() error {
+func (f *Folder) Room() error { return f.Grant(0) }
+
+// Grant returns nil when n bytes may be written to the disk, or ErrFull.
+func (f *Folder) Grant(n int64) error {
 	f.disk.Short() // wakes the expirer, if it is
-	return f.disk.Room()
+	return f.disk.Grant(n)
 }
 
 // roomForRows returns ErrFull when nothing but what Pebble may need is left.

@@ -70,7 +70,7 @@ func New(folder *syncer.Folder, dir string, o Options) (*Mount, error) {
 			return nil, err
 		}
 	}
-	stage, err := staging.Open(o.Staging, staging.Options{Room: folder.Room})
+	stage, err := staging.Open(o.Staging, staging.Options{Grant: folder.Grant})
 	if err != nil {
 		return nil, err
 	}

@@ -40,16 +40,16 @@ var (
 
 // Options bound what staging uses.
 type Options struct {
-	Memory int64        // bytes of all layers in memory; 0 means 64 MiB
-	Files  int          // staging files kept open; 0 means 256
-	Room   func() error // called before staging grows; its error refuses the write
+	Memory int64               // bytes of all layers in memory; 0 means 64 MiB
+	Files  int                 // staging files kept open; 0 means 256
+	Grant  func(n int64) error // called before n bytes are written; its error refuses the write
 }
 
 // Dir is the staging directory of one folder.
 type Dir struct {
 	path     string
 	memory   int64
-	room     func() error
+	grant    func(int64) error
 	used     atomic.Int64  // bytes of layers in memory
 	gen      atomic.Uint64 // last generation given out
 	sameBoot bool
@@ -72,15 +72,15 @@ type handle struct {
 
 // Open prepares the directory at path, making it if needed.
 func Open(path string, o Options) (*Dir, error) {
-	d := &Dir{path: path, memory: o.Memory, max: o.Files, room: o.Room, open: map[*layer]*handle{}, found: map[uint64][]uint64{}}
+	d := &Dir{path: path, memory: o.Memory, max: o.Files, grant: o.Grant, open: map[*layer]*handle{}, found: map[uint64][]uint64{}}
 	if d.memory <= 0 {
 		d.memory = 64 << 20
 	}
 	if d.max <= 0 {
 		d.max = 256
 	}
-	if d.room == nil {
-		d.room = func() error { return nil }
+	if d.grant == nil {
+		d.grant = func(int64) error { return nil }
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("open staging: %w", err)

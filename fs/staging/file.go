@@ -378,7 +378,7 @@ func (f *File) run(t *layer, apply func(*layer) error) error {
 
 // grow makes room for n more bytes in t: it stays in memory or moves to its file.
 func (f *File) grow(t *layer, n int64) error {
-	if err := f.dir.room(); err != nil {
+	if err := f.dir.grant(n); err != nil {
 		return err
 	}
 	if t.mem == nil {
@@ -506,12 +506,13 @@ func (f *File) Zero(ctx context.Context, gen uint64, off, n int64, keep bool, no
 }
 
 // Allocate makes sure that there is room for n bytes at off, and grows the file to hold them unless keep.
-// Nothing is set aside: what a block will cost is known when it is written. The times move in any case.
+// Nothing is set aside: what a block will cost is known when it is written. What lies beyond the end must fit now.
+// The times move in any case.
 func (f *File) Allocate(ctx context.Context, gen uint64, off, n int64, keep bool, now int64) error {
 	if off < 0 || n <= 0 || off > MaxSize-n {
 		return ErrTooBig
 	}
-	if err := f.dir.room(); err != nil {
+	if err := f.dir.grant(max(0, off+n-max(off, f.Info().Size))); err != nil {
 		return err
 	}
 	return f.change(ctx, gen, func(*layer) ([]gap, error) { return nil, nil }, func(t *layer) error {

@@ -478,7 +478,7 @@ func TestFullDiskLeavesOldBytes(t *testing.T) {
 	ctx := context.Background()
 	full := false
 	errFull := errors.New("full")
-	d := openDir(t, t.TempDir(), Options{Memory: 1, Room: func() error {
+	d := openDir(t, t.TempDir(), Options{Memory: 1, Grant: func(int64) error {
 		if full {
 			return errFull
 		}
