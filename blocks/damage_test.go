@@ -264,3 +264,47 @@ func TestATroubledDiskLosesNothing(t *testing.T) {
 	}
 	check(t, d.Close())
 }
+
+// A sweep does not give back a pack while the disk cannot read what lives in it.
+func TestASweepKeepsWhatTheDiskCannotRead(t *testing.T) {
+	mem := vfs.NewMem()
+	d := open(t, mem)
+	s := d.Store(1, testKey)
+	var row []byte
+	for seed := range uint64(10) {
+		id := mustPut(t, s, seeded(seed))
+		if seed < 2 {
+			row = append(row, id[:]...)
+		}
+	}
+	check(t, s.Flush(t.Context()))
+	check(t, d.Meta().Set(rowKey(1, 0), row, pebble.Sync))
+	check(t, d.Close())
+	var ill atomic.Bool
+	d = closing(t, open(t, errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if ill.Load() && op.Kind == errorfs.OpFileReadAt && strings.Contains(op.Path, "/blocks/") {
+			return syscall.EIO
+		}
+		return nil
+	}))))
+	s = d.Store(1, testKey)
+	ill.Store(true)
+	got, err := s.Sweep(t.Context(), naming(d, 1))
+	check(t, err)
+	if got.Blocks != 8 || got.Packs != 0 {
+		t.Errorf("swept %+v", got)
+	}
+	ill.Store(false)
+	for seed := range uint64(2) {
+		b, err := s.Get(t.Context(), testKey.ID(seeded(seed)), nil)
+		if err != nil || !bytes.Equal(b, seeded(seed)) {
+			t.Errorf("block %d: %v", seed, err)
+		}
+	}
+	if got, err = s.Sweep(t.Context(), naming(d, 1)); err != nil || got.Rewritten != 1 {
+		t.Errorf("swept %+v, %v", got, err)
+	}
+	for seed := range uint64(2) {
+		mustHave(t, s, testKey.ID(seeded(seed)), seeded(seed))
+	}
+}

@@ -55,7 +55,8 @@
 //
 // Every block read from the disk is hashed. A wrong one is never returned: its
 // location is marked as damaged, so that it counts as absent until it is put
-// again. That goes to a new pack; nothing is repaired in place. If DIR/blocks
+// again. That goes to a new pack; nothing is repaired in place. One that the
+// disk cannot read counts as absent too, but its pack stays until it can. If DIR/blocks
 // is lost, its packs are found missing at open, and their blocks count as
 // absent. If DIR/meta is lost, the packs are not touched ([ErrNoMeta]).
 //

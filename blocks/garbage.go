@@ -8,6 +8,7 @@ import (
 	"math/bits"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -424,7 +425,9 @@ func (s *Store) rewrite(ctx context.Context, m *Marks, n *Swept) error {
 	return nil
 }
 
-// rewriteGroup moves the blocks of some packs, in the order in which they are.
+// rewriteGroup moves the blocks of some packs, in the order in which they are,
+// and gives the packs back. One with a block that the disk cannot read now
+// leaves the group: it may hold the only copy.
 func (s *Store) rewriteGroup(ctx context.Context, group map[uint64]bool) (written int64, err error) {
 	var places []place
 	err = s.eachLocation(func(id ID, loc location) error {
@@ -440,7 +443,7 @@ func (s *Store) rewriteGroup(ctx context.Context, group map[uint64]bool) (writte
 		return cmp.Or(cmp.Compare(a.pack, b.pack), cmp.Compare(a.index, b.index))
 	})
 	for len(places) > 0 {
-		k, bytes, err := s.rewritePack(ctx, places)
+		k, bytes, err := s.rewritePack(ctx, places, group)
 		if err != nil {
 			return written, err
 		}
@@ -455,7 +458,7 @@ func (s *Store) rewriteGroup(ctx context.Context, group map[uint64]bool) (writte
 }
 
 // rewritePack moves the first blocks into one new pack and returns how many.
-func (s *Store) rewritePack(ctx context.Context, places []place) (k int, written int64, err error) {
+func (s *Store) rewritePack(ctx context.Context, places []place, group map[uint64]bool) (k int, written int64, err error) {
 	if err := s.takeTurn(ctx); err != nil {
 		return 0, 0, err
 	}
@@ -474,6 +477,10 @@ func (s *Store) rewritePack(ctx context.Context, places []place) (k int, written
 		}
 		p := places[k]
 		index, err := s.copyTo(w, p, *buf)
+		if errors.Is(err, syscall.EIO) {
+			delete(group, p.pack)
+			continue
+		}
 		if errors.Is(err, ErrDamaged) || errors.Is(err, ErrNotFound) {
 			continue // it is known as such now
 		}
@@ -481,7 +488,7 @@ func (s *Store) rewritePack(ctx context.Context, places []place) (k int, written
 			return 0, 0, w.abort(err)
 		}
 		moved = append(moved, p)
-		to = append(to, move{id: p.id, to: location{p.flags, w.pack, index, p.size}})
+		to = append(to, move{id: p.id, to: location{p.flags &^ flagUnread, w.pack, index, p.size}})
 	}
 	if len(to) == 0 {
 		_ = w.abort(nil)
