@@ -37,7 +37,9 @@ type disk struct {
 	eio     float64 // share of operations on tables that fail
 	full    bool
 	used    int64     // when full
-	last    time.Time // a write to a table failed
+	last    time.Time // something was to fail with a table:
+	reads   int       // so many reads then,
+	wrote   bool      // a write
 }
 
 const diskSize = 256 << 20
@@ -80,15 +82,24 @@ func table(path string) bool {
 	return strings.HasSuffix(path, ".sst") || strings.HasSuffix(path, ".ing")
 }
 
-// spare tells whether a failure must not be: tables are written again at once
-// until it works, which it never would while time stands still.
+// readsMost is how many reads fail at one instant.
+const readsMost = 50
+
+// spare tells whether a failure must not be: tables are merged and written again
+// at once until it works, which it never would while time stands still.
 func (d *disk) spare(op errorfs.Op) bool {
-	if !table(op.Path) || op.Kind.ReadOrWrite() == errorfs.OpIsRead {
+	if !table(op.Path) {
 		return false
 	}
-	now := time.Now()
-	again := now.Equal(d.last)
-	d.last = now
+	if now := time.Now(); !now.Equal(d.last) {
+		d.last, d.reads, d.wrote = now, 0, false
+	}
+	if op.Kind.ReadOrWrite() == errorfs.OpIsRead {
+		d.reads++
+		return d.reads > readsMost
+	}
+	again := d.wrote
+	d.wrote = true
 	return again
 }
 
