@@ -229,6 +229,7 @@ func (s *screen) close(ino syncer.Ino, writes bool) {
 	}
 	if writes {
 		if s.writers[ino]--; s.writers[ino] == 0 {
+			delete(s.mapped, ino) // all is written back
 			delete(s.writers, ino)
 			delete(s.opened, ino)
 		}
