@@ -258,7 +258,9 @@ func (s *session) receiveAck(m *wire.Ack) error {
 		l.flight = l.flight[m.Received-l.acked:]
 		l.acked = m.Received
 	}
-	l.theirs.k, l.theirs.missing, l.count = k, m.Missing, true
+	if l.theirs.k.LE(k) { // what one has only grows for as long as an opening lasts: less was said before
+		l.theirs.k, l.theirs.missing, l.count = k, m.Missing, true
+	}
 	l.sentK = l.sentK.Join(k).Join(has)
 	s.mu.Unlock()
 	s.wake()

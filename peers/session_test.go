@@ -383,3 +383,32 @@ func TestAcksCountOnceTheMembershipTheyNameIsHere(t *testing.T) {
 	}
 	eventually(t, counted, "it counts beside cleo")
 }
+
+// Who has told what it has does not tell it again: an ack of before must not stand
+// in its place.
+func TestAnEarlierAckIsNotTakenForTheLast(t *testing.T) {
+	g, ds, fs := mesh(t, "ana", "ben")
+	fs[0].write(t, "x")
+	fs[1].awaitK(t, fs[0].Knowledge())
+	s := ds[1].node.keeper(ds[0].node.id).session.Load()
+	l := s.linkOf(g.ID)
+	said := func(seq uint64) model.VV {
+		k := fs[0].Knowledge().With(model.Dot{Replica: 77, Seq: seq})
+		s.mu.Lock()
+		m := &wire.Ack{Folder: g.ID[:], Knowledge: k.Encode(), Missing: seq, Received: l.acked, Epoch: l.theirs.epoch, Of: l.epoch}
+		s.mu.Unlock()
+		if err := s.receive(m); err != nil {
+			t.Fatal(err)
+		}
+		s.settled(t.Context()) // the writer has looked at it
+		return k
+	}
+	before, last := said(8), said(9)
+	said(8)
+	fs[1].mu.Lock()
+	got := fs[1].acks[ds[0].node.ID()]
+	fs[1].mu.Unlock()
+	if !got.Equal(last) {
+		t.Errorf("counted is %v, told was %v after %v", got, last, before)
+	}
+}

@@ -220,6 +220,15 @@ func views(t *testing.T, users bool, made func(r *rand.Rand, fold model.Fold) []
 
 func TestViewOfHonestPeers(t *testing.T) { views(t, true, honest) }
 
+// The names of losers are cut to their length, so that those of different bases meet.
+func TestViewOfLongNames(t *testing.T) {
+	var long []string
+	for _, end := range []string{"a", "b", "B"} {
+		long = append(long, strings.Repeat("n", 240)+end)
+	}
+	views(t, true, func(r *rand.Rand, fold model.Fold) []said { return work(r, fold, long, inline) })
+}
+
 func TestViewOfAnything(t *testing.T) { views(t, false, anything) }
 
 // inAnyCausalOrder sorts batches so that each comes after those it depends on.

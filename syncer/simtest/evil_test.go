@@ -39,6 +39,7 @@ type villain struct {
 
 	mu      sync.Mutex // guards what follows
 	sent    []model.Batch
+	own     uint64   // the end of these
 	acked   model.VV // all that it has said to have
 	knew    model.VV // of a batch that it held back, and not all have yet: it says to have no more; nil: none
 	victims map[peer.ID]*victim
@@ -203,13 +204,16 @@ func (v *villain) fill() {
 	}
 }
 
-// says is what it says to have of k: what it does not know it acknowledges, but for
-// the time in which something that it held back may be over less.
+// says is what it says to have of k, and all of its own: what it does not know it
+// acknowledges, but for the time in which something that it held back may be over
+// less.
 func (v *villain) says(k model.VV) model.VV {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.knew != nil {
 		k = k.Meet(v.knew)
+	} else if v.own > k.Get(v.replica) {
+		k = k.With(model.Dot{Replica: v.replica, Seq: v.own})
 	}
 	v.acked = v.acked.Join(k)
 	return k

@@ -224,7 +224,7 @@ func (v *villain) put(x *victim, cs []model.Change) model.Batch {
 	v.seq += uint64(len(cs))
 	v.prev = model.HeaderHash(b.Header)
 	v.mu.Lock()
-	v.sent = append(v.sent, b)
+	v.sent, v.own = append(v.sent, b), v.seq
 	v.mu.Unlock()
 	return b
 }
