@@ -177,7 +177,7 @@ func TestBytesThatComeLate(t *testing.T) {
 			names = []string{"d", "d-wal", "D-journal", "a"}
 		}
 		fold, _ := model.FoldOf(policy)
-		bs := work(r, fold, names, blockwise)
+		bs := work(r, fold, names, blockwise, false)
 		v, err := newViewed(policy, &met)
 		l := &late{viewer: v, r: r, opened: map[Ino]bool{}}
 		for n := 0; err == nil && len(bs) > 0; bs = bs[n:] {
