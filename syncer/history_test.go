@@ -165,6 +165,34 @@ func TestWhatOthersRemoveIsInTheHistory(t *testing.T) {
 	}
 }
 
+// A version that came back, since another worked on the file while it was removed,
+// is kept for as long as others from when it goes again.
+func TestWhatCameBackGoesWhenItGoesAgain(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "text")
+	w.same()
+	w.part(true)
+	b.rm("/f")
+	b.must(b.Cut(t.Context()))
+	mtime := int64(1e18)
+	_, err := a.SetAttr(a.ino("/f"), Set{Mtime: &mtime})
+	a.must(err)
+	a.must(a.Cut(t.Context()))
+	w.part(false)
+	if tree := w.same(); !strings.Contains(tree, "/f") {
+		t.Fatalf("it has not come back:\n%s", tree)
+	}
+	back := time.Now().UnixNano()
+	a.rm("/f")
+	w.same()
+	for _, p := range w.peers {
+		if xs := p.deleted(); len(xs) != 1 || xs[0].Time < back || p.bytesOf(xs[0]) != "text" {
+			t.Errorf("%s: removed at %d: %+v", p.name, back, xs)
+		}
+	}
+}
+
 // A deafRemote has changes, but for a while no bytes.
 type deafRemote struct {
 	memRemote

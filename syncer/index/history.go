@@ -105,6 +105,7 @@ type noted struct {
 	mode    uint32
 	dot     model.Dot   // of the version that had it
 	by      model.Label // if that one only repeats it
+	named   bool        // it was to be seen
 }
 
 type pastOf struct {
@@ -146,10 +147,10 @@ func (t *Tx) note(ino Ino, r *Row) {
 		return
 	}
 	if r.Shown != nil && r.Shown.Orig != (model.Dot{}) {
-		t.keep(id, r.Shown.Orig, noted{kind: r.Kind, content: r.Shown.Content, mtime: r.Shown.Mtime, mode: r.Mode, dot: r.Shown.Orig})
+		t.keep(id, r.Shown.Orig, noted{kind: r.Kind, content: r.Shown.Content, mtime: r.Shown.Mtime, mode: r.Mode, dot: r.Shown.Orig, named: r.Nlink > 0})
 	}
 	if v := t.Wanted(ino); v.Dot != (model.Dot{}) && t.here(ino, r, v) {
-		t.keepVersion(id, r, v)
+		t.keepVersion(id, r, v, r.Nlink > 0)
 	}
 	if id != r.ID || r.Node == nil || len(r.Node.Heads) < 2 {
 		return
@@ -157,7 +158,7 @@ func (t *Tx) note(ino Ino, r *Row) {
 	for _, h := range r.Node.Shown() {
 		alias := t.Ino(model.ForkID(id, h.Orig))
 		if a := t.Row(alias); alias != 0 && a != nil && a.Of == id && t.here(alias, a, h) {
-			t.keepVersion(id, a, h)
+			t.keepVersion(id, a, h, a.Nlink > 0)
 		}
 	}
 }
@@ -175,17 +176,21 @@ func (t *Tx) here(ino Ino, r *Row, v model.Version) bool {
 	return r.Nlink > 0 && !t.ix.Wants(ino)
 }
 
-func (t *Tx) keepVersion(id model.ID, r *Row, v model.Version) {
-	t.keep(id, v.Orig, noted{kind: r.Kind, content: v.Content, mtime: v.Mtime, mode: r.Mode, dot: v.Dot, by: v.By})
+func (t *Tx) keepVersion(id model.ID, r *Row, v model.Version, named bool) {
+	t.keep(id, v.Orig, noted{kind: r.Kind, content: v.Content, mtime: v.Mtime, mode: r.Mode, dot: v.Dot, by: v.By, named: named})
 }
 
-func (t *Tx) keep(id model.ID, orig model.Dot, n noted) { t.noted[pastOf{id, orig}] = n }
+func (t *Tx) keep(id model.ID, orig model.Dot, n noted) {
+	k := pastOf{id, orig}
+	n.named = n.named || t.noted[k].named
+	t.noted[k] = n
+}
 
 // Keep writes a version into the history, unless it is shown: all its blocks
 // are here, but something else is wanted by now.
 func (t *Tx) Keep(id model.ID, v model.Version) {
 	if r := t.rowOf(id); r != nil {
-		t.keepVersion(id, r, v)
+		t.keepVersion(id, r, v, false)
 	}
 }
 
@@ -200,8 +205,13 @@ func (t *Tx) keepPast() {
 		if t.err != nil {
 			return
 		}
-		if t.visible(k, n.content) || t.isPast(k) {
+		old, was := t.pastKey(k)
+		if t.visible(k, n.content) || was && !n.named {
 			continue
+		}
+		if was { // it had come back, and goes now
+			t.fail(t.b.Delete(t.ix.keys.past(old), nil))
+			t.fail(t.b.Delete(t.ix.keys.expiry(old), nil))
 		}
 		p := Past{ID: k.id, Kind: n.kind, Orig: k.orig, Content: n.content, Mtime: n.mtime, Mode: n.mode & 0o777, By: n.by, Path: t.pathOf(k.id)}
 		if k.orig == n.dot {
@@ -223,14 +233,15 @@ func (t *Tx) keepPast() {
 	}
 }
 
-// isPast tells whether a version has gone into the history before: what an
-// unlinked file that is open goes on to show.
-func (t *Tx) isPast(k pastOf) (yes bool) {
+// pastKey finds a version that has gone into the history before: it has come back
+// since, or an unlinked file that is open goes on to show it.
+func (t *Tx) pastKey(k pastOf) (key PastKey, yes bool) {
 	d, n := t.dec(), 0
 	prefix := t.ix.keys.pastsOf(k.id)
-	t.fail(scan(t.b, prefix, after(prefix), func(_, v []byte) error {
+	t.fail(scan(t.b, prefix, after(prefix), func(at, v []byte) error {
 		p, err := decodePast(PastKey{}, v, d)
-		if yes = err == nil && p.Orig == k.orig; yes {
+		if yes = err == nil && p.Orig == k.orig && len(at) == len(prefix)+8; yes {
+			key = PastKey{int64(^binary.BigEndian.Uint64(at[len(prefix):])), k.id}
 			return errStop
 		}
 		if n++; n == recentPasts {
@@ -238,7 +249,7 @@ func (t *Tx) isPast(k pastOf) (yes bool) {
 		}
 		return err
 	}))
-	return yes
+	return key, yes
 }
 
 func (t *Tx) has(key []byte) bool {

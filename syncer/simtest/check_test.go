@@ -236,13 +236,18 @@ func (w *world) explain(a, b *machine, la, lb listing) {
 	}
 }
 
-// whole returns what a machine knows if it shows all of it, and nothing else.
+// whole returns what a machine knows if it shows all of it, and nothing else: what
+// the malicious member holds back is not dead, as gaps are.
 func (m *machine) whole() (model.VV, bool) {
 	s, err := m.f.Stats()
 	if err != nil || s.Waiting > 0 && !m.haunted() || s.Pending > 0 || s.Returning {
 		return nil, false
 	}
-	return m.f.Joined(), true
+	k := m.f.Joined()
+	if e := m.w.evil; e != nil && m.f.Knowledge().Get(e.replica) != k.Get(e.replica) {
+		return nil, false
+	}
+	return k, true
 }
 
 // together ends all faults, brings everybody back, and waits until all know and

@@ -313,8 +313,9 @@ func (v *villain) act() {
 		_ = v.again(x.st, k, x.epoch)
 		return
 	}
-	what, send := v.choose(m, x)
 	v.kept.acts = max(v.kept.acts-1, 0)
+	var what string
+	var send func()
 	switch v.r.IntN(8) {
 	case 0, 1, 2, 3:
 		if d := v.deed(m, x); d != nil {
@@ -324,6 +325,9 @@ func (v *villain) act() {
 		if d := v.deed(m, x); d != nil {
 			what, send = hordes[v.r.IntN(len(hordes))](d), d.send
 		}
+	}
+	if send == nil {
+		what, send = v.choose(m, x)
 	}
 	v.w.say("evil to %s: %s", m.name, what)
 	send()
