@@ -142,13 +142,12 @@ func (c *check) dir(id model.ID) {
 // here, or is not here yet, may differ.
 func (c *check) inode(ino Ino, r *Row, fault func(string, ...any)) {
 	w, drift := c.t.Bytes(ino)
-	attrs, v := c.t.attrsOf(r), c.t.Wanted(ino)
-	if val := attrs[model.AttrMode].Val; len(val) == 2 && !w.Sets(model.AttrMode) && r.ID != model.RootID &&
-		uint32(binary.BigEndian.Uint16([]byte(val)))&0o777 != r.Mode&0o777 {
-		fault("has mode %o, not what its node says", r.Mode)
-	}
-	if attrs != nil {
-		c.xattrs(ino, attrs, w, fault)
+	n, v := c.t.described(r), c.t.Wanted(ino)
+	if n != nil {
+		if mode := modeOf(n); mode != r.Mode&0o777 && !w.Sets(model.AttrMode) && r.ID != model.RootID {
+			fault("has mode %o, its node says %o", r.Mode, mode)
+		}
+		c.xattrs(ino, n.Attrs, w, fault)
 	}
 	switch {
 	case !r.ID.IsZero() && c.t.Ino(r.ID) != ino:

@@ -218,7 +218,7 @@ func (t *Tx) assign(c *crowds, base string, x *crowd, single names) {
 		}
 	}
 	model.Assign(all, t.ix.fold, func(name string) bool {
-		if c.by[name] != nil {
+		if c.by[name] != nil || !single[nameKey{c.dir, name}].id.IsZero() { // whoever had it until now
 			return true
 		}
 		if by, ok := c.holds[name]; ok {

@@ -145,33 +145,48 @@ func (t *Tx) describe(ino Ino, r *Row, c string, mtime int64, same bool) {
 	}
 }
 
-// attrsOf are the attributes an inode should show: those of its node, of a
-// further version those of the node it is one of. Of what is dead, none.
-func (t *Tx) attrsOf(r *Row) map[string]model.Attr {
+// described is the node whose attributes an inode should show: its own, of a
+// further version the one it is one of. Nil: there is none, or it is dead.
+func (t *Tx) described(r *Row) *model.Node {
 	n := r.Node
 	if r.Kind != model.Dir && (n == nil || !n.Live()) {
 		_, n = t.further(r)
 	}
-	if n == nil {
-		return nil
+	return n
+}
+
+// modeOf is the mode that a node gives what shows it: who made it may have given
+// it none.
+func modeOf(n *model.Node) uint32 {
+	if val := n.Attrs[model.AttrMode].Val; len(val) == 2 {
+		return uint32(binary.BigEndian.Uint16([]byte(val))) & 0o777
 	}
-	return n.Attrs
+	return bornMode(n.Kind)
+}
+
+func bornMode(k model.Kind) uint32 {
+	switch k {
+	case model.Dir:
+		return 0o755
+	case model.Symlink:
+		return 0o777
+	}
+	return 0o644
 }
 
 // followAttrs shows the replicated attributes, but for those that were changed
 // here and are to be cut.
 func (t *Tx) followAttrs(ino Ino, r *Row) {
-	attrs := t.attrsOf(r)
-	if attrs == nil {
+	n := t.described(r)
+	if n == nil {
 		return
 	}
+	attrs := n.Attrs
 	w, _ := t.Bytes(ino)
 	var l *look // set when something changes
-	if val := attrs[model.AttrMode].Val; len(val) == 2 && !w.Sets(model.AttrMode) {
-		if mode := r.Mode&^0o777 | uint32(binary.BigEndian.Uint16([]byte(val)))&0o777; mode != r.Mode {
-			l = t.looked(ino, r)
-			r.Mode = mode
-		}
+	if mode := r.Mode&^0o777 | modeOf(n); mode != r.Mode && !w.Sets(model.AttrMode) {
+		l = t.looked(ino, r)
+		r.Mode = mode
 	}
 	var was map[string][]byte
 	if r.Xattrs {

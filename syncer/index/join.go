@@ -73,13 +73,9 @@ func (t *Tx) born(r *Row, k model.Kind) {
 	if r.Btime == 0 {
 		now := t.now()
 		r.Kind = k
-		r.Mode = 0o644
-		r.Nlink = 0
-		switch k {
-		case model.Dir:
-			r.Mode, r.Nlink = 0o755, 2
-		case model.Symlink:
-			r.Mode = 0o777
+		r.Mode, r.Nlink = bornMode(k), 0
+		if k == model.Dir {
+			r.Nlink = 2
 		}
 		r.UID, r.GID = t.ix.owner[0], t.ix.owner[1]
 		r.Mtime, r.Atime, r.Ctime, r.Btime = now, now, now, now

@@ -128,7 +128,7 @@ func (v *viewer) compare() error {
 		var have, should []string
 		err := v.ix.Page(t.Ino(id), 0, func(_ uint64, e Entry) bool {
 			r := t.Row(e.Ino)
-			have = append(have, fmt.Sprintf("%s %v %v", e.Name, r.ID, t.ShownOrig(e.Ino)))
+			have = append(have, fmt.Sprintf("%s %v %v %o", e.Name, r.ID, t.ShownOrig(e.Ino), r.Mode))
 			return true
 		})
 		if err != nil {
@@ -144,7 +144,11 @@ func (v *viewer) compare() error {
 			if e.Kind == model.Dir {
 				orig = t.ShownOrig(t.Ino(e.ID))
 			}
-			should = append(should, fmt.Sprintf("%s %v %v", e.Name, e.Node(), orig))
+			n := v.mem.Nodes[e.Node()]
+			if e.Kind != model.Dir && (n == nil || !n.Live()) {
+				n = v.mem.Nodes[e.ID]
+			}
+			should = append(should, fmt.Sprintf("%s %v %v %o", e.Name, e.Node(), orig, modeOf(n)))
 			v.met.names++
 			if e.Name != e.Base {
 				v.met.losers++
