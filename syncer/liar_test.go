@@ -413,3 +413,61 @@ func TestWhatIsBornAnewTooSoonLosesNothing(t *testing.T) {
 	w.part(false)
 	w.want("/f 644 b's", "/g 644 G", "/z 644 ")
 }
+
+// A member that sends one what comes after a batch, and another that batch too, does
+// not part them: who has not got it cannot have forgotten what is in it, though it
+// says to know it.
+func TestWhatIsHeldBackIsNotForgottenByABirth(t *testing.T) {
+	w := newWorld(t, 2)
+	w.members()
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "F")
+	w.same()
+	id := a.node("/f")
+	b.rm("/f")
+	w.same()
+	w.ack()
+	w.part(true)
+	l := newLiar(a)
+	k := a.Knowledge()
+	held := l.batch(k, model.Change{ID: id, Kind: model.File, Lamport: 9, Links: []model.LinkChange{{Key: 9, Parent: model.RootID, Name: "held back"}}})
+	z := model.BirthID(model.RootID, "z", model.File, 0)
+	next := l.batch(k, model.Change{ID: z, Kind: model.File, Lamport: 10, Born: true, Version: over(z, nil).Version,
+		Links: []model.LinkChange{{Key: model.PrimaryKey, Parent: model.RootID, Name: "z"}}})
+	b.must(b.Receive(t.Context(), "eve", held))
+	b.must(b.Receive(t.Context(), "eve", next))
+	a.must(a.Receive(t.Context(), "eve", next))
+	if n := a.collectNow(); n != 1 {
+		t.Fatalf("%d nodes collected", n)
+	}
+	a.write("/f", "again")
+	a.cutNow()
+	w.part(false)
+	w.want("/f 644 again", "/held back 644 again", "/z 644 ")
+}
+
+// Who says not to have had what all have told to have, where it makes something anew,
+// is refused as one that did not know it is.
+func TestWhoLacksWhatIsForgottenIsRefused(t *testing.T) {
+	w := newWorld(t, 2)
+	w.members()
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "F")
+	w.same()
+	b.rm("/f")
+	w.same()
+	w.ack()
+	if n := a.collectNow(); n != 1 {
+		t.Fatalf("%d nodes collected", n)
+	}
+	w.part(true)
+	z := model.BirthID(model.RootID, "z", model.File, 0)
+	c := model.Change{ID: z, Kind: model.File, Lamport: 10, Born: true, Lacks: model.VV{{Replica: b.Replica(), Seq: 1}}, Version: over(z, nil).Version,
+		Links: []model.LinkChange{{Key: model.PrimaryKey, Parent: model.RootID, Name: "z"}}}
+	if err := a.Receive(t.Context(), "eve", newLiar(a).batch(a.Knowledge(), c)); !errors.Is(err, ErrBehind) {
+		t.Errorf("taken in: %v", err)
+	}
+	if c.Lacks = nil; a.Receive(t.Context(), "eve", newLiar(a).batch(a.Knowledge(), c)) != nil {
+		t.Error("refused though it lacks nothing")
+	}
+}

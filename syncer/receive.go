@@ -76,7 +76,7 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 				return fmt.Errorf("batch from %s: %w", from, err)
 			}
 		}
-		if len(b.Body) > 0 && !h.Knew(f.ix.Horizon()) { // before anything is changed
+		if len(b.Body) > 0 && !knew(h, changes, f.ix.Horizon()) { // before anything is changed
 			f.alarm("%s has changes of replica %v whose author did not know of all that has been forgotten here: they are not taken in", from, h.Replica)
 			return fmt.Errorf("batch from %s: %w: changes of replica %v from %d on", from, ErrBehind, h.Replica, h.Lo)
 		}
@@ -91,6 +91,12 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 		f.watchSets()
 		return t.Err()
 	})
+}
+
+// knew tells whether the author of a batch knew a horizon, and had all of it where
+// it made nodes anew.
+func knew(h model.Header, changes []model.Change, horizon model.VV) bool {
+	return h.Knew(horizon) && !slices.ContainsFunc(changes, func(c model.Change) bool { return len(c.Lacks) > 0 && !horizon.LE(c.Had(h.Deps)) })
 }
 
 // verify checks all of a batch that hangs on nothing that was joined.

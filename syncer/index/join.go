@@ -35,7 +35,8 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 			before = append(before, d)
 		}
 	})
-	reborn := c.Born && r.Node.Forgotten(deps)
+	had := c.Had(deps)
+	reborn := c.Born && r.Node.Forgotten(had)
 	r.Node.Join(c, deps)
 	if v := c.Version; v != nil && v.Orig == (model.Dot{}) && brings(c) {
 		t.keep(id, c.Dot, noted{kind: c.Kind, content: v.Content, mtime: v.Mtime, mode: r.Mode, dot: c.Dot})
@@ -47,7 +48,7 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 		if _, yes := cited[d]; !yes {
 			t.dead(d)
 			cited[d] = struct{}{} // once
-			if reborn && deps.Has(d) {
+			if reborn && had.Has(d) {
 				forgotten = forgotten.With(d)
 			}
 		}

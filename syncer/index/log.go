@@ -286,9 +286,19 @@ func (t *Tx) advance() {
 func (t *Tx) NewAuthor(by model.Label, utc int64) *model.Author {
 	t.settle()
 	k := t.ix.Joined()
-	a := &model.Author{State: t, K: k, Replica: t.ix.replica, Lamport: min(t.ix.lamport, k.Latest()), By: by, Now: utc}
+	a := &model.Author{State: t, K: k, Lacks: lacks(t.ix.K(), k), Replica: t.ix.replica, Lamport: min(t.ix.lamport, k.Latest()), By: by, Now: utc}
 	t.author = a
 	return a
+}
+
+// lacks is where k ends, of those of which joined has more.
+func lacks(k, joined model.VV) (out model.VV) {
+	for _, d := range joined {
+		if known := k.Get(d.Replica); known < d.Seq {
+			out = append(out, model.Dot{Replica: d.Replica, Seq: known + 1})
+		}
+	}
+	return out
 }
 
 // Head is what the next batch of this replica follows.

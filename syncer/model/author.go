@@ -8,6 +8,7 @@ import "slices"
 type Author struct {
 	State
 	K       VV // known before the cut, own changes included
+	Lacks   VV // what begins there is in K, and in part not here: it came over gaps
 	Replica Replica
 	Lamport uint64
 	By      Label
@@ -189,6 +190,14 @@ func attrsOf(n *Node) map[string]string {
 	return m
 }
 
+// born says that a node is made over nothing known, if that is so.
+func (a *Author) born(n *Node) Change {
+	if n != nil && n.known() {
+		return Change{}
+	}
+	return Change{Born: true, Lacks: a.Lacks}
+}
+
 // birth makes the node of a new name. Its id follows from the place, so that
 // two replicas that create the same name create one node; a dead node that is
 // still there is used again, without anything it had.
@@ -197,7 +206,7 @@ func (a *Author) birth(dir ID, name string, k Kind, taken func(ID) bool, bind fu
 	n := a.Node(id)
 	bind(id)
 	a.uphold(dir) // first: batches may part here
-	a.say(id, k, Change{Born: n == nil || !n.known()})
+	a.say(id, k, a.born(n))
 	n = a.Node(id)
 	a.removeOthers(n)
 	a.place(a.Node(id), PrimaryKey, dir, name)

@@ -23,6 +23,7 @@ type Change struct {
 	Kind    Kind
 	Lamport uint64
 	Born    bool // made over nothing known
+	Lacks   VV   // if Born: what begins there its author had not, though it came over gaps (see Had)
 	Links   []LinkChange
 	Version *VersionChange
 	Attrs   []AttrChange
@@ -78,6 +79,9 @@ func (c Change) Encode() []byte {
 	b = appendUint(b, 3, c.Lamport)
 	if c.Born && !named {
 		b = appendUint(b, 4, 1)
+	}
+	if len(c.Lacks) > 0 {
+		b = appendBytes(b, 9, c.Lacks.Encode())
 	}
 	for _, l := range c.Links {
 		var m []byte
@@ -157,6 +161,8 @@ func DecodeChange(b []byte, d Dot) (Change, error) {
 			c.Attrs = append(c.Attrs, a)
 		case 8:
 			c.Gone, err = DecodeVV(p)
+		case 9:
+			c.Lacks, err = DecodeVV(p)
 		}
 		if err == nil && (len(c.Links) > maxLinkChanges || len(c.Attrs) > maxAttrChanges) {
 			err = fmt.Errorf("%w: too many fields", ErrBatch)
@@ -194,6 +200,16 @@ func (c Change) place() *LinkChange {
 	return nil
 }
 
+// Had is what the author of a birth had, of deps, which say that it knew it: what
+// is in a gap is dead, where all keep the rules, and so the author of what comes
+// after may say that it knew that; but it cannot have collected it.
+func (c Change) Had(deps VV) VV {
+	for _, d := range c.Lacks {
+		deps = deps.Without(d)
+	}
+	return deps
+}
+
 // Says tells whether a change says anything: one that does not only fills the
 // place of a directory that its author was going to make, and in the end did not.
 func (c Change) Says() bool {
@@ -209,6 +225,8 @@ func (c Change) Valid() error {
 		return fmt.Errorf("%w: kind %d", ErrBatch, c.Kind)
 	case c.Born && c.place() == nil:
 		return fmt.Errorf("%w: born nowhere", ErrBatch)
+	case !c.Born && len(c.Lacks) > 0:
+		return fmt.Errorf("%w: what it lacks is not born", ErrBatch)
 	case c.Version != nil && c.Kind == Symlink && !validTarget(c.Version.Content):
 		return fmt.Errorf("%w: symlink target", ErrBatch)
 	case c.Version != nil && c.Kind == Dir && c.Version.Content != "":
@@ -364,7 +382,9 @@ func (c Change) inPieces() []Change {
 // merge adds o, which says more under the same dot: what o says again counts. A
 // name removed can be given again, a content deleted cannot (see spent).
 func (c *Change) merge(o Change) {
-	c.Born = c.Born || o.Born
+	if o.Born {
+		c.Born, c.Lacks = true, o.Lacks
+	}
 	if len(c.Links) == 0 {
 		c.Links, o.Links = slices.Clone(o.Links), nil
 	}

@@ -411,7 +411,7 @@ func (d *diff) makeDir(t *Thing, n *Name) {
 func (d *diff) birth(t *Thing, n *Name) *Node {
 	if x := d.Node(t.Was); !t.Was.IsZero() && !d.held[t.Was] && x == nil { // others may know it still
 		d.bind(t, t.Was)
-		d.say(t.ID, t.Kind, Change{Born: true})
+		d.say(t.ID, t.Kind, d.born(nil))
 		d.place(d.Node(t.ID), PrimaryKey, n.Dir.ID, n.Name)
 		return d.Node(t.ID)
 	}

@@ -7,8 +7,8 @@ import "slices"
 // carry the same dot the later counts, which only a cut in the making uses.
 // The node is changed in place.
 func (n *Node) Join(c Change, deps VV) {
-	if c.Born && n.Forgotten(deps) {
-		n.forget(deps)
+	if had := c.Had(deps); c.Born && n.Forgotten(had) {
+		n.forget(had)
 	}
 	if v := c.Version; v != nil {
 		h := Version{Dot: c.Dot, VV: v.VV.With(c.Dot), Orig: v.Orig, Content: v.Content, Mtime: v.Mtime, Unsure: v.Unsure, By: v.By}

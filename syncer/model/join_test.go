@@ -49,6 +49,26 @@ func TestBirthForgetsWhatWasCollected(t *testing.T) {
 	}
 }
 
+// What came over a gap says that its author knew what is in it. Who has only that
+// cannot have collected what is in it: that may come late, and is there for all.
+func TestBirthForgetsOnlyWhatItsAuthorHad(t *testing.T) {
+	id := BirthID(RootID, "a", File, 0)
+	held := Change{Dot: Dot{3, 1}, ID: id, Lamport: 1, Links: []LinkChange{{Key: 7, Parent: RootID, Name: "b"}}}
+	deps := VV{{2, 4}, {3, 2}}
+	again := Change{Dot: Dot{2, 5}, ID: id, Lamport: 9, Born: true, Links: []LinkChange{{Parent: RootID, Name: "a"}}, Version: &VersionChange{Content: "new"}}
+	for _, lacks := range []VV{nil, {{3, 1}}} {
+		again.Lacks = lacks
+		first, last := &Node{ID: id}, &Node{ID: id}
+		first.Join(held, nil)
+		first.Join(again, deps)
+		last.Join(again, deps)
+		last.Join(held, nil)
+		if same := dump(first) == dump(last); same != (lacks != nil) {
+			t.Errorf("lacks %v: first\n%slast\n%s", lacks, dump(first), dump(last))
+		}
+	}
+}
+
 // Whatever an author says of its nodes within one cut, one thing after the
 // other: its changes make the same of the state elsewhere.
 func TestAuthorsChangesSayWhatItDid(t *testing.T) {

@@ -119,7 +119,9 @@ func (a *Author) forkAs(of *Node, v Version, parent ID, name string) {
 		return
 	}
 	if n := a.Node(id); n == nil || len(n.Links) == 0 {
-		a.say(id, of.Kind, Change{Born: n == nil || !n.known(), Links: []LinkChange{{Key: PrimaryKey, Parent: parent, Name: name}}})
+		c := a.born(n)
+		c.Links = []LinkChange{{Key: PrimaryKey, Parent: parent, Name: name}}
+		a.say(id, of.Kind, c)
 	}
 	a.removeOthers(a.Node(id))
 	a.setAttrs(a.Node(id), attrsOf(of))

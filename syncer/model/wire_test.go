@@ -26,7 +26,7 @@ func someChanges() []Change {
 			{Key: 9, Removed: true}}, Version: &VersionChange{VV: VV{{1, 1}, {2, 3}}, Orig: Dot{2, 3}, By: Label{"ann", "box"}, Content: "t", Mtime: -5, Unsure: true},
 			Attrs: []AttrChange{{AttrMode, ""}}},
 		{ID: BirthID(RootID, "d", Dir, 2), Kind: Dir, Lamport: 3, Gone: VV{{1, 3}, {2, 1}}},
-		{ID: BirthID(RootID, "a", File, 1), Lamport: 4, Born: true, Links: []LinkChange{{Parent: RootID, Name: "a"}}},
+		{ID: BirthID(RootID, "a", File, 1), Lamport: 4, Born: true, Lacks: VV{{2, 3}}, Links: []LinkChange{{Parent: RootID, Name: "a"}}},
 		{ID: id, Lamport: 5, Links: []LinkChange{{Parent: RootID, Name: "a"}}},
 		{ID: BirthID(RootID, "d", Dir, 0), Kind: Dir, Lamport: 6, Born: true, Links: []LinkChange{{Parent: RootID, Name: "d"}}},
 	}
