@@ -168,28 +168,45 @@ func TestWhatOthersRemoveIsInTheHistory(t *testing.T) {
 // A version that came back, since another worked on the file while it was removed,
 // is kept for as long as others from when it goes again.
 func TestWhatCameBackGoesWhenItGoesAgain(t *testing.T) {
-	w := newWorld(t, 2)
-	a, b := w.peers[0], w.peers[1]
-	a.write("/f", "text")
-	w.same()
-	w.part(true)
-	b.rm("/f")
-	b.must(b.Cut(t.Context()))
-	mtime := int64(1e18)
-	_, err := a.SetAttr(a.ino("/f"), Set{Mtime: &mtime})
-	a.must(err)
-	a.must(a.Cut(t.Context()))
-	w.part(false)
-	if tree := w.same(); !strings.Contains(tree, "/f") {
-		t.Fatalf("it has not come back:\n%s", tree)
-	}
-	back := time.Now().UnixNano()
-	a.rm("/f")
-	w.same()
-	for _, p := range w.peers {
-		if xs := p.deleted(); len(xs) != 1 || xs[0].Time < back || p.bytesOf(xs[0]) != "text" {
-			t.Errorf("%s: removed at %d: %+v", p.name, back, xs)
-		}
+	for name, goes := range map[string]func(a, b *peer){
+		"removed by who had worked on it": func(a, b *peer) { a.rm("/f") },
+		"removed by who had removed it":   func(a, b *peer) { b.rm("/f") },
+		"written over":                    func(a, b *peer) { b.write("/f", "other") },
+		"moved over":                      func(a, b *peer) { b.write("/g", "other"); b.cutNow(); b.mv("/g", "/f") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 2)
+			a, b := w.peers[0], w.peers[1]
+			a.write("/f", "text")
+			w.same()
+			id := a.node("/f")
+			w.part(true)
+			b.rm("/f")
+			b.must(b.Cut(t.Context()))
+			mtime := int64(1e18)
+			_, err := a.SetAttr(a.ino("/f"), Set{Mtime: &mtime})
+			a.must(err)
+			a.must(a.Cut(t.Context()))
+			w.part(false)
+			if tree := w.same(); !strings.Contains(tree, "/f") {
+				t.Fatalf("it has not come back:\n%s", tree)
+			}
+			back := time.Now().UnixNano()
+			goes(a, b)
+			w.same()
+			for _, p := range w.peers {
+				var rows []index.Past
+				p.must(p.Pasts(func(x index.Past) bool {
+					if x.ID == id && p.bytesOf(x) == "text" {
+						rows = append(rows, x)
+					}
+					return true
+				}))
+				if len(rows) != 1 || rows[0].Time < back {
+					t.Errorf("%s: gone again at %d: %+v", p.name, back, rows)
+				}
+			}
+		})
 	}
 }
 

@@ -471,3 +471,33 @@ func TestWhoLacksWhatIsForgottenIsRefused(t *testing.T) {
 		t.Error("refused though it lacks nothing")
 	}
 }
+
+// Who says of bytes of its own that they are those of somebody's version takes that
+// neither from the history nor from what goes there.
+func TestWhoRepeatsAVersionWithOtherBytesDestroysNone(t *testing.T) {
+	for _, removed := range []bool{false, true} {
+		t.Run(fmt.Sprint("removed ", removed), func(t *testing.T) {
+			a := newWorld(t, 1).peers[0]
+			a.write("/f", "a's text")
+			a.cutNow()
+			id := a.node("/f")
+			orig := model.Dot{Replica: a.Replica(), Seq: a.Knowledge().Get(a.Replica())}
+			if removed {
+				a.rm("/f")
+				a.cutNow()
+			}
+			k := a.Knowledge()
+			l := newLiar(a)
+			c := over(id, k)
+			c.Lamport, c.Links = 9, []model.LinkChange{{Parent: model.RootID, Name: "f"}}
+			c.Version.Orig = orig
+			a.must(a.Receive(t.Context(), "eve", l.batch(k, c)))
+			k = k.With(model.Dot{Replica: l.rep, Seq: 1})
+			gone := model.Change{ID: id, Kind: model.File, Lamport: 10, Links: []model.LinkChange{{Removed: true}}, Gone: k}
+			a.must(a.Receive(t.Context(), "eve", l.batch(k, gone)))
+			if got := a.pasts(); !slices.Contains(got, "a's text") {
+				t.Errorf("in the history is %q", got)
+			}
+		})
+	}
+}

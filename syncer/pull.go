@@ -290,7 +290,7 @@ func (f *Folder) publish(ctx context.Context, ps []pulled) error {
 	var later []Ino
 	err := f.update(func(t *index.Tx) error {
 		for _, p := range ps {
-			if !t.Arrive(p.ino, p.v.Orig, p.alloc, f.busy) {
+			if !t.Arrive(p.ino, p.v, p.alloc, f.busy) {
 				t.Keep(p.id, p.v)
 				if w, drift := t.Bytes(p.ino); drift && !w.Ours {
 					later = append(later, p.ino)
@@ -318,7 +318,7 @@ func (f *Folder) publishInline(t *index.Tx) {
 		}
 		v := t.Wanted(ino)
 		if c, err := content.Decode(v.Content); err == nil && c.Size <= content.MaxInline {
-			t.Publish(ino, v.Orig, c.Size, f.busy)
+			t.Publish(ino, v, c.Size, f.busy)
 		}
 	}
 }

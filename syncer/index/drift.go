@@ -390,17 +390,21 @@ func (t *Tx) SeenOrig(ino Ino) model.Dot {
 	return t.ShownOrig(ino)
 }
 
+// sameBytes tells whether the bytes of one version are those of another: of one
+// that only says so, if they are.
+func sameBytes(a, b model.Version) bool { return a.Orig == b.Orig && a.Content == b.Content }
+
 // Publish shows the bytes of a file, of which the caller has found all here:
-// those of version orig, with alloc bytes that are not holes. busy tells
+// those of a version, with alloc bytes that are not holes. busy tells
 // whether an inode is open or dirty: then its names get a new inode, and it
 // lives on with the bytes it has. It returns false if something else is wanted
 // by now, or if the user moved the file meanwhile.
-func (t *Tx) Publish(ino Ino, orig model.Dot, alloc int64, busy func(Ino) bool) bool {
+func (t *Tx) Publish(ino Ino, came model.Version, alloc int64, busy func(Ino) bool) bool {
 	t.settle()
 	r := t.Row(ino)
 	w, drift := t.Bytes(ino)
 	v := t.Wanted(ino)
-	if r == nil || !drift || w.Ours || v.Orig != orig || v.Dot == (model.Dot{}) {
+	if r == nil || !drift || w.Ours || !sameBytes(v, came) || v.Dot == (model.Dot{}) {
 		return false
 	}
 	t.note(ino, r)
@@ -416,7 +420,7 @@ func (t *Tx) Publish(ino Ino, orig model.Dot, alloc int64, busy func(Ino) bool) 
 	}
 	t.setBytes(ino, nil)
 	t.describe(ino, r, v.Content, v.Mtime, false)
-	t.saw(r, orig)
+	t.saw(r, v.Orig)
 	r.Shown, r.Alloc = nil, alloc
 	if r.Btime == 0 {
 		r.Btime = r.Ctime

@@ -32,9 +32,10 @@ type flipSet struct {
 	bytes int64
 }
 
-// arrived is the version of a file that has come, zero if it has not yet.
+// arrived is the version of a file that has come.
 type arrived struct {
-	orig  model.Dot
+	yes   bool
+	v     model.Version
 	alloc int64
 }
 
@@ -156,7 +157,7 @@ func (t *Tx) addSet(p Place, x *flipSet) {
 		t.ix.sets[p] = old
 		t.split(p)
 		for ino, a := range old.inos {
-			if a != (arrived{}) {
+			if a.yes {
 				t.fresh = append(t.fresh, ino) // asked for again
 			}
 		}
@@ -197,19 +198,19 @@ func (t *Tx) split(p Place) {
 	}
 }
 
-// Arrive tells that the version orig of a file is here. It is shown, unless it
+// Arrive tells that a version of a file is here. It is shown, unless it
 // waits for others; then all are shown with the last. ok is false if another
 // version is wanted by now.
-func (t *Tx) Arrive(ino Ino, orig model.Dot, alloc int64, busy func(Ino) bool) (ok bool) {
+func (t *Tx) Arrive(ino Ino, v model.Version, alloc int64, busy func(Ino) bool) (ok bool) {
 	t.settle()
 	p, waits := t.ix.setOf[ino]
 	if !waits {
-		return t.Publish(ino, orig, alloc, busy)
+		return t.Publish(ino, v, alloc, busy)
 	}
-	if t.Wanted(ino).Orig != orig {
+	if !sameBytes(t.Wanted(ino), v) {
 		return false
 	}
-	t.ix.sets[p].inos[ino] = arrived{orig, alloc}
+	t.ix.sets[p].inos[ino] = arrived{true, v, alloc}
 	t.complete(p, busy)
 	return true
 }
@@ -221,7 +222,7 @@ func (t *Tx) complete(p Place, busy func(Ino) bool) {
 		if w, drift := t.Bytes(ino); !drift || w.Ours {
 			delete(x.inos, ino)
 			delete(t.ix.setOf, ino)
-		} else if a == (arrived{}) || t.Wanted(ino).Orig != a.orig {
+		} else if !a.yes || !sameBytes(t.Wanted(ino), a.v) {
 			return
 		}
 	}
@@ -233,7 +234,7 @@ func (t *Tx) release(p Place, busy func(Ino) bool) {
 	x := t.ix.sets[p]
 	t.split(p)
 	for ino, a := range x.inos {
-		if a != (arrived{}) && !t.Publish(ino, a.orig, a.alloc, busy) {
+		if a.yes && !t.Publish(ino, a.v, a.alloc, busy) {
 			t.fresh = append(t.fresh, ino) // asked for again
 		}
 	}

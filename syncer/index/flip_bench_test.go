@@ -59,7 +59,7 @@ func manySets(b *testing.B, dirs int) {
 		wanted = wanted[len(some):]
 		t := v.ix.Begin()
 		for _, ino := range some {
-			t.Arrive(ino, t.Wanted(ino).Orig, 0, func(Ino) bool { return false })
+			t.Arrive(ino, t.Wanted(ino), 0, func(Ino) bool { return false })
 		}
 		if err := t.Commit(); err != nil {
 			b.Fatal(err)

@@ -105,12 +105,14 @@ type noted struct {
 	mode    uint32
 	dot     model.Dot   // of the version that had it
 	by      model.Label // if that one only repeats it
-	named   bool        // it was to be seen
 }
 
+// pastOf is a version of a node: a dishonest member may say of other bytes that
+// they are those of a version of before.
 type pastOf struct {
-	id   model.ID
-	orig model.Dot
+	id      model.ID
+	orig    model.Dot
+	content string
 }
 
 // owner is the node whose version an inode shows: not that of a conflict copy
@@ -147,10 +149,10 @@ func (t *Tx) note(ino Ino, r *Row) {
 		return
 	}
 	if r.Shown != nil && r.Shown.Orig != (model.Dot{}) {
-		t.keep(id, r.Shown.Orig, noted{kind: r.Kind, content: r.Shown.Content, mtime: r.Shown.Mtime, mode: r.Mode, dot: r.Shown.Orig, named: r.Nlink > 0})
+		t.keep(id, r.Shown.Orig, noted{kind: r.Kind, content: r.Shown.Content, mtime: r.Shown.Mtime, mode: r.Mode, dot: r.Shown.Orig})
 	}
 	if v := t.Wanted(ino); v.Dot != (model.Dot{}) && t.here(ino, r, v) {
-		t.keepVersion(id, r, v, r.Nlink > 0)
+		t.keepVersion(id, r, v)
 	}
 	if id != r.ID || r.Node == nil || len(r.Node.Heads) < 2 {
 		return
@@ -158,7 +160,7 @@ func (t *Tx) note(ino Ino, r *Row) {
 	for _, h := range r.Node.Shown() {
 		alias := t.Ino(model.ForkID(id, h.Orig))
 		if a := t.Row(alias); alias != 0 && a != nil && a.Of == id && t.here(alias, a, h) {
-			t.keepVersion(id, a, h, a.Nlink > 0)
+			t.keepVersion(id, a, h)
 		}
 	}
 }
@@ -176,21 +178,17 @@ func (t *Tx) here(ino Ino, r *Row, v model.Version) bool {
 	return r.Nlink > 0 && !t.ix.Wants(ino)
 }
 
-func (t *Tx) keepVersion(id model.ID, r *Row, v model.Version, named bool) {
-	t.keep(id, v.Orig, noted{kind: r.Kind, content: v.Content, mtime: v.Mtime, mode: r.Mode, dot: v.Dot, by: v.By, named: named})
+func (t *Tx) keepVersion(id model.ID, r *Row, v model.Version) {
+	t.keep(id, v.Orig, noted{kind: r.Kind, content: v.Content, mtime: v.Mtime, mode: r.Mode, dot: v.Dot, by: v.By})
 }
 
-func (t *Tx) keep(id model.ID, orig model.Dot, n noted) {
-	k := pastOf{id, orig}
-	n.named = n.named || t.noted[k].named
-	t.noted[k] = n
-}
+func (t *Tx) keep(id model.ID, orig model.Dot, n noted) { t.noted[pastOf{id, orig, n.content}] = n }
 
 // Keep writes a version into the history, unless it is shown: all its blocks
 // are here, but something else is wanted by now.
 func (t *Tx) Keep(id model.ID, v model.Version) {
 	if r := t.rowOf(id); r != nil {
-		t.keepVersion(id, r, v, false)
+		t.keepVersion(id, r, v)
 	}
 }
 
@@ -198,26 +196,27 @@ func (t *Tx) Keep(id model.ID, v model.Version) {
 func (t *Tx) keepPast() {
 	now := max(t.now(), t.ix.looked.Load())
 	order := slices.SortedFunc(maps.Keys(t.noted), func(a, b pastOf) int {
-		return cmp.Or(slices.Compare(a.id[:], b.id[:]), cmp.Compare(a.orig.Replica, b.orig.Replica), cmp.Compare(a.orig.Seq, b.orig.Seq))
+		return cmp.Or(slices.Compare(a.id[:], b.id[:]), cmp.Compare(a.orig.Replica, b.orig.Replica), cmp.Compare(a.orig.Seq, b.orig.Seq), cmp.Compare(a.content, b.content))
 	})
 	for _, k := range order {
 		n := t.noted[k]
 		if t.err != nil {
 			return
 		}
-		old, was := t.pastKey(k)
-		if t.visible(k, n.content) || was && !n.named {
+		if t.visible(k) {
 			continue
-		}
-		if was { // it had come back, and goes now
-			t.fail(t.b.Delete(t.ix.keys.past(old), nil))
-			t.fail(t.b.Delete(t.ix.keys.expiry(old), nil))
 		}
 		p := Past{ID: k.id, Kind: n.kind, Orig: k.orig, Content: n.content, Mtime: n.mtime, Mode: n.mode & 0o777, By: n.by, Path: t.pathOf(k.id)}
 		if k.orig == n.dot {
 			p.By = t.labelOf(n.dot)
 		}
 		d := t.ender(k.id, &p)
+		if old, was := t.pastKey(k); was && t.endOf(old) == d {
+			continue // an unlinked file that is open goes on to show it
+		} else if was { // it had come back
+			t.fail(t.b.Delete(t.ix.keys.past(old), nil))
+			t.fail(t.b.Delete(t.ix.keys.expiry(old), nil))
+		}
 		p.Here, p.Who = d.Replica == t.ix.replica, t.labelOf(d)
 		key := PastKey{Time: now, ID: k.id}
 		for t.has(t.ix.keys.past(key)) {
@@ -233,14 +232,13 @@ func (t *Tx) keepPast() {
 	}
 }
 
-// pastKey finds a version that has gone into the history before: it has come back
-// since, or an unlinked file that is open goes on to show it.
+// pastKey finds a version that has gone into the history before.
 func (t *Tx) pastKey(k pastOf) (key PastKey, yes bool) {
 	d, n := t.dec(), 0
 	prefix := t.ix.keys.pastsOf(k.id)
 	t.fail(scan(t.b, prefix, after(prefix), func(at, v []byte) error {
 		p, err := decodePast(PastKey{}, v, d)
-		if yes = err == nil && p.Orig == k.orig && len(at) == len(prefix)+8; yes {
+		if yes = err == nil && p.Orig == k.orig && p.Content == k.content && len(at) == len(prefix)+8; yes {
 			key = PastKey{int64(^binary.BigEndian.Uint64(at[len(prefix):])), k.id}
 			return errStop
 		}
@@ -250,6 +248,14 @@ func (t *Tx) pastKey(k pastOf) (key PastKey, yes bool) {
 		return err
 	}))
 	return key, yes
+}
+
+// endOf is the change that did away with what is in the history.
+func (t *Tx) endOf(k PastKey) model.Dot {
+	v, err := get(t.b, t.ix.keys.expiry(k))
+	x, derr := decodeExpiry(k, v, t.dec())
+	t.fail(cmp.Or(err, derr))
+	return x.End
 }
 
 func (t *Tx) has(key []byte) bool {
@@ -267,8 +273,8 @@ func (t *Tx) has(key []byte) bool {
 // visible tells whether a content is still to be seen: as the version of the
 // node, because what is to come is not here yet, or as a conflict copy that is
 // here: one that is not may be gone before it is shown.
-func (t *Tx) visible(k pastOf, c string) bool {
-	is := func(v model.Version) bool { return v.Dot != (model.Dot{}) && (v.Orig == k.orig || v.Content == c) }
+func (t *Tx) visible(k pastOf) bool {
+	is := func(v model.Version) bool { return v.Dot != (model.Dot{}) && v.Content == k.content }
 	ids := []model.ID{k.id, model.ForkID(k.id, k.orig)}
 	if n := t.Node(k.id); n != nil {
 		for i, h := range n.Shown() {
@@ -288,7 +294,7 @@ func (t *Tx) visible(k pastOf, c string) bool {
 		}
 		ino := t.Ino(id)
 		v := t.Wanted(ino)
-		return r.Nlink > 0 && r.Shown != nil && r.Shown.Orig == k.orig || is(v) && t.here(ino, r, v)
+		return r.Nlink > 0 && r.Shown != nil && r.Shown.Content == k.content || is(v) && t.here(ino, r, v)
 	})
 }
 
@@ -409,6 +415,12 @@ type Expiry struct {
 	End  model.Dot // the change that did away with it
 }
 
+func decodeExpiry(k PastKey, b []byte, d *dec) (Expiry, error) {
+	d.b, d.err = b, nil
+	x := Expiry{PastKey: k, Size: int64(d.u()), Orig: d.dot(), End: d.dot()}
+	return x, d.err
+}
+
 // Pasts yields all versions that were let go, the newest first.
 func (ix *Index) Pasts(yield func(Expiry) bool) (err error) {
 	d := ix.dec()
@@ -427,11 +439,9 @@ func (ix *Index) Pasts(yield func(Expiry) bool) (err error) {
 		if len(k) != len(prefix)+8+16 {
 			return errRow
 		}
-		x := Expiry{PastKey: PastKey{int64(binary.BigEndian.Uint64(k[len(prefix):])), model.ID(k[len(prefix)+8:])}}
-		d.b, d.err = v, nil
-		x.Size, x.Orig, x.End = int64(d.u()), d.dot(), d.dot()
-		if d.err != nil {
-			return d.err
+		x, err := decodeExpiry(PastKey{int64(binary.BigEndian.Uint64(k[len(prefix):])), model.ID(k[len(prefix)+8:])}, v, d)
+		if err != nil {
+			return err
 		}
 		if !yield(x) {
 			return nil

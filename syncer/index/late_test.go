@@ -75,7 +75,7 @@ func (l *late) receive(bs []said) error {
 		for _, ino := range t.Fresh() {
 			v := t.Wanted(ino)
 			if c, err := content.Decode(v.Content); err == nil && c.Size <= content.MaxInline && !t.Waits(ino) {
-				t.Publish(ino, v.Orig, c.Size, l.busy)
+				t.Publish(ino, v, c.Size, l.busy)
 			}
 		}
 	})
@@ -90,7 +90,7 @@ func (l *late) arrive() error {
 		if !l.all && l.r.Intn(3) > 0 {
 			continue
 		}
-		if err := l.do(func(t *Tx) { t.Arrive(ino, t.Wanted(ino).Orig, 0, l.busy) }); err != nil {
+		if err := l.do(func(t *Tx) { t.Arrive(ino, t.Wanted(ino), 0, l.busy) }); err != nil {
 			return err
 		}
 	}
@@ -234,7 +234,7 @@ func TestJournalTakesItsDatabaseOutOfTheDirectory(t *testing.T) {
 		t.Helper()
 		tx := v.ix.Begin()
 		ino := inode(n)
-		tx.Arrive(ino, tx.Wanted(ino).Orig, 0, func(Ino) bool { return false })
+		tx.Arrive(ino, tx.Wanted(ino), 0, func(Ino) bool { return false })
 		if err := tx.Commit(); err != nil {
 			t.Fatal(err)
 		}

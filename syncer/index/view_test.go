@@ -95,7 +95,7 @@ func (v *viewer) join(bs []said) error {
 		t.AddBatch(b.h, b.raw, b.changes)
 	}
 	for _, ino := range t.Fresh() { // all bytes are in the batches
-		t.Publish(ino, t.Wanted(ino).Orig, 0, func(Ino) bool { return false })
+		t.Publish(ino, t.Wanted(ino), 0, func(Ino) bool { return false })
 	}
 	if err := t.Commit(); err != nil {
 		return err
