@@ -91,7 +91,9 @@
 // know it, or which lives, lets those who hear of both in another order keep other
 // parts of what was said of it; and who writes meanwhile counts as one that was away
 // (below) and begins anew, with all that it wrote. Who says to have all bytes, and
-// has none, lets others let go of history when their disks are full. And what is
+// has none, lets others let go of history when their disks are full. Who makes the
+// node that a conflict copy would get, whose id follows from the version, has that
+// copy shown nowhere: the version is in the history of who showed it. And what is
 // placed in a directory that nobody has made is shown nowhere.
 //
 // # What may be forgotten

@@ -554,6 +554,9 @@ func (f *Folder) Grant(n int64) error {
 	return f.disk.Grant(n)
 }
 
+// Reserve is how many bytes of the disk are kept free.
+func (f *Folder) Reserve() int64 { return f.disk.Reserve() }
+
 // roomForRows returns ErrFull when nothing but what Pebble may need is left.
 func (f *Folder) roomForRows() error {
 	f.disk.Short()

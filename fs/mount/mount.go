@@ -70,7 +70,8 @@ func New(folder *syncer.Folder, dir string, o Options) (*Mount, error) {
 			return nil, err
 		}
 	}
-	stage, err := staging.Open(o.Staging, staging.Options{Grant: folder.Grant})
+	// What is in memory finds room on a small disk.
+	stage, err := staging.Open(o.Staging, staging.Options{Grant: folder.Grant, Memory: min(staging.DefaultMemory, folder.Reserve())})
 	if err != nil {
 		return nil, err
 	}

@@ -38,9 +38,12 @@ var (
 	ErrNoHoles = errors.New("staging: filesystem does not report holes (SEEK_DATA) at 4 KiB")
 )
 
+// DefaultMemory is enough for what programs write in small files between two cuts.
+const DefaultMemory = 64 << 20
+
 // Options bound what staging uses.
 type Options struct {
-	Memory int64               // bytes of all layers in memory; 0 means 64 MiB
+	Memory int64               // bytes of all layers in memory; 0 means DefaultMemory
 	Files  int                 // staging files kept open; 0 means 256
 	Grant  func(n int64) error // called before n bytes are written; its error refuses the write
 }
@@ -74,7 +77,7 @@ type handle struct {
 func Open(path string, o Options) (*Dir, error) {
 	d := &Dir{path: path, memory: o.Memory, max: o.Files, grant: o.Grant, open: map[*layer]*handle{}, found: map[uint64][]uint64{}}
 	if d.memory <= 0 {
-		d.memory = 64 << 20
+		d.memory = DefaultMemory
 	}
 	if d.max <= 0 {
 		d.max = 256

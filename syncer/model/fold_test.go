@@ -110,6 +110,8 @@ func TestJournalsAreFoundInAnySpelling(t *testing.T) {
 		{"X.DB-WAL", Portable, "X.DB", "-WAL"},
 		{"\u00c9-Journal", Portable, "\u00c9", "-Journal"},
 		{"-wal", Portable, "-wal", ""},
+		{"x-wal-journal", Bytes, "x-wal-journal", ""},
+		{"x-wal-journal-wal", Bytes, "x-wal-journal", "-wal"},
 		{"x", Portable, "x", ""},
 	} {
 		if base, suffix := journal(tt.name, tt.fold); base != tt.base || suffix != tt.suffix {

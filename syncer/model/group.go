@@ -18,11 +18,13 @@ var Journals = []string{"-wal", "-journal"}
 const SharedMemory = "-shm"
 
 // Database splits the name of a file that may belong to a database. A name
-// without the suffix of a journal may be a database itself.
+// without the suffix of a journal may be a database itself; a journal has none.
 func Database(name string) (base, suffix string) {
 	for _, s := range Journals {
 		if b, ok := strings.CutSuffix(name, s); ok && b != "" {
-			return b, s
+			if _, of := Database(b); of == "" {
+				return b, s
+			}
 		}
 	}
 	return name, ""
