@@ -210,6 +210,34 @@ func TestWhatCameBackGoesWhenItGoesAgain(t *testing.T) {
 	}
 }
 
+// What is moved over a file has its name and its history; what that file held is
+// not a version of the other.
+func TestWhatIsMovedOverIsOfOneFile(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "f's")
+	b.write("/g", "g's")
+	w.same()
+	f, g := a.node("/f"), a.node("/g")
+	b.open(b.ino("/f"), false)
+	b.mv("/g", "/f")
+	w.same()
+	b.write("/h", "more")
+	b.rm("/h")
+	w.same()
+	for _, p := range w.peers {
+		p.must(p.Pasts(func(x index.Past) bool {
+			if got := p.bytesOf(x); x.ID == f && got != "f's" || x.ID == g && got != "g's" {
+				t.Errorf("%s: a version of %s is %q: %+v", p.name, x.Path, got, x)
+			}
+			return true
+		}))
+		if xs := p.past("/f"); len(xs) != 1 {
+			t.Errorf("%s: history of f: %+v", p.name, xs)
+		}
+	}
+}
+
 // A deafRemote has changes, but for a while no bytes.
 type deafRemote struct {
 	memRemote
