@@ -265,8 +265,17 @@ func TestATroubledDiskLosesNothing(t *testing.T) {
 	check(t, d.Close())
 }
 
-// A sweep does not give back a pack while the disk cannot read what lives in it.
-func TestASweepKeepsWhatTheDiskCannotRead(t *testing.T) {
+// troubled is a store with one pack, of whose ten blocks the first two are
+// named, on a disk whose packs cannot be read while it is ill. A sweep calls
+// rewriting, if it is set, before it moves what is named.
+type troubled struct {
+	*Store
+	ill       atomic.Bool
+	rewriting func()
+}
+
+func newTroubled(t *testing.T) *troubled {
+	t.Helper()
 	mem := vfs.NewMem()
 	d := open(t, mem)
 	s := d.Store(1, testKey)
@@ -280,31 +289,145 @@ func TestASweepKeepsWhatTheDiskCannotRead(t *testing.T) {
 	check(t, s.Flush(t.Context()))
 	check(t, d.Meta().Set(rowKey(1, 0), row, pebble.Sync))
 	check(t, d.Close())
-	var ill atomic.Bool
+	out := &troubled{}
 	d = closing(t, open(t, errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if ill.Load() && op.Kind == errorfs.OpFileReadAt && strings.Contains(op.Path, "/blocks/") {
+		if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, tempSuffix) && out.rewriting != nil {
+			out.rewriting()
+		}
+		if out.ill.Load() && op.Kind == errorfs.OpFileReadAt && strings.Contains(op.Path, "/blocks/") {
 			return syscall.EIO
 		}
 		return nil
 	}))))
-	s = d.Store(1, testKey)
-	ill.Store(true)
-	got, err := s.Sweep(t.Context(), naming(d, 1))
-	check(t, err)
-	if got.Blocks != 8 || got.Packs != 0 {
-		t.Errorf("swept %+v", got)
+	out.Store = d.Store(1, testKey)
+	return out
+}
+
+// unread reads a block in vain.
+func (s *troubled) unread(t *testing.T, seed uint64) {
+	t.Helper()
+	s.ill.Store(true)
+	defer s.ill.Store(false)
+	id := testKey.ID(seeded(seed))
+	if _, err := s.Get(t.Context(), id, nil); !errors.Is(err, syscall.EIO) || s.Has(id) {
+		t.Errorf("read from a disk that cannot: %v", err)
 	}
-	ill.Store(false)
+}
+
+// mustHaveNamed checks that what is named can be read.
+func (s *troubled) mustHaveNamed(t *testing.T) {
+	t.Helper()
+	s.ill.Store(false)
 	for seed := range uint64(2) {
 		b, err := s.Get(t.Context(), testKey.ID(seeded(seed)), nil)
 		if err != nil || !bytes.Equal(b, seeded(seed)) {
 			t.Errorf("block %d: %v", seed, err)
 		}
 	}
-	if got, err = s.Sweep(t.Context(), naming(d, 1)); err != nil || got.Rewritten != 1 {
+}
+
+// A sweep does not give back a pack while the disk cannot read what lives in it.
+func TestASweepKeepsWhatTheDiskCannotRead(t *testing.T) {
+	for name, rewriting := range map[string]func(s *troubled){
+		"found by the sweep": nil,
+		"found by a reader meanwhile": func(s *troubled) {
+			for seed := range uint64(2) {
+				_, _ = s.Get(t.Context(), testKey.ID(seeded(seed)), nil)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTroubled(t)
+			s.ill.Store(true)
+			if rewriting != nil {
+				s.rewriting = func() { rewriting(s) }
+			}
+			got, err := s.Sweep(t.Context(), naming(s.d, 1))
+			check(t, err)
+			if got.Blocks != 8 || got.Packs != 0 {
+				t.Errorf("swept %+v", got)
+			}
+			s.rewriting = nil
+			s.mustHaveNamed(t)
+			if got, err = s.Sweep(t.Context(), naming(s.d, 1)); err != nil || got.Rewritten != 1 {
+				t.Errorf("swept %+v, %v", got, err)
+			}
+			s.mustHaveNamed(t)
+		})
+	}
+}
+
+// What a sweep can read it moves, whatever readers find of it at the same time.
+func TestASweepMovesWhatAReaderCouldNotRead(t *testing.T) {
+	for name, tt := range map[string]struct{ before, rewriting func(*testing.T, *troubled) }{
+		"meanwhile": {
+			before:    func(*testing.T, *troubled) {},
+			rewriting: func(t *testing.T, s *troubled) { s.unread(t, 0); s.unread(t, 1) },
+		},
+		"before, and can meanwhile": {
+			before:    func(t *testing.T, s *troubled) { s.unread(t, 1) },
+			rewriting: func(t *testing.T, s *troubled) { s.mustHaveNamed(t) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTroubled(t)
+			tt.before(t, s)
+			s.rewriting = func() { tt.rewriting(t, s) }
+			if got, err := s.Sweep(t.Context(), naming(s.d, 1)); err != nil || got.Rewritten != 1 {
+				t.Errorf("swept %+v, %v", got, err)
+			}
+			for seed := range uint64(2) {
+				if !s.Has(testKey.ID(seeded(seed))) {
+					t.Errorf("block %d was read by the sweep, and is not there", seed)
+				}
+			}
+			s.mustHaveNamed(t)
+		})
+	}
+}
+
+// A dead block that the disk reads again is dropped with its pack: what is put
+// later must not be found where nothing is.
+func TestASweepDropsTheDeadWhateverTheDiskSaysOfThem(t *testing.T) {
+	s := newTroubled(t)
+	p := seeded(5)
+	id := testKey.ID(p)
+	s.unread(t, 5)
+	m, err := s.NewMarks(t.Context())
+	check(t, err)
+	found, err := s.locate(id)
+	check(t, err)
+	_, err = s.Get(t.Context(), id, nil) // between the look and the deletion
+	check(t, err)
+	if n, err := s.dropChunk(t.Context(), m, []place{{id, found}}); n != 1 || err != nil {
+		t.Errorf("dropped %d, %v", n, err)
+	}
+	var n Swept
+	check(t, s.dropPacks(t.Context(), m, &n))
+	if n.Packs != 1 || s.Has(id) {
+		t.Errorf("swept %+v; the block is there: %v", n, s.Has(id))
+	}
+	mustPut(t, s.Store, p)
+	check(t, s.Flush(t.Context()))
+	mustHave(t, s.Store, id, p)
+}
+
+// A pack stays while it cannot be told what has become of its blocks.
+func TestASweepKeepsAPackWhoseRowsItCannotRead(t *testing.T) {
+	s := newTroubled(t)
+	id := testKey.ID(seeded(1))
+	row, closer, err := s.d.meta.Get(blockKey(1, id))
+	check(t, err)
+	row = bytes.Clone(row)
+	check(t, closer.Close())
+	s.rewriting = func() {
+		s.ill.Store(true)
+		check(t, s.d.meta.Set(blockKey(1, id), []byte("not a location"), pebble.NoSync))
+	}
+	if got, err := s.Sweep(t.Context(), naming(s.d, 1)); err == nil || got.Packs != 0 {
 		t.Errorf("swept %+v, %v", got, err)
 	}
-	for seed := range uint64(2) {
-		mustHave(t, s, testKey.ID(seeded(seed)), seeded(seed))
-	}
+	s.rewriting = nil
+	check(t, s.d.meta.Set(blockKey(1, id), row, pebble.NoSync))
+	s.mustHaveNamed(t)
 }

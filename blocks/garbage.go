@@ -328,7 +328,7 @@ func (s *Store) dropChunk(ctx context.Context, m *Marks, chunk []place) (n int, 
 	b := s.d.meta.NewBatch()
 	for _, p := range chunk {
 		now, err := s.locate(p.id)
-		if errors.Is(err, ErrNotFound) || err == nil && (now != p.location || !m.dead(now)) {
+		if errors.Is(err, ErrNotFound) || err == nil && (!now.at(p.location) || !m.dead(now)) {
 			continue
 		}
 		if err == nil {
@@ -514,13 +514,18 @@ func (s *Store) copyTo(w *packWriter, p place, buf []byte) (index uint32, err er
 	if err == nil {
 		return index, nil
 	}
-	if now, lerr := s.locate(p.id); lerr != nil || now != p.location {
-		return 0, ErrNotFound // it has been moved, or forgotten
+	now, lerr := s.locate(p.id)
+	switch {
+	case lerr != nil: // ErrNotFound if it has been forgotten
+		return 0, lerr
+	case !now.at(p.location):
+		return 0, ErrNotFound // it has been moved
 	}
-	return 0, s.failed(p.id, p.location, err)
+	return 0, s.failed(p.id, now, err)
 }
 
-// commitMoved points the blocks that are still where they were at the new pack.
+// commitMoved points the blocks that are still where they were at the new pack,
+// also those that a reader could not read meanwhile: they have been read now.
 func (s *Store) commitMoved(w *packWriter, moved []place, to []move) error {
 	s.rows.Lock()
 	defer s.rows.Unlock()
@@ -530,7 +535,7 @@ func (s *Store) commitMoved(w *packWriter, moved []place, to []move) error {
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		if err == nil && now == p.location {
+		if err == nil && now.at(p.location) {
 			kept = append(kept, to[i])
 		}
 	}

@@ -67,6 +67,13 @@ type location struct {
 	size  uint32 // of the plain bytes
 }
 
+// at tells whether l is the place that other is, whatever readers have found
+// there since: that the disk cannot read it comes and goes.
+func (l location) at(other location) bool {
+	l.flags, other.flags = l.flags&^flagUnread, other.flags&^flagUnread
+	return l == other
+}
+
 const locationLen = 1 + 8 + 4 + 4
 
 func (l location) append(b []byte) []byte {
