@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -390,5 +391,53 @@ func TestAPackEndsBeforeTheRoomOfPebble(t *testing.T) {
 	check(t, s.Flush(t.Context()))
 	for i, id := range ids {
 		mustHave(t, s, id, random(uint64(i), 100_000))
+	}
+}
+
+// Packs made by folds and sweeps pass the figure of the filesystem no further
+// than those of new blocks.
+func TestAFastPackAsksTheFilesystemInTime(t *testing.T) {
+	fs := diskOf(64*mib, 40*mib)
+	d := closing(t, open(t, fs))
+	const above = 4 * mib // of which the figure of before may be trusted
+	mark := d.room.reserve + d.room.reserve/2
+	fs.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: 64 * mib, AvailBytes: uint64(mark + statMargin + above)})
+	_, err := d.room.ask(time.Now().Add(time.Hour).UnixNano()) // it does not age
+	check(t, err)
+	fs.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: 64 * mib, AvailBytes: 1 * mib})
+	w, err := d.newPackWriter()
+	check(t, err)
+	for p := random(1, 100_000); err == nil && w.bytes < 2*above; {
+		_, err = w.add(p)
+	}
+	if !errors.Is(err, ErrFull) || w.bytes > above+2*roomEach {
+		t.Errorf("%d bytes written, %v", w.bytes, err)
+	}
+	_ = w.abort(nil)
+}
+
+func TestWhatIsWrittenIsCountedOnce(t *testing.T) {
+	fs := diskOf(64*mib, 1<<40)
+	d := closing(t, open(t, fs))
+	s := d.Store(1, testKey)
+	_, err := d.room.ask(time.Now().Add(time.Hour).UnixNano()) // only once
+	check(t, err)
+	for _, n := range []int{2 * smallMax, smallMax / 2} { // a pack, small rows
+		d.room.written.Store(0)
+		for at := 0; at < n; at += MaxBlock {
+			mustPut(t, s, random(uint64(n+at/MaxBlock), MaxBlock))
+		}
+		check(t, s.Flush(t.Context()))
+		if got := d.room.written.Load(); got < int64(n) || got > int64(n)+100 {
+			t.Errorf("%d bytes written count as %d", n, got)
+		}
+		if got := d.room.pending.Load(); got != 0 {
+			t.Errorf("%d bytes in memory that is empty", got)
+		}
+	}
+	d.room.written.Store(0)
+	check(t, s.fold(t.Context()))
+	if got := d.room.written.Load(); got != smallMax/2 {
+		t.Errorf("%d bytes folded count as %d", smallMax/2, got)
 	}
 }

@@ -78,7 +78,7 @@ func (s *Store) settle(p *pack) {
 		s.queue = nil
 	}
 	s.mu.Unlock()
-	s.d.room.wrote(p.bytes)
+	s.d.room.pending.Add(-p.bytes)
 	p.release()
 }
 
@@ -132,6 +132,7 @@ func (s *Store) writeSmall(p *pack) error {
 	if err = errors.Join(err, b.Close()); err != nil {
 		return err
 	}
+	s.d.room.written.Add(bytes)
 	s.small.Add(bytes)
 	s.smallSince.CompareAndSwap(0, time.Now().UnixNano())
 	return nil
@@ -212,6 +213,7 @@ func (w *packWriter) add(stored []byte) (uint32, error) {
 	}
 	w.blocks++
 	w.bytes += uint64(len(stored))
+	w.d.room.written.Add(int64(len(stored)))
 	return index, nil
 }
 

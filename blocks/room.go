@@ -40,7 +40,7 @@ type room struct {
 
 	free    atomic.Int64 // as last told
 	asked   atomic.Int64 // when, Unix ns
-	written atomic.Int64 // bytes written since
+	written atomic.Int64 // bytes granted, and written to packs and small rows, since
 	pending atomic.Int64 // bytes of blocks that are in memory still
 	stalled atomic.Int64 // until when Pebble is known to be in trouble, Unix ns
 
@@ -146,12 +146,6 @@ func (r *room) short() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return max(0, mark-left-r.held+r.pending.Load())
-}
-
-// wrote is called when n bytes that were in memory are in a pack.
-func (r *room) wrote(n int64) {
-	r.written.Add(n)
-	r.pending.Add(-n)
 }
 
 // stall is called when background work of Pebble fails.
