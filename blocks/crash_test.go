@@ -190,7 +190,7 @@ func TestWhatACrashLeavesIsSwept(t *testing.T) {
 	check(t, s.Flush(t.Context()))
 	// Ingested, but the crash came before the rows.
 	for range 3 {
-		w, err := d.newPackWriter()
+		w, err := d.newPackWriter(d.room.packs)
 		check(t, err)
 		_, err = w.add(random(9, 100_000))
 		check(t, err)

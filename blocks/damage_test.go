@@ -150,7 +150,7 @@ func TestWrongBytesUnderARightChecksumAreNotServed(t *testing.T) {
 // plantPack makes a pack of stored and returns loc pointing there.
 func plantPack(t *testing.T, s *Store, stored []byte, loc location) location {
 	t.Helper()
-	w, err := s.d.newPackWriter()
+	w, err := s.d.newPackWriter(s.d.room.packs)
 	check(t, err)
 	loc.index, err = w.add(stored)
 	check(t, err)

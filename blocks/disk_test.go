@@ -405,7 +405,7 @@ func TestAFastPackAsksTheFilesystemInTime(t *testing.T) {
 	_, err := d.room.ask(time.Now().Add(time.Hour).UnixNano()) // it does not age
 	check(t, err)
 	fs.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: 64 * mib, AvailBytes: 1 * mib})
-	w, err := d.newPackWriter()
+	w, err := d.newPackWriter(d.room.packs)
 	check(t, err)
 	for p := random(1, 100_000); err == nil && w.bytes < 2*above; {
 		_, err = w.add(p)

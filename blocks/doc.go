@@ -66,7 +66,9 @@
 // as the ballast, a preallocated file that is given back when Pebble meets a
 // full disk; once as free space, below which [Store.Put] returns [ErrFull]:
 // what it has taken in finds room. Others who write to the disk ask [Disk.Grant].
-// The ballast is made again when there is room.
+// The ballast is made again when there is room. A sweep goes on below the
+// reserve, and without the ballast, since it makes that room: there it moves one
+// pack at a time, and gives it back before the next.
 //
 // # Memory
 //

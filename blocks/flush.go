@@ -90,7 +90,7 @@ func (s *Store) write(ctx context.Context, p *pack) error {
 	if p.bytes <= smallMax {
 		return s.writeSmall(p)
 	}
-	w, err := s.d.newPackWriter()
+	w, err := s.d.newPackWriter(s.d.room.packs)
 	if err != nil {
 		return err
 	}
@@ -182,11 +182,12 @@ type packWriter struct {
 	w      *sstable.Writer
 	blocks uint32
 	bytes  uint64
-	asked  uint64 // bytes at which room is asked for
+	room   func() error // whether there is room for roomEach more
+	asked  uint64       // bytes at which it is asked
 }
 
-func (d *Disk) newPackWriter() (*packWriter, error) {
-	w := &packWriter{d: d, pack: d.lastPack.Add(1)}
+func (d *Disk) newPackWriter(room func() error) (*packWriter, error) {
+	w := &packWriter{d: d, pack: d.lastPack.Add(1), room: room}
 	w.path = d.fs.PathJoin(d.dir, fmt.Sprintf("%016x%s", w.pack, tempSuffix))
 	// Not through the layer that frees the ballast: that is for what Pebble
 	// cannot do without, and this may fail.
@@ -202,7 +203,7 @@ func (d *Disk) newPackWriter() (*packWriter, error) {
 // add appends a block and returns its index.
 func (w *packWriter) add(stored []byte) (uint32, error) {
 	if w.bytes >= w.asked { // what fills the disk takes the room of Pebble too
-		if err := w.d.room.packs(); err != nil {
+		if err := w.room(); err != nil {
 			return 0, err
 		}
 		w.asked += roomEach

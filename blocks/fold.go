@@ -53,7 +53,7 @@ func (s *Store) foldPack(ctx context.Context) (more bool, err error) {
 			return true, nil // superseded or damaged: the row only goes
 		}
 		if err == nil && w == nil {
-			w, err = s.d.newPackWriter()
+			w, err = s.d.newPackWriter(s.d.room.packs)
 		}
 		if err != nil {
 			return false, err

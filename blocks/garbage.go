@@ -411,59 +411,63 @@ func (s *Store) rewrite(ctx context.Context, m *Marks, n *Swept) error {
 			group[some[0]] = true
 			blocks += int(m.live(some[0]))
 		}
-		written, err := s.rewriteGroup(ctx, group)
-		if err != nil {
+		if err := s.rewriteGroup(ctx, m, group, n); err != nil {
 			return err
 		}
-		n.Packs += len(group)
-		n.Rewritten += len(group)
-		for p := range group {
-			n.Bytes += int64(m.packs[p].bytes)
-		}
-		n.Bytes -= written
 	}
 	return nil
 }
 
 // rewriteGroup moves the blocks of some packs, in the order in which they are,
-// and gives the packs back. One with a block that the disk cannot read now
-// leaves the group: it may hold the only copy.
-func (s *Store) rewriteGroup(ctx context.Context, group map[uint64]bool) (written int64, err error) {
+// and gives the packs back as soon as they are empty: there may be little room.
+// One with a block that the disk cannot read now leaves the group: it may hold
+// the only copy.
+func (s *Store) rewriteGroup(ctx context.Context, m *Marks, group map[uint64]bool, n *Swept) error {
 	var places []place
-	err = s.eachLocation(func(id ID, loc location) error {
+	err := s.eachLocation(func(id ID, loc location) error {
 		if loc.flags&(flagSmall|flagDamaged) == 0 && group[loc.pack] {
 			places = append(places, place{id, loc})
 		}
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	slices.SortFunc(places, func(a, b place) int {
 		return cmp.Or(cmp.Compare(a.pack, b.pack), cmp.Compare(a.index, b.index))
 	})
-	for len(places) > 0 {
-		k, bytes, err := s.rewritePack(ctx, places, group)
-		if err != nil {
-			return written, err
+	for {
+		var empty []uint64
+		for p := range group {
+			if len(places) == 0 || p < places[0].pack {
+				delete(group, p)
+				empty = append(empty, p)
+				n.Bytes += int64(m.packs[p].bytes)
+			}
 		}
-		written += bytes
+		n.Packs += len(empty)
+		n.Rewritten += len(empty)
+		if err := s.givePacks(ctx, empty, s.d.meta.NewBatch()); err != nil || len(places) == 0 {
+			return err
+		}
+		k, written, err := s.rewritePack(ctx, places, group)
+		if err != nil {
+			return err
+		}
+		n.Bytes -= written
 		places = places[k:]
 	}
-	var packs []uint64
-	for p := range group {
-		packs = append(packs, p)
-	}
-	return written, s.givePacks(ctx, packs, s.d.meta.NewBatch())
 }
 
-// rewritePack moves the first blocks into one new pack and returns how many.
+// rewritePack moves the first blocks into one new pack and returns how many. When
+// there is no room for new blocks it takes those of one pack only, so that what
+// they leave can be given back before more is written.
 func (s *Store) rewritePack(ctx context.Context, places []place, group map[uint64]bool) (k int, written int64, err error) {
 	if err := s.takeTurn(ctx); err != nil {
 		return 0, 0, err
 	}
 	defer func() { <-s.turn }()
-	w, err := s.d.newPackWriter()
+	w, err := s.d.newPackWriter(s.d.room.rewrites)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -476,6 +480,9 @@ func (s *Store) rewritePack(ctx context.Context, places []place, group map[uint6
 			return 0, 0, w.abort(err)
 		}
 		p := places[k]
+		if k > 0 && p.pack != places[k-1].pack && s.d.room.check() != nil {
+			break
+		}
 		index, err := s.copyTo(w, p, *buf)
 		if errors.Is(err, syscall.EIO) {
 			delete(group, p.pack)

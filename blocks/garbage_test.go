@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -201,6 +204,134 @@ func TestASweepThatCannotMarkDeletesNothing(t *testing.T) {
 		t.Errorf("sweep: %v", err)
 	}
 	mustHave(t, s, id, random(1, MaxBlock))
+}
+
+// A sweep makes room where there is too little for anything else.
+func TestASweepMakesRoomOnAFullDisk(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		free uint64 // beside the ballast, if that is there
+		full func(*room)
+		want error
+	}{
+		{"below the reserve", 3 * mib, func(*room) {}, nil},
+		{"no room but the ballast", 1 * mib, func(*room) {}, ErrFull},
+		{"the ballast is spent", 11 * mib, (*room).release, nil},
+		{"a quota that does not show", 1 << 40, (*room).release, nil},
+		{"the ballast is spent, and its room", 9 * mib, (*room).release, ErrFull},
+		{"Pebble cannot write", 30 * mib, func(r *room) { r.stall(syscall.ENOSPC) }, ErrFull},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			fs := diskOf(64*mib, 40*mib)
+			d := closing(t, open(t, fs))
+			s := d.Store(1, testKey)
+			live := mustPut(t, s, random(0, MaxBlock))
+			for seed := range uint64(29) {
+				mustPut(t, s, random(1+seed, MaxBlock))
+			}
+			check(t, s.Flush(t.Context()))
+			check(t, d.Meta().Set(rowKey(1, 0), live[:], pebble.Sync))
+			fs.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: 64 * mib, AvailBytes: tt.free})
+			tt.full(d.room)
+			got, err := s.Sweep(t.Context(), naming(d, 1))
+			if !errors.Is(err, tt.want) || (err == nil) != (got.Rewritten == 1) {
+				t.Errorf("swept %+v, %v, want %v", got, err, tt.want)
+			}
+			mustHave(t, s, live, random(0, MaxBlock))
+		})
+	}
+}
+
+// limited is a filesystem that holds so many bytes, and tells what is left of
+// them, unless it is a quota.
+type limited struct {
+	vfs.FS
+	size  atomic.Int64
+	quota bool
+	t     *testing.T
+}
+
+func (l *limited) left() int64 {
+	var used int64
+	for _, n := range files(l.t, l.FS, "disk") {
+		used += n
+	}
+	return l.size.Load() - used
+}
+
+func (l *limited) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	if l.quota {
+		return vfs.DiskUsage{TotalBytes: 64 * mib, AvailBytes: 64 * mib}, nil
+	}
+	return vfs.DiskUsage{TotalBytes: 64 * mib, AvailBytes: uint64(max(0, l.left()))}, nil
+}
+
+func (l *limited) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := l.FS.Create(name, c)
+	return limitedFile{f, l, strings.HasSuffix(name, tempSuffix)}, err
+}
+
+// limitedFile meets the limit where it is a pack that is being written.
+type limitedFile struct {
+	vfs.File
+	l    *limited
+	pack bool
+}
+
+func (f limitedFile) Write(p []byte) (int, error) {
+	if f.pack && f.l.left() < int64(len(p)) {
+		return 0, syscall.EDQUOT
+	}
+	return f.File.Write(p)
+}
+
+// What is to be moved in all is more than there is room for: a sweep gives back
+// what one pack leaves before it moves the next.
+func TestASweepOfAFullDiskGoesPackByPack(t *testing.T) {
+	for _, quota := range []bool{false, true} {
+		t.Run(fmt.Sprintf("quota %v", quota), func(t *testing.T) {
+			fs := &limited{FS: vfs.NewMem(), quota: quota, t: t}
+			fs.size.Store(1 << 40)
+			d := closing(t, open(t, fs))
+			s := d.Store(1, testKey)
+			const packs, each = 12, 4
+			var row []byte
+			for pack := range uint64(packs) {
+				for i := range uint64(each) {
+					id := mustPut(t, s, random(pack*each+i, MaxBlock))
+					if i == 0 {
+						row = append(row, id[:]...)
+					}
+				}
+				check(t, s.Flush(t.Context()))
+			}
+			check(t, d.Meta().Set(rowKey(1, 0), row, pebble.Sync))
+			if quota {
+				d.room.release()
+			}
+			const free = 3 * mib // of the 6 MiB that live
+			fs.size.Add(free - fs.left())
+			d.room.asked.Store(0)
+			swept := 0
+			for range 20 { // Pebble may be slower to remove files than we are
+				got, err := s.Sweep(t.Context(), naming(d, 1))
+				swept += got.Rewritten
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, ErrFull) {
+					t.Fatal(err)
+				}
+				d.blocks.TestOnlyWaitForCleaning()
+			}
+			if swept != packs {
+				t.Errorf("%d packs of %d swept", swept, packs)
+			}
+			for pack := range uint64(packs) {
+				mustHave(t, s, testKey.ID(random(pack*each, MaxBlock)), random(pack*each, MaxBlock))
+			}
+		})
+	}
 }
 
 // Writers name blocks, some of them again and again, and let them go; sweeps

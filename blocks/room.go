@@ -30,7 +30,8 @@ const (
 // survive that; once as free space, below which we take no blocks in. What has
 // been taken in counts as written, and a pack ends when half of the free reserve
 // is gone, whoever took it. Rows may still be written until only the ballast is
-// left: they tell of removals.
+// left: they tell of removals; and nearly so long the packs of a sweep, which
+// give back more than they take.
 type room struct {
 	fs      vfs.FS // without the layer that calls release
 	dir     string
@@ -82,20 +83,31 @@ func (r *room) grant(n int64) error {
 // packs returns ErrFull when a pack that is being written should end.
 func (r *room) packs() error { return r.above(r.reserve + r.reserve/2) }
 
+// rewrites is packs for what a sweep moves, which makes the room that others, and
+// the ballast, wait for: it goes on while what is written before it asks again
+// leaves the ballast alone.
+func (r *room) rewrites() error { return r.left(r.reserve + 2*roomEach) }
+
 // rows returns ErrFull when there is no room beside the ballast, or for it.
 func (r *room) rows() error { return r.above(r.reserve + 1) }
 
-// above returns ErrFull when less is left, with the ballast, than mark.
+// above returns ErrFull when less is left, with the ballast, than mark, or when
+// the ballast is spent: a quota does not show in the free space.
 func (r *room) above(mark int64) error {
+	if r.known && r.spent.Load() {
+		return fmt.Errorf("the ballast is spent: %w", ErrFull)
+	}
+	return r.left(mark)
+}
+
+// left is above as the filesystem and Pebble say, whatever became of the ballast.
+func (r *room) left(mark int64) error {
 	now := time.Now().UnixNano()
 	if now < r.stalled.Load() {
 		return fmt.Errorf("database cannot write: %w", ErrFull)
 	}
 	if !r.known {
 		return nil
-	}
-	if r.spent.Load() { // a quota does not show in the free space
-		return fmt.Errorf("the ballast is spent: %w", ErrFull)
 	}
 	age := now - r.asked.Load()
 	if left := r.free.Load() - r.written.Load(); age < int64(statAge) && left > mark+statMargin {
