@@ -30,11 +30,12 @@ type villain struct {
 	seq     uint64
 	prev    [32]byte
 	nodes   []odd
-	ghosts  map[string]bool   // contents of which nobody has the bytes
-	loosed  map[model.ID]bool // nodes of others that it has moved or changed
-	guise   *guise            // whom it says that it is; nil: itself
-	clock   uint64            // Lamport time of what it said last
-	crowds  int               // made so far
+	ghosts  map[string]bool       // contents of which nobody has the bytes
+	loosed  map[model.ID]bool     // nodes of others that it has moved or changed
+	over    map[model.ID]model.VV // what its versions of these were over
+	guise   *guise                // whom it says that it is; nil: itself
+	clock   uint64                // Lamport time of what it said last
+	crowds  int                   // made so far
 	kept    kept
 
 	mu      sync.Mutex // guards what follows
@@ -70,7 +71,7 @@ func (v *villain) start(w *world) {
 	v.w = w
 	v.seal = model.Seal{Folder: w.folder, Key: w.settings.IDKey}
 	v.replica = model.NewReplica(v.id.Public())
-	v.victims, v.ghosts, v.loosed = map[peer.ID]*victim{}, map[string]bool{}, map[model.ID]bool{}
+	v.victims, v.ghosts, v.loosed, v.over = map[peer.ID]*victim{}, map[string]bool{}, map[model.ID]bool{}, map[model.ID]model.VV{}
 	v.host = w.net.newHost(v.pid, v.addr, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	v.end = cancel

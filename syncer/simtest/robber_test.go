@@ -56,10 +56,16 @@ func (v *villain) deed(m *machine, x *victim) *deed {
 	return d
 }
 
-// add says one more thing.
+// add says one more thing. No version is over less than its own earlier one was:
+// who had only the later would show a copy more (see the doc of syncer).
 func (d *deed) add(c model.Change) {
 	c.Lamport = d.lamport()
 	c.Dot = model.Dot{Replica: d.replica, Seq: d.seq + 1 + uint64(len(d.cs))}
+	if v := c.Version; v != nil && !d.over[c.ID].LE(v.VV) {
+		c.Version = nil
+	} else if v != nil {
+		d.over[c.ID] = v.VV.With(c.Dot)
+	}
 	d.cs = append(d.cs, c)
 }
 
