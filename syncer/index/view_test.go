@@ -93,6 +93,9 @@ func (v *viewer) join(bs []said) error {
 	for _, b := range bs {
 		v.note(b)
 		t.AddBatch(b.h, b.raw, b.changes)
+		if len(bs)%2 == 0 {
+			t.settle() // as a cut does, that goes on after it has looked
+		}
 	}
 	for _, ino := range t.Fresh() { // all bytes are in the batches
 		t.Publish(ino, t.Wanted(ino), 0, func(Ino) bool { return false })
