@@ -52,9 +52,13 @@ func (w *world) follow() {
 	}
 }
 
-// begin is a trail that begins with what is shown now.
+// begin is a trail that begins with what is shown now. There is none while others
+// tell anew what there is, the oldest first.
 func (m *machine) begin() trail {
 	if !m.w.plan.watched || m.unwell() || m.crashed() {
+		return nil
+	}
+	if s, err := m.f.Stats(); err != nil || s.Returning {
 		return nil
 	}
 	flips := m.s.flipped()
