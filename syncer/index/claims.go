@@ -227,15 +227,17 @@ func (t *Tx) watchForks(id model.ID) {
 // differing returns the claims of a node that only one of a and b has.
 func differing(a, b []*model.Entry) (out []*model.Entry) {
 	type which struct {
-		key  uint64
-		orig model.Dot
+		key   uint64
+		orig  model.Dot
+		extra bool
 	}
+	of := func(e *model.Entry) which { return which{e.Key, e.Orig, e.Extra} }
 	had := make(map[which]*model.Entry, len(a))
 	for _, e := range a {
-		had[which{e.Key, e.Orig}] = e
+		had[of(e)] = e
 	}
 	for _, e := range b {
-		k := which{e.Key, e.Orig}
+		k := of(e)
 		if o := had[k]; o != nil && sameClaim(o, e) {
 			delete(had, k)
 		} else {

@@ -113,3 +113,28 @@ func TestHeadsDoNotHideEachOther(t *testing.T) {
 		t.Errorf("shown %+v", s)
 	}
 }
+
+// Versions that are said to be of one change, beside each other and each with a
+// content of its own, would be one node: they have one name, until it is written
+// and after, and the content that was shown under it.
+func TestVersionsOfOneChangeHaveOneName(t *testing.T) {
+	p := newPeer(0, Bytes, rand.New(rand.NewSource(1)))
+	id, orig := BirthID(RootID, "f", File, 0), Dot{2, 1}
+	for i, by := range []string{"", "eve", "eva"} {
+		c := Change{Dot: Dot{Replica(2 + i), 1}, ID: id, Kind: File, Lamport: 1, Version: &VersionChange{Content: fmt.Sprint("content", i), Mtime: int64(3-i) * 1e9}}
+		if by == "" {
+			c.Links = []LinkChange{{Parent: RootID, Name: "f"}}
+		} else {
+			c.Version.Orig, c.Version.By = orig, Label{by, "box"}
+		}
+		p.m.Apply(c, nil)
+		p.k = p.k.With(c.Dot)
+	}
+	p.lamport = 1
+	want := list(p.m)
+	a := p.author()
+	a.prep(a.At(RootID, "f"))
+	if got := list(p.m); len(want) != 2 || !got.equal(want) {
+		t.Errorf("\n%s\nand once it is written\n%s", want, got)
+	}
+}

@@ -168,8 +168,9 @@ type Origin struct {
 
 // Claims returns the entries a node asks for, Name not yet decided: its names,
 // and beside the first of them its further versions. where says where a
-// directory is. A version that is a live node of its own claims nothing. The
-// node must be live in the view.
+// directory is. A version that is a live node of its own claims nothing, and of
+// several that are said to be of one change only the best does: they would be one
+// node. The node must be live in the view.
 func (n *Node) Claims(fold Fold, where func(ID) Loc, alive func(ID) bool, origin func(Dot) Origin) []*Entry {
 	shown := n.Shown()
 	if n.Kind == Dir {
@@ -196,8 +197,8 @@ func (n *Node) Claims(fold Fold, where func(ID) Loc, alive func(ID) bool, origin
 		e.Orig, e.By, e.UTC = shown[0].Orig, o.By, o.UTC
 	}
 	out := names
-	for _, h := range shown[1:] {
-		if alive(ForkID(n.ID, h.Orig)) {
+	for i, h := range shown[1:] {
+		if alive(ForkID(n.ID, h.Orig)) || slices.ContainsFunc(shown[1:1+i], func(o Version) bool { return o.Orig == h.Orig }) {
 			continue
 		}
 		e := *names[0]

@@ -564,7 +564,11 @@ func list(m *Mem) listing {
 
 // version is what an entry shows.
 func version(n *Node, e *Entry) Version {
-	for _, h := range n.Shown() {
+	shown := n.Shown()
+	if e.Extra { // the first is the node's own
+		shown = shown[1:]
+	}
+	for _, h := range shown {
 		if h.Orig == e.Orig {
 			return h
 		}
