@@ -11,9 +11,23 @@ import (
 type crowd struct {
 	members []model.ID
 	losers  map[string]model.ID // the names handed out
+	over    map[string]bool     // Over of the losers
 	read    bool                // entries are those of the members
 	entries []*model.Entry      // named; not to be changed
-	wanted  []string            // folds of the names that its losers have, or had to avoid
+}
+
+// wanted are the folds of the names that its losers have, or had to avoid.
+func (x *crowd) wanted(yield func(name string) bool) {
+	for name := range x.over {
+		if !yield(name) {
+			return
+		}
+	}
+	for name := range x.losers {
+		if !yield(name) {
+			return
+		}
+	}
 }
 
 // crowds are those of a directory, kept for a Tx. What losers are called hangs
@@ -85,7 +99,7 @@ func (c *crowds) set(base string, x *crowd) {
 		if !there {
 			c.bases = slices.Insert(c.bases, i, base)
 		} else {
-			x.losers, x.wanted = c.by[base].losers, c.by[base].wanted
+			x.losers, x.over = c.by[base].losers, c.by[base].over
 		}
 		c.by[base] = x
 		c.note(base)
@@ -125,7 +139,7 @@ func (c *crowds) changed(name string) {
 
 // forget takes their names from the losers of a base.
 func (c *crowds) forget(base string, x *crowd) {
-	for _, name := range x.wanted {
+	for name := range x.wanted {
 		if delete(c.wants[name], base); len(c.wants[name]) == 0 {
 			delete(c.wants, name)
 		}
@@ -137,7 +151,7 @@ func (c *crowds) forget(base string, x *crowd) {
 			c.changed(name)
 		}
 	}
-	x.wanted, x.losers = nil, nil
+	x.over, x.losers = nil, nil
 }
 
 // nameLosers names those that are due, and returns which these were.
@@ -234,11 +248,11 @@ func (t *Tx) assign(c *crowds, base string, x *crowd, single names) {
 		}
 		name := t.ix.fold(e.Name)
 		x.losers[name] = e.Node()
-		x.wanted = append(append(x.wanted, e.Over...), name)
+		x.over = e.Over
 		c.holds[name] = base
 		c.changed(name)
 	}
-	for _, name := range x.wanted {
+	for name := range x.wanted {
 		if c.wants[name] == nil {
 			c.wants[name] = set[string]{}
 		}

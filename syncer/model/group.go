@@ -44,10 +44,11 @@ func journal(name string, fold Fold) (base, suffix string) {
 type naming struct {
 	fold   Fold
 	taken  func(fold string) bool
-	held   map[string]bool   // folded names
-	lost   map[string]string // of these, those of losers, with their folded base names
-	tried  map[series]*trial
-	copies map[copyOf][]string // what losers are called
+	held   map[string]bool            // folded names
+	lost   map[string]string          // of these, those of losers, with their folded base names
+	tried  map[series]int             // how many names of it are known to be held
+	over   map[string]map[string]bool // by folded base name: Entry.Over of all its losers
+	copies map[copyOf][]string        // what losers are called
 }
 
 // A series is a conflict name with any number of "~".
@@ -55,13 +56,6 @@ type series struct {
 	base string
 	by   Label
 	utc  int64
-}
-
-// A trial is which names of a series are known to be held: all before next, those
-// of over not by losers of the same base name.
-type trial struct {
-	next int
-	over []string
 }
 
 // A copyOf is a version of a folded base name.
@@ -74,33 +68,27 @@ type copyOf struct {
 // if the same replica made both and there is one, or else one of its own.
 func (g *naming) name(e *Entry) {
 	base := g.fold(e.Base)
-	e.Over = nil
-	if name := g.afterDatabase(e); name != "" {
-		if g.take(e, base, name) {
-			return
-		}
-		e.Over = g.avoid(e.Over, base, name)
+	if g.over[base] == nil {
+		g.over[base] = map[string]bool{}
+	}
+	e.Over = g.over[base]
+	if name := g.afterDatabase(e); name != "" && g.take(e, base, name) {
+		return
 	}
 	s := series{e.Base, e.By, e.UTC}
-	x := g.tried[s]
-	if x == nil {
-		x = &trial{}
-		g.tried[s] = x
+	for named := false; !named; g.tried[s]++ {
+		named = g.take(e, base, ConflictName(e.Base, e.By, e.UTC, g.tried[s]))
 	}
-	for {
-		name := ConflictName(e.Base, e.By, e.UTC, x.next)
-		x.next++
-		if g.take(e, base, name) {
-			break
-		}
-		x.over = g.avoid(x.over, base, name)
-	}
-	e.Over = append(e.Over, x.over...)
 }
 
+// take gives a loser a name if that is free. Else it had to avoid it, unless
+// another loser of its base name has it: they are named anew together.
 func (g *naming) take(e *Entry, base, name string) bool {
 	k := g.fold(name)
 	if g.held[k] || g.taken(k) {
+		if g.lost[k] != base {
+			g.over[base][k] = true
+		}
 		return false
 	}
 	e.Name, g.held[k], g.lost[k] = name, true, base
@@ -110,16 +98,6 @@ func (g *naming) take(e *Entry, base, name string) bool {
 	c := copyOf{base, e.Orig.Replica}
 	g.copies[c] = append(g.copies[c], name)
 	return true
-}
-
-// avoid adds a name to those that losers had to avoid, but not that of another
-// loser of their base name: they are named anew together.
-func (g *naming) avoid(over []string, base, name string) []string {
-	k := g.fold(name)
-	if of, ok := g.lost[k]; ok && of == base {
-		return over
-	}
-	return append(over, k)
 }
 
 func (g *naming) afterDatabase(e *Entry) string {

@@ -58,9 +58,9 @@ const ConflictMark = " (conflict, "
 // stem makes room.
 func ConflictName(base string, by Label, utc int64, n int) string {
 	stem, ext := splitExt(base)
-	tildes := strings.Repeat("~", n)
-	if n > 3 {
-		tildes = fmt.Sprintf("~%d", n)
+	tildes := fmt.Sprintf("~%d", n)
+	if n <= 3 {
+		tildes = strings.Repeat("~", n)
 	}
 	tail := fmt.Sprintf(ConflictMark+"%s, %s, %s)%s", by.Author, by.Device,
 		time.Unix(utc, 0).UTC().Format("2006-01-02 15.04.05"), tildes)

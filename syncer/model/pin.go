@@ -67,10 +67,10 @@ func (a *Author) pin(e *Entry) {
 // rivals returns the entries of e's directory that wanted its name, with those
 // whose like would have got its name if it had been free: whole groups.
 func (a *Author) rivals(e *Entry) []*Entry {
-	crowd := a.Crowded(e.Parent)
+	crowd, name := a.Crowded(e.Parent), a.Fold(e.Name)
 	bases := map[string]bool{a.Fold(e.Base): true}
 	for _, x := range crowd {
-		if slices.Contains(x.Over, a.Fold(e.Name)) {
+		if x.Over[name] {
 			bases[a.Fold(x.Base)] = true
 		}
 	}

@@ -77,7 +77,9 @@ type Entry struct {
 	// What the view decided about this link, for pinning:
 	Dups  []uint64 // further links of the node that have come to the same name
 	Undue bool     // a removed name of a live file, shown for want of another
-	Over  []string // folds of the taken names that Name had to avoid
+	// Over are the folds of the taken names that losers had to avoid: one set for
+	// all those of a base name.
+	Over map[string]bool
 
 	Stamp Stamp // of its Loc
 	By    Label // who made it what it is, and when: for a conflict name
@@ -224,7 +226,8 @@ func floorSeconds(ns int64) int64 {
 // tells which folded names are held by entries that are not among the claims.
 func Assign(claims []*Entry, fold Fold, taken func(fold string) bool) {
 	slices.SortFunc(claims, func(a, b *Entry) int { return before(a, b, fold) })
-	g := naming{fold: fold, taken: taken, held: map[string]bool{}, lost: map[string]string{}, tried: map[series]*trial{}, copies: map[copyOf][]string{}}
+	g := naming{fold: fold, taken: taken, held: map[string]bool{}, lost: map[string]string{},
+		tried: map[series]int{}, over: map[string]map[string]bool{}, copies: map[copyOf][]string{}}
 	var losers []*Entry
 	for _, e := range claims {
 		if k := fold(e.Base); !e.Extra && !g.held[k] {
