@@ -32,10 +32,11 @@ func Resolve(work []ID, hist func(ID) []Loc, eff func(ID) int) map[ID]int {
 		}
 		return Loc{}, false
 	}
+	safe := map[ID]bool{}
 	queue := append([]ID(nil), work...)
 	for len(queue) > 0 {
 		from := queue[0]
-		cycle := findCycle(from, up)
+		cycle := findCycle(from, up, safe)
 		if cycle == nil {
 			queue = queue[1:]
 			continue
@@ -53,11 +54,12 @@ func Resolve(work []ID, hist func(ID) []Loc, eff func(ID) int) map[ID]int {
 	return at
 }
 
-// findCycle walks up from a directory and returns the cycle it comes to.
-func findCycle(from ID, up func(ID) (Loc, bool)) []ID {
+// findCycle walks up from a directory and returns the cycle it comes to. Those it
+// met if there is none are safe: no cycle goes through them, so none of them moves.
+func findCycle(from ID, up func(ID) (Loc, bool), safe map[ID]bool) []ID {
 	seen := map[ID]int{}
 	var path []ID
-	for id := from; ; {
+	for id := from; !safe[id]; {
 		if i, ok := seen[id]; ok {
 			return path[i:]
 		}
@@ -65,10 +67,14 @@ func findCycle(from ID, up func(ID) (Loc, bool)) []ID {
 		path = append(path, id)
 		l, ok := up(id)
 		if !ok {
-			return nil
+			break
 		}
 		id = l.Parent
 	}
+	for _, id := range path {
+		safe[id] = true
+	}
+	return nil
 }
 
 // EffLoc is the place of a directory, given which of its places counts. In the root
