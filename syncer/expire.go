@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/clachanfs/clachan/blocks"
@@ -241,14 +242,19 @@ func hasAny(acks []model.VV, d model.Dot) bool {
 
 // othersHave returns what each other member has said it has, with all bytes; alone
 // tells that there is no other. Who has another history of some replica means
-// other changes by the same dots.
+// other changes by the same dots; who was removed may have nothing any more.
 func (f *Folder) othersHave() (alone bool, ks []model.VV) {
+	var members []string
 	if f.o.Members != nil {
-		alone = len(f.o.Members()) == 0
+		members = f.o.Members()
+		alone = len(members) == 0
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for p, a := range f.acks {
+		if f.o.Members != nil && !slices.Contains(members, p) {
+			continue
+		}
 		if a.Missing == 0 && !f.parted[p] { // else it may have heard of a version and not have it
 			ks = append(ks, a.K)
 		}

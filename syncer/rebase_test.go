@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	. "github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // talk2 lets two exchange what they have while nobody else does.
@@ -112,6 +113,62 @@ func TestAReaderThatReturnsHasNothingOfItsOwn(t *testing.T) {
 
 // Who was away and edited what others edited too gets a conflict copy; programs
 // go on seeing the same inodes.
+// A symlink that a member made anew while it was away leads where it said, and one
+// that it only moved where others had it lead, whoever made it first.
+func TestLongAwayKeepsWhereSymlinksLead(t *testing.T) {
+	for _, maker := range []int{1, 2} {
+		for _, tt := range []struct {
+			name   string
+			before func(b *peer)
+			away   func(c *peer)
+			others func(a *peer)
+			want   string
+		}{
+			{"made anew", func(*peer) {}, func(c *peer) { c.ln("/l2", "new"); c.mv("/l2", "/l") }, func(*peer) {}, "/l -> new"},
+			{"removed and made", func(*peer) {}, func(c *peer) { c.rm("/l"); c.ln("/l", "new") }, func(*peer) {}, "/l -> new"},
+			{"moved", func(b *peer) { b.ln("/l2", "new"); b.mv("/l2", "/l") }, func(c *peer) { c.mv("/l", "/m") }, func(a *peer) { a.rm("/l") }, "/m -> new"},
+		} {
+			t.Run(fmt.Sprint(tt.name, " by ", maker), func(t *testing.T) {
+				w := newCrashable(t, 3)
+				a, b, c := w.peers[0], w.peers[1], w.peers[2]
+				a.write("/gone", "g")
+				a.cutNow()
+				w.peers[maker].ln("/l", "old")
+				w.same()
+				tt.before(b)
+				w.same()
+				w.part(true)
+				tt.away(c)
+				c.cutNow()
+				tt.others(a)
+				a.rm("/gone")
+				a.cutNow()
+				w.talk2(a, b)
+				w.talk2(a, b)
+				for _, p := range []*peer{a, b} {
+					p.must(p.Forget())
+				}
+				w.part(false)
+				w.same()
+				for _, p := range w.peers {
+					at, to, _ := strings.Cut(tt.want, " -> ")
+					if got, err := p.Readlink(p.stat(at).Ino); err != nil || got != to {
+						t.Errorf("%s: %s leads to %q, %v, not to %q", p.name, at, got, err, to)
+					}
+				}
+			})
+		}
+	}
+}
+
+// ln makes a symlink.
+func (p *peer) ln(path, target string) {
+	p.t.Helper()
+	dir, name := p.at(path)
+	_, err := p.Create(dir, name, New{Kind: model.Symlink, Mode: 0o777, Target: target})
+	p.must(err)
+}
+
 func TestLongAwayEditOfWhatOthersEditedIsAConflict(t *testing.T) {
 	w := longAway(t, func(c *peer) { c.write("/edit", "c's") })
 	c := w.peers[2]

@@ -283,3 +283,27 @@ func TestWhatNobodyElseHasOutlivesANewReplica(t *testing.T) {
 		t.Errorf("kept %q", got)
 	}
 }
+
+// What only a member had that was removed since is kept: nobody else may have it.
+func TestWhatOnlyARemovedMemberHadIsKept(t *testing.T) {
+	a := newWorld(t, 1).peers[0]
+	members := []string{"b", "c"}
+	a.opts.Members = func() []string { return members }
+	a.opts.KeepShare = 1e-18
+	a.again(a.opts.Remote)
+	a.write("/f", "b's and mine")
+	a.cutNow()
+	a.Acked("b", a.Knowledge(), 0)
+	a.write("/f", "second")
+	a.cutNow()
+	members = []string{"c"}
+	a.must(a.Expire(t.Context()))
+	if got := a.pasts(); !slices.Contains(got, "b's and mine") {
+		t.Errorf("kept %q", got)
+	}
+	members = []string{"b", "c"}
+	a.must(a.Expire(t.Context()))
+	if got := a.pasts(); len(got) != 0 {
+		t.Errorf("kept %q though b has it", got)
+	}
+}

@@ -35,6 +35,7 @@ type Index struct {
 	replica  model.Replica
 	lamport  uint64
 	names    map[nameKey]Drift      // the y rows
+	theirs   map[Ino]set[nameKey]   // of names, by directory, those that are not ours
 	viewed   map[model.ID][]nameKey // of names, by what the view has under them
 	blocked  map[nameKey]bool       // those of names, ours not, that wait for something else than bytes
 	bytes    map[Ino]Bytes          // the w rows
@@ -79,7 +80,7 @@ type nameKey struct {
 // rows were made, which "" stands for. uid and gid own what others make.
 func Open(db *pebble.DB, folder uint32, policy string, uid, gid uint32) (*Index, error) {
 	ix := &Index{db: db, keys: keys{folder: folder}, policy: policy, owner: [2]uint32{uid, gid}, clock: time.Now,
-		names: map[nameKey]Drift{}, viewed: map[model.ID][]nameKey{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
+		names: map[nameKey]Drift{}, theirs: map[Ino]set[nameKey]{}, viewed: map[model.ID][]nameKey{}, blocked: map[nameKey]bool{}, dirty: newDirty(), bytes: map[Ino]Bytes{}, undone: map[model.ID]bool{}, orphans: map[Ino]bool{}}
 	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
 	ix.dict.Store(&dict{index: map[model.Replica]uint32{}})
 	for _, step := range []func() error{ix.openMeta, ix.openPolicy, ix.openHorizon, ix.openReplicas, ix.openAhead, ix.openReturn, ix.openNewcomer, ix.openDrift, ix.dropOrphans} {
@@ -185,9 +186,20 @@ func (ix *Index) setName(k nameKey, y *Drift) {
 	if old := ix.names[k].View; !old.IsZero() && (y == nil || old != y.View) {
 		ix.unview(old, k)
 	}
+	if y == nil || y.Ours {
+		if delete(ix.theirs[k.dir], k); len(ix.theirs[k.dir]) == 0 {
+			delete(ix.theirs, k.dir)
+		}
+	}
 	if y == nil {
 		delete(ix.names, k)
 		return
+	}
+	if !y.Ours {
+		if ix.theirs[k.dir] == nil {
+			ix.theirs[k.dir] = set[nameKey]{}
+		}
+		ix.theirs[k.dir][k] = struct{}{}
 	}
 	if is := ix.viewed[y.View]; !y.View.IsZero() && !slices.Contains(is, k) {
 		ix.viewed[y.View] = append(is, k)

@@ -144,10 +144,9 @@ func (t *Tx) rehome(old, ino Ino) {
 		in[nameKey{old, name}] = t.viewAt(old, name)
 		return nil
 	}))
-	for k, y := range t.ix.names {
-		if k.dir == old {
-			in[k] = viewed{y.View, y.Name}
-		}
+	for k := range t.ix.theirs[old] {
+		y := t.ix.names[k]
+		in[k] = viewed{y.View, y.Name}
 	}
 	for k, v := range in {
 		if y, ok := t.Drift(old, k.name); ok && y.Ours {

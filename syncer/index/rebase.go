@@ -135,6 +135,7 @@ func (ix *Index) Rebase(k model.VV, forks map[model.Replica]Fork, own model.Repl
 // reload reads the mirrors of the rows anew.
 func (ix *Index) reload() error {
 	ix.names, ix.viewed, ix.blocked = map[nameKey]Drift{}, map[model.ID][]nameKey{}, map[nameKey]bool{}
+	ix.theirs = map[Ino]set[nameKey]{}
 	ix.dirty, ix.bytes = newDirty(), map[Ino]Bytes{}
 	ix.undone, ix.wanting, ix.ahead, ix.watch = map[model.ID]bool{}, 0, nil, nil
 	ix.sets, ix.setOf, ix.held = map[Place]*flipSet{}, map[Ino]Place{}, map[nameKey]Place{}
@@ -154,6 +155,7 @@ type rebase struct {
 	own   model.Replica // from now on
 	back  *returning
 	names map[nameKey]Drift
+	of    map[Ino][]nameKey // of symlinks; nil: not gathered yet
 }
 
 // remember says what was known. Who begins anew again before it was complete
@@ -346,7 +348,8 @@ func (r *rebase) strip(ino Ino, row *Row, w *Bytes) {
 	if (len(w.Attrs) > 0 || w.Touched) && !w.Ours {
 		w.Ours, w.Base = true, t.ShownOrig(ino)
 	}
-	if row.Kind == model.Symlink && row.Target == "" {
+	// One that was made here keeps what it was made with, whoever changed it since.
+	if row.Kind == model.Symlink && r.ix.back == nil && (row.Node != nil || !row.Of.IsZero()) {
 		if row.Target = t.Content(ino); !r.back.clean(t.pointing(row, v).Orig, r.k) {
 			row.ID = model.ID{} // only we know where it leads: a new one
 			r.forget(ino)
@@ -363,11 +366,18 @@ func (r *rebase) strip(ino Ino, row *Row, w *Bytes) {
 
 // forget makes the names of an inode ours.
 func (r *rebase) forget(ino Ino) {
-	for k, y := range r.names {
-		if e, ok := r.t.Entry(k.dir, k.name); ok && e.Ino == ino {
-			y.Placed, y.Pending = model.Dot{}, false
-			r.names[k] = y
+	if r.of == nil {
+		r.of = map[Ino][]nameKey{}
+		for k := range r.names {
+			if e, ok := r.t.Entry(k.dir, k.name); ok && e.Kind == model.Symlink {
+				r.of[e.Ino] = append(r.of[e.Ino], k)
+			}
 		}
+	}
+	for _, k := range r.of[ino] {
+		y := r.names[k]
+		y.Placed, y.Pending = model.Dot{}, false
+		r.names[k] = y
 	}
 }
 
