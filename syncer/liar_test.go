@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -499,5 +500,42 @@ func TestWhoRepeatsAVersionWithOtherBytesDestroysNone(t *testing.T) {
 				t.Errorf("in the history is %q", got)
 			}
 		})
+	}
+}
+
+// A version that is said to repeat somebody's, with other bytes, takes neither its
+// place nor its name.
+func TestWhoRepeatsAVersionWithOtherBytesHidesNone(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "base")
+	w.settle()
+	k := a.Knowledge()
+	w.part(true)
+	a.write("/f", "a's text")
+	a.cutNow()
+	orig := model.Dot{Replica: a.Replica(), Seq: a.Knowledge().Get(a.Replica())}
+	mtime := a.stat("/f").Mtime
+	b.write("/f", "b's text")
+	b.cutNow()
+	w.part(false)
+	w.settle()
+	for i, later := range []int64{1, 1e15} { // than a's, and than all
+		l := newLiar(a)
+		c := over(a.node("/f"), k)
+		c.Lamport = uint64(9 + i)
+		c.Version.Orig, c.Version.Mtime = orig, mtime+later
+		c.Version.Content = content.Content{Size: 5, Inline: fmt.Appendf(nil, "liar%d", i)}.Encode()
+		a.must(a.Receive(t.Context(), "eve", l.batch(a.Knowledge(), c)))
+		w.settle()
+		for _, text := range []string{"a's text", "b's text", fmt.Sprint("liar", i)} {
+			if tree := w.same(); strings.Count(tree, text) != 1 {
+				t.Errorf("%q is not shown once:\n%s", text, tree)
+			}
+		}
+	}
+	b.write("/f", "more")
+	if tree := w.same(); strings.Count(tree, "a's text") != 1 {
+		t.Errorf("a's text is gone with an edit of b's:\n%s", tree)
 	}
 }

@@ -558,7 +558,8 @@ func (ix *Index) Shows(ino Ino) (Shown, error) {
 			return Shown{}, err
 		}
 		if of.Node != nil {
-			for _, h := range of.Node.Heads {
+			s := of.Node.Shown()
+			for _, h := range s[min(1, len(s)):] {
 				if h.Orig == r.OfOrig {
 					return Shown{h.Orig, h.Content, h.Mtime}, nil
 				}

@@ -115,9 +115,9 @@ func TestHeadsDoNotHideEachOther(t *testing.T) {
 }
 
 // Versions that are said to be of one change, beside each other and each with a
-// content of its own, would be one node: they have one name, until it is written
-// and after, and the content that was shown under it.
-func TestVersionsOfOneChangeHaveOneName(t *testing.T) {
+// content of its own, would be one node: each has a name, and a node when that is
+// written, and the content that was shown under it.
+func TestVersionsOfOneChangeAreToldApart(t *testing.T) {
 	p := newPeer(0, Bytes, rand.New(rand.NewSource(1)))
 	id, orig := BirthID(RootID, "f", File, 0), Dot{2, 1}
 	for i, by := range []string{"", "eve", "eva"} {
@@ -134,7 +134,7 @@ func TestVersionsOfOneChangeHaveOneName(t *testing.T) {
 	want := list(p.m)
 	a := p.author()
 	a.prep(a.At(RootID, "f"))
-	if got := list(p.m); len(want) != 2 || !got.equal(want) {
+	if got := list(p.m); len(want) != 3 || !got.equal(want) {
 		t.Errorf("\n%s\nand once it is written\n%s", want, got)
 	}
 }

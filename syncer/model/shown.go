@@ -16,6 +16,7 @@ func (n *Node) Shown() []Version {
 	if len(hs) < 2 {
 		return hs
 	}
+	apart(hs)
 	slices.SortFunc(hs, better(hs))
 	hidden := make([]bool, len(hs))
 	for i, t := range slices.Backward(hs) {
@@ -32,6 +33,26 @@ func (n *Node) Shown() []Version {
 		}
 	}
 	return out
+}
+
+// apart tells versions apart that are said to be of one change and hold other bytes,
+// as only a liar's do: of that change is the one that it made, else that of the
+// least dot. The others are of their own, or one would be taken for the other.
+func apart(hs []Version) {
+	if !slices.ContainsFunc(hs, func(h Version) bool { return h.Orig != h.Dot }) {
+		return
+	}
+	first := map[Dot]Version{} // by Orig
+	for _, h := range hs {
+		if x, ok := first[h.Orig]; !ok || h.Dot == h.Orig || x.Dot != x.Orig && compareDots(h.Dot, x.Dot) < 0 {
+			first[h.Orig] = h
+		}
+	}
+	for i, h := range hs {
+		if h.Orig != h.Dot && first[h.Orig].Content != h.Content {
+			hs[i].Orig, hs[i].By = h.Dot, Label{}
+		}
+	}
 }
 
 // Best is the version that would win if all were alive.
@@ -170,9 +191,8 @@ type Origin struct {
 
 // Claims returns the entries a node asks for, Name not yet decided: its names,
 // and beside the first of them its further versions. where says where a
-// directory is. A version that is a live node of its own claims nothing, and of
-// several that are said to be of one change only the best does: they would be one
-// node. The node must be live in the view.
+// directory is. A version that is a live node of its own claims nothing. The
+// node must be live in the view.
 func (n *Node) Claims(fold Fold, where func(ID) Loc, alive func(ID) bool, origin func(Dot) Origin) []*Entry {
 	shown := n.Shown()
 	if n.Kind == Dir {
@@ -199,8 +219,8 @@ func (n *Node) Claims(fold Fold, where func(ID) Loc, alive func(ID) bool, origin
 		e.Orig, e.By, e.UTC = shown[0].Orig, o.By, o.UTC
 	}
 	out := names
-	for i, h := range shown[1:] {
-		if alive(ForkID(n.ID, h.Orig)) || slices.ContainsFunc(shown[1:1+i], func(o Version) bool { return o.Orig == h.Orig }) {
+	for _, h := range shown[1:] {
+		if alive(ForkID(n.ID, h.Orig)) {
 			continue
 		}
 		e := *names[0]
