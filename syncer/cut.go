@@ -44,7 +44,7 @@ func (f *Folder) applyCut(s *selection, ready map[Ino]*frozen, l left) (cut *sel
 
 // logCut is applyCut for what is left of the selection. The caller holds apply.
 func (f *Folder) logCut(t *index.Tx, s *selection, ready map[Ino]*frozen) (done []*frozen, flips []Flip, err error) {
-	c := &cutting{f: f, t: t, ready: ready, things: map[Ino]*model.Thing{}, has: map[Ino]string{}}
+	c := &cutting{f: f, t: t, ready: ready, things: map[Ino]*model.Thing{}, listed: map[*model.Thing]bool{}, has: map[Ino]string{}}
 	names := c.names(s)
 	for _, n := range names {
 		if n.Tree != nil {
@@ -121,6 +121,7 @@ type cutting struct {
 	ready   map[Ino]*frozen
 	things  map[Ino]*model.Thing
 	list    []*model.Thing
+	listed  map[*model.Thing]bool
 	has     map[Ino]string // the bytes that files have here
 	done    []*frozen
 }
@@ -228,7 +229,8 @@ func (c *cutting) thing(ino Ino) *model.Thing {
 		th = &model.Thing{Ino: uint64(ino)}
 		c.things[ino] = th
 	}
-	if !slices.Contains(c.list, th) {
+	if !c.listed[th] {
+		c.listed[th] = true
 		c.describe(th, ino)
 		c.list = append(c.list, th)
 	}

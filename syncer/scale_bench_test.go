@@ -13,7 +13,7 @@ import (
 // What takes more than its share of time when there is more of it is looked for
 // here: each has the figures for some sizes, which should grow as these do.
 //
-//	go test ./syncer -run - -bench 'Apart|Moves|HardLinks' -benchtime 1x
+//	go test ./syncer -run - -bench 'Apart|Moves|HardLinks|HangTogether' -benchtime 1x
 
 // measured runs what is measured once for each b.N, and reports the seconds of
 // processor time of its parts.
@@ -136,6 +136,28 @@ func BenchmarkHardLinks(b *testing.B) {
 						p.rm(fmt.Sprintf("/%0250d", i))
 					}
 					p.cutNow()
+				})
+			})
+		})
+	}
+}
+
+// BenchmarkRenamesThatHangTogether moves all names of a directory on by one, as a
+// script renumbers pictures, and cuts that.
+func BenchmarkRenamesThatHangTogether(b *testing.B) {
+	for _, n := range []int{1000, 4000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			measured(b, func(part func(string, func())) {
+				a := newWorld(b, 1).peers[0]
+				for i := range n {
+					a.write(fmt.Sprintf("/img%05d", i), fmt.Sprint(i))
+				}
+				a.cutNow()
+				part("rename", func() {
+					for i := n - 1; i >= 0; i-- {
+						a.mv(fmt.Sprintf("/img%05d", i), fmt.Sprintf("/img%05d", i+1))
+					}
+					a.cutNow()
 				})
 			})
 		})

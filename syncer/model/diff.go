@@ -65,7 +65,7 @@ type Tree interface {
 // while the changes are made, names may collide for a moment and show others.
 func (a *Author) Diff(tree Tree, names []*Name, things []*Thing) {
 	d := &diff{Author: a, tree: tree, names: names, things: things, key: map[*Name]uint64{},
-		held: map[ID]bool{}, lost: map[ID][]*Name{}, gained: map[*Thing][]*Name{}}
+		of: map[*Thing][]*Name{}, held: map[ID]bool{}, lost: map[ID][]*Name{}, gained: map[*Thing][]*Name{}}
 	d.find()
 	d.expect()
 	d.pins()
@@ -82,13 +82,20 @@ func (a *Author) Diff(tree Tree, names []*Name, things []*Thing) {
 	}
 }
 
+// A spot is a folded name of a directory.
+type spot struct {
+	dir  ID
+	name string
+}
+
 type diff struct {
 	*Author
 	tree   Tree
 	names  []*Name
 	things []*Thing
 	key    map[*Name]uint64 // the link under which the node seen had the name
-	held   map[ID]bool      // nodes that the tree shows
+	of     map[*Thing][]*Name
+	held   map[ID]bool // nodes that the tree shows
 	lost   map[ID][]*Name
 	gained map[*Thing][]*Name
 }
@@ -97,6 +104,9 @@ type diff struct {
 // they would be had others not taken the name.
 func (d *diff) find() {
 	for _, n := range d.names {
+		if n.Tree != nil {
+			d.of[n.Tree] = append(d.of[n.Tree], n)
+		}
 		if n.Seen.IsZero() || n.Dir.ID.IsZero() {
 			continue
 		}
@@ -162,6 +172,10 @@ func (d *diff) pins() {
 // copies that are gone before anybody pinned them are new again. A node that has
 // a further name as its user knows stays with that (Spared, Still).
 func (d *diff) identify() {
+	given := map[spot]bool{}
+	for _, n := range d.names {
+		given[spot{n.Dir.ID, d.Fold(n.Name)}] = true
+	}
 	shows := map[ID]*Thing{}
 	for _, t := range d.things {
 		if !t.ID.IsZero() && d.Node(t.ID) == nil {
@@ -177,7 +191,7 @@ func (d *diff) identify() {
 			continue
 		}
 		id := d.idOfPath(n)
-		if id == t.ID || !d.single(id, t.Kind) || !d.vacated(id) || !t.ID.IsZero() && !d.single(t.ID, t.Kind) {
+		if id == t.ID || !d.single(id, t.Kind) || !d.vacated(id, given) || !t.ID.IsZero() && !d.single(t.ID, t.Kind) {
 			continue
 		}
 		old := shows[id]
@@ -219,12 +233,8 @@ func (d *diff) single(id ID, k Kind) bool {
 
 // vacated tells whether the view shows a file at given names only: elsewhere
 // others have put it, and the tree shows it there too.
-func (d *diff) vacated(id ID) bool {
-	return !slices.ContainsFunc(d.Entries(id), func(e *Entry) bool {
-		return !e.Extra && !slices.ContainsFunc(d.names, func(n *Name) bool {
-			return n.Dir.ID == e.Parent && d.Fold(n.Name) == d.Fold(e.Name)
-		})
-	})
+func (d *diff) vacated(id ID, given map[spot]bool) bool {
+	return !slices.ContainsFunc(d.Entries(id), func(e *Entry) bool { return !e.Extra && !given[spot{e.Parent, d.Fold(e.Name)}] })
 }
 
 // take makes t the thing that shows node id; old showed it, if any.
@@ -252,14 +262,7 @@ func (d *diff) own(t *Thing) {
 }
 
 // namesOf returns the given names that a thing has now.
-func (d *diff) namesOf(t *Thing) (out []*Name) {
-	for _, n := range d.names {
-		if n.Tree == t {
-			out = append(out, n)
-		}
-	}
-	return out
-}
+func (d *diff) namesOf(t *Thing) []*Name { return d.of[t] }
 
 // nameCount is the number of a node's names in the view.
 func (d *diff) nameCount(id ID) int {
