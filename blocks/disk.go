@@ -217,11 +217,8 @@ func (d *Disk) Sync() error {
 	return nil
 }
 
-// Room returns nil, or ErrFull when the filesystem is below the reserve.
-func (d *Disk) Room() error { return d.room.check() }
-
 // Grant returns nil when n bytes may be written to the filesystem by others
-// than the stores, or ErrFull.
+// than the stores, or ErrFull when that would leave less than the reserve.
 func (d *Disk) Grant(n int64) error { return d.room.grant(n) }
 
 // RoomForRows returns nil, or ErrFull when nothing but the ballast is left.

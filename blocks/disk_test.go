@@ -57,7 +57,7 @@ func TestPutsEndAtTheReserve(t *testing.T) {
 		want, rows error
 	}{{9 * mib, nil, nil}, {8*mib - 1, ErrFull, nil}, {2, ErrFull, nil}, {0, ErrFull, ErrFull}, {20 * mib, nil, nil}} {
 		fs.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: 64 * mib, AvailBytes: tt.free})
-		if err := d.Room(); !errors.Is(err, tt.want) {
+		if err := d.Grant(0); !errors.Is(err, tt.want) {
 			t.Errorf("free %d: room %v, want %v", tt.free, err, tt.want)
 		}
 		if err := d.RoomForRows(); !errors.Is(err, tt.rows) {
@@ -83,7 +83,7 @@ func TestASmallFullDiskCanBeOpened(t *testing.T) {
 	if _, err := fs.Stat("disk/ballast"); err == nil {
 		t.Error("a ballast was made where there is no room")
 	}
-	if err := d.Room(); !errors.Is(err, ErrFull) {
+	if err := d.Grant(0); !errors.Is(err, ErrFull) {
 		t.Errorf("room: %v", err)
 	}
 }
@@ -124,11 +124,11 @@ func testBallast(t *testing.T, no syscall.Errno) {
 	if _, err := mem.Stat("disk/ballast"); err == nil {
 		t.Fatal("the ballast is still there")
 	}
-	if err := d.Room(); !errors.Is(err, ErrFull) {
+	if err := d.Grant(0); !errors.Is(err, ErrFull) {
 		t.Errorf("room without the ballast, where a quota is used up: %v", err)
 	}
 	mem.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: 64 * mib, AvailBytes: 12 * mib})
-	if err := d.Room(); !errors.Is(err, ErrFull) {
+	if err := d.Grant(0); !errors.Is(err, ErrFull) {
 		t.Errorf("room without the ballast: %v", err)
 	}
 	check(t, d.room.restore())
@@ -140,7 +140,7 @@ func testBallast(t *testing.T, no syscall.Errno) {
 	if _, err := mem.Stat("disk/ballast"); err != nil {
 		t.Errorf("the ballast is gone for good: %v", err)
 	}
-	check(t, d.Room())
+	check(t, d.Grant(0))
 	mustHave(t, s, id, []byte("block"))
 }
 
@@ -369,7 +369,7 @@ func TestWhatIsInMemoryHasRoomOnTheDisk(t *testing.T) {
 		t.Errorf("%d blocks taken in, %d fit above the reserve", n, want)
 	}
 	check(t, s.Flush(t.Context()))
-	check(t, d.Room()) // the usage is as before: the disk says what is written
+	check(t, d.Grant(0)) // the usage is as before: the disk says what is written
 	if n := d.room.pending.Load(); n != 0 {
 		t.Errorf("%d bytes in memory that is empty", n)
 	}

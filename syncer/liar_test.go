@@ -48,6 +48,14 @@ func over(id model.ID, knows model.VV) model.Change {
 	return model.Change{ID: id, Kind: model.File, Lamport: 1, Version: &model.VersionChange{VV: knows, Content: content.Content{}.Encode()}}
 }
 
+// born makes an empty file of the root.
+func born(name string, lamport uint64) model.Change {
+	c := over(model.BirthID(model.RootID, name, model.File, 0), nil)
+	c.Lamport, c.Born = lamport, true
+	c.Links = []model.LinkChange{{Key: model.PrimaryKey, Parent: model.RootID, Name: name}}
+	return c
+}
+
 // meets lets a peer meet one that is somebody else and has what it has.
 func (p *peer) meets(who string, say func(o *model.Opening)) {
 	p.t.Helper()
@@ -397,10 +405,8 @@ func TestWhatIsBornAnewTooSoonLosesNothing(t *testing.T) {
 	b.cutNow()
 
 	l := newLiar(a)
-	id := model.BirthID(model.RootID, "z", model.File, 0)
-	at := []model.LinkChange{{Key: model.PrimaryKey, Parent: model.RootID, Name: "z"}}
-	z := model.Change{ID: id, Kind: model.File, Lamport: 1, Born: true, Links: at, Version: over(id, nil).Version}
-	gone := model.Change{ID: id, Kind: model.File, Lamport: 2, Gone: model.VV{{Replica: l.rep, Seq: 1}},
+	z := born("z", 1)
+	gone := model.Change{ID: z.ID, Kind: model.File, Lamport: 2, Gone: model.VV{{Replica: l.rep, Seq: 1}},
 		Links: []model.LinkChange{{Key: model.PrimaryKey, Removed: true}}}
 	anew := z
 	anew.Lamport = 3
@@ -415,26 +421,31 @@ func TestWhatIsBornAnewTooSoonLosesNothing(t *testing.T) {
 	w.want("/f 644 b's", "/g 644 G", "/z 644 ")
 }
 
-// A member that sends one what comes after a batch, and another that batch too, does
-// not part them: who has not got it cannot have forgotten what is in it, though it
-// says to know it.
-func TestWhatIsHeldBackIsNotForgottenByABirth(t *testing.T) {
-	w := newWorld(t, 2)
+// removed is a world of two in which both know that a file was removed.
+func removed(t *testing.T) (w *world, id model.ID) {
+	w = newWorld(t, 2)
 	w.members()
 	a, b := w.peers[0], w.peers[1]
 	a.write("/f", "F")
 	w.same()
-	id := a.node("/f")
+	id = a.node("/f")
 	b.rm("/f")
 	w.same()
 	w.ack()
+	return w, id
+}
+
+// A member that sends one what comes after a batch, and another that batch too, does
+// not part them: who has not got it cannot have forgotten what is in it, though it
+// says to know it.
+func TestWhatIsHeldBackIsNotForgottenByABirth(t *testing.T) {
+	w, id := removed(t)
+	a, b := w.peers[0], w.peers[1]
 	w.part(true)
 	l := newLiar(a)
 	k := a.Knowledge()
 	held := l.batch(k, model.Change{ID: id, Kind: model.File, Lamport: 9, Links: []model.LinkChange{{Key: 9, Parent: model.RootID, Name: "held back"}}})
-	z := model.BirthID(model.RootID, "z", model.File, 0)
-	next := l.batch(k, model.Change{ID: z, Kind: model.File, Lamport: 10, Born: true, Version: over(z, nil).Version,
-		Links: []model.LinkChange{{Key: model.PrimaryKey, Parent: model.RootID, Name: "z"}}})
+	next := l.batch(k, born("z", 10))
 	b.must(b.Receive(t.Context(), "eve", held))
 	b.must(b.Receive(t.Context(), "eve", next))
 	a.must(a.Receive(t.Context(), "eve", next))
@@ -450,21 +461,14 @@ func TestWhatIsHeldBackIsNotForgottenByABirth(t *testing.T) {
 // Who says not to have had what all have told to have, where it makes something anew,
 // is refused as one that did not know it is.
 func TestWhoLacksWhatIsForgottenIsRefused(t *testing.T) {
-	w := newWorld(t, 2)
-	w.members()
+	w, _ := removed(t)
 	a, b := w.peers[0], w.peers[1]
-	a.write("/f", "F")
-	w.same()
-	b.rm("/f")
-	w.same()
-	w.ack()
 	if n := a.collectNow(); n != 1 {
 		t.Fatalf("%d nodes collected", n)
 	}
 	w.part(true)
-	z := model.BirthID(model.RootID, "z", model.File, 0)
-	c := model.Change{ID: z, Kind: model.File, Lamport: 10, Born: true, Lacks: model.VV{{Replica: b.Replica(), Seq: 1}}, Version: over(z, nil).Version,
-		Links: []model.LinkChange{{Key: model.PrimaryKey, Parent: model.RootID, Name: "z"}}}
+	c := born("z", 10)
+	c.Lacks = model.VV{{Replica: b.Replica(), Seq: 1}}
 	if err := a.Receive(t.Context(), "eve", newLiar(a).batch(a.Knowledge(), c)); !errors.Is(err, ErrBehind) {
 		t.Errorf("taken in: %v", err)
 	}

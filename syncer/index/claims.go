@@ -215,7 +215,7 @@ func (t *Tx) watchForks(id model.ID) {
 	if r == nil || r.Node == nil || r.Kind == model.Dir || len(r.Node.Heads) < 2 {
 		return
 	}
-	for _, h := range r.Node.Shown()[min(1, len(r.Node.Shown())):] {
+	for _, h := range r.Node.Further() {
 		fork := model.ForkID(id, h.Orig)
 		if f := t.rowOf(fork); f != nil && f.Of.IsZero() {
 			f.Of, f.OfOrig = id, h.Orig

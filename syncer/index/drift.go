@@ -53,8 +53,7 @@ func (t *Tx) further(r *Row) (model.Version, *model.Node) {
 	if of == nil || of.Node == nil {
 		return model.Version{}, nil
 	}
-	s := of.Node.Shown()
-	for _, h := range s[min(1, len(s)):] {
+	for _, h := range of.Node.Further() {
 		if h.Orig == r.OfOrig {
 			return h, of.Node
 		}
@@ -558,8 +557,7 @@ func (ix *Index) Shows(ino Ino) (Shown, error) {
 			return Shown{}, err
 		}
 		if of.Node != nil {
-			s := of.Node.Shown()
-			for _, h := range s[min(1, len(s)):] {
+			for _, h := range of.Node.Further() {
 				if h.Orig == r.OfOrig {
 					return Shown{h.Orig, h.Content, h.Mtime}, nil
 				}

@@ -99,12 +99,11 @@ func decodePast(k PastKey, b []byte, d *dec) (Past, error) {
 
 // noted is a version that is or was here, and that this Tx may let go of.
 type noted struct {
-	kind    model.Kind
-	content string
-	mtime   int64
-	mode    uint32
-	dot     model.Dot   // of the version that had it
-	by      model.Label // if that one only repeats it
+	kind  model.Kind
+	mtime int64
+	mode  uint32
+	dot   model.Dot   // of the version that had it
+	by    model.Label // if that one only repeats it
 }
 
 // pastOf is a version of a node: a dishonest member may say of other bytes that
@@ -149,7 +148,7 @@ func (t *Tx) note(ino Ino, r *Row) {
 		return
 	}
 	if r.Shown != nil && r.Shown.Orig != (model.Dot{}) {
-		t.keep(id, r.Shown.Orig, noted{kind: r.Kind, content: r.Shown.Content, mtime: r.Shown.Mtime, mode: r.Mode, dot: r.Shown.Orig})
+		t.keep(pastOf{id, r.Shown.Orig, r.Shown.Content}, noted{kind: r.Kind, mtime: r.Shown.Mtime, mode: r.Mode, dot: r.Shown.Orig})
 	}
 	if v := t.Wanted(ino); v.Dot != (model.Dot{}) && t.here(ino, r, v) {
 		t.keepVersion(id, r, v)
@@ -179,10 +178,10 @@ func (t *Tx) here(ino Ino, r *Row, v model.Version) bool {
 }
 
 func (t *Tx) keepVersion(id model.ID, r *Row, v model.Version) {
-	t.keep(id, v.Orig, noted{kind: r.Kind, content: v.Content, mtime: v.Mtime, mode: r.Mode, dot: v.Dot, by: v.By})
+	t.keep(pastOf{id, v.Orig, v.Content}, noted{kind: r.Kind, mtime: v.Mtime, mode: r.Mode, dot: v.Dot, by: v.By})
 }
 
-func (t *Tx) keep(id model.ID, orig model.Dot, n noted) { t.noted[pastOf{id, orig, n.content}] = n }
+func (t *Tx) keep(k pastOf, n noted) { t.noted[k] = n }
 
 // Keep writes a version into the history, unless it is shown: all its blocks
 // are here, but something else is wanted by now.
@@ -206,7 +205,7 @@ func (t *Tx) keepPast() {
 		if t.visible(k) {
 			continue
 		}
-		p := Past{ID: k.id, Kind: n.kind, Orig: k.orig, Content: n.content, Mtime: n.mtime, Mode: n.mode & 0o777, By: n.by, Path: t.pathOf(k.id)}
+		p := Past{ID: k.id, Kind: n.kind, Orig: k.orig, Content: k.content, Mtime: n.mtime, Mode: n.mode & 0o777, By: n.by, Path: t.pathOf(k.id)}
 		if k.orig == n.dot {
 			p.By = t.labelOf(n.dot)
 		}

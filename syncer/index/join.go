@@ -39,7 +39,7 @@ func (t *Tx) Apply(c model.Change, deps model.VV) {
 	reborn := c.Born && r.Node.Forgotten(had)
 	r.Node.Join(c, deps)
 	if v := c.Version; v != nil && v.Orig == (model.Dot{}) && brings(c) {
-		t.keep(id, c.Dot, noted{kind: c.Kind, content: v.Content, mtime: v.Mtime, mode: r.Mode, dot: c.Dot})
+		t.keep(pastOf{id, c.Dot, v.Content}, noted{kind: c.Kind, mtime: v.Mtime, mode: r.Mode, dot: c.Dot})
 	}
 	cited := set[model.Dot]{}
 	r.Node.Dots(func(d model.Dot) { cited[d] = struct{}{} })

@@ -215,7 +215,7 @@ func (t *Tx) placed(ino Ino, dir model.ID, name string) (d model.Dot) {
 		return d
 	}
 	if of := t.rowOf(r.Of); !r.Of.IsZero() && of != nil && of.Node != nil && (r.Node == nil || !r.Node.Live()) {
-		for _, h := range of.Node.Shown() {
+		for _, h := range of.Node.Further() {
 			if h.Orig == r.OfOrig {
 				return h.Dot
 			}

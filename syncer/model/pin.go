@@ -104,7 +104,7 @@ func (a *Author) write(es []*Entry) {
 // fork makes a conflict copy a node of its own. Its id is derived, so that two
 // replicas that do it make the same node.
 func (a *Author) fork(e *Entry) {
-	for _, h := range a.Node(e.ID).Shown()[1:] { // of several that repeat a content, the one shown
+	for _, h := range a.Node(e.ID).Further() { // of several that repeat a content, the one shown
 		if h.Orig == e.Orig {
 			a.forkAs(a.Node(e.ID), h, e.Parent, e.Name)
 			a.noteFork(e, h, e.Name)

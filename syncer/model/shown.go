@@ -35,6 +35,12 @@ func (n *Node) Shown() []Version {
 	return out
 }
 
+// Further are the versions shown beside the first: the conflict copies.
+func (n *Node) Further() []Version {
+	s := n.Shown()
+	return s[min(1, len(s)):]
+}
+
 // apart tells versions apart that are said to be of one change and hold other bytes,
 // as only a liar's do: of that change is the one that it made, else that of the
 // least dot. The others are of their own, or one would be taken for the other.
