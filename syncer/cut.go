@@ -258,7 +258,7 @@ func (c *cutting) describe(th *model.Thing, ino Ino) {
 			th.Set = append(slices.Clone(th.Set), model.AttrMtime)
 		}
 	}
-	th.Content, th.Edited = c.t.Content(ino), w.Kept
+	th.Content, th.Orig, th.Edited = c.t.Content(ino), c.t.ShownOrig(ino), w.Kept
 	if x := c.ready[ino]; r.Kind == model.File && x != nil && !x.stale {
 		th.Content, th.Mtime, th.Edited = x.content, x.mtime, true
 		if w.Touched {

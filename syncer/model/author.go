@@ -106,14 +106,19 @@ func (a *Author) revive(n *Node) {
 	if s := n.Shown(); len(s) > 0 {
 		a.reassert(n, s[0])
 	} else if h, ok := n.Best(); ok {
-		a.reassert(n, h)
-		if a.woken == nil {
-			a.woken = map[ID]bool{}
-		}
-		a.woken[n.ID] = true
+		a.wake(n, h)
 	} else if n.Kind == Dir {
 		a.put(n, VersionChange{})
 	}
+}
+
+// wake makes a file live again with a version.
+func (a *Author) wake(n *Node, h Version) {
+	a.reassert(n, h)
+	if a.woken == nil {
+		a.woken = map[ID]bool{}
+	}
+	a.woken[n.ID] = true
 }
 
 func (a *Author) place(n *Node, key uint64, parent ID, name string) {

@@ -4,6 +4,19 @@ import "slices"
 
 // Files that others have removed, and that this cut brings back.
 
+// wakeThing makes the node of a thing live if others have removed it: a file with
+// the bytes that it has here. Those of a later version may be nowhere by now.
+func (d *diff) wakeThing(t *Thing) {
+	n := d.Node(t.ID)
+	best, dead := n.Best()
+	dead = dead && len(n.Shown()) == 0
+	if dead && t.Kind != Dir && !t.Edited && t.Orig != (Dot{}) && t.Orig != best.Orig {
+		d.wake(n, Version{Dot: t.Orig, Orig: t.Orig, Content: t.Content, Mtime: t.Mtime})
+		return
+	}
+	d.revive(n)
+}
+
 // comeBack gives a file that lives on without names, or with the last it had
 // elsewhere, those it has here.
 func (d *diff) comeBack(t *Thing) {

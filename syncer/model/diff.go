@@ -12,9 +12,11 @@ type Thing struct {
 	Was   ID // the node it showed, if that is not known any more
 	Kind  Kind
 	Names int // in the tree; 0: it is there no more
-	// Edited: the bytes, Content, are not those of Base, which its user had seen.
+	// Edited: the bytes, Content, are not those of Base, which its user had seen;
+	// else they are those of the version Orig.
 	Edited  bool
 	Content string
+	Orig    Dot
 	Base    Dot
 	Mtime   int64
 	Touched bool // the mtime was set without new bytes
@@ -451,7 +453,7 @@ func (d *diff) moves() {
 				key = d.linkKey(x, n.Dir.ID, n.Name)
 			}
 			d.place(x, key, n.Dir.ID, n.Name)
-			d.revive(d.Node(t.ID)) // a move beats a concurrent delete
+			d.wakeThing(t) // a move beats a concurrent delete
 		}
 		delete(d.gained, t)
 	}

@@ -2,6 +2,7 @@ package simtest
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -247,6 +248,19 @@ func (v *villain) tell(x *victim, b model.Batch) {
 		return
 	}
 	_ = wire.Write(x.st, &wire.Batch{Folder: v.w.folder[:], Header: b.Header, Body: b.Body, Epoch: x.epoch})
+}
+
+// credulous fails if a machine believes of an honest one what is not so. That the
+// villain wrote without all that it has acknowledged, is true; and whoever took that
+// in where others must refuse it begins anew.
+func (w *world) credulous(m *machine) {
+	for _, a := range m.f.Alarms() {
+		behind := strings.Contains(a.Text, fmt.Sprintf("changes of replica %v whose author did not know", w.evil.replica))
+		if !behind && !strings.Contains(a.Text, "changes by one who was behind are taken in here") {
+			w.fail("I12", "%s was made to believe: %s", m.name, a.Text)
+		}
+		w.count("lies found out", 1)
+	}
 }
 
 // before is a batch that was sent before, false if there is none.
