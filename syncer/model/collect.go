@@ -252,10 +252,14 @@ func (d *diff) expect() {
 			d.change(id, Dir)
 		}
 	}
+	_, dead := d.footing()
+	for _, id := range dead {
+		d.expectUp(id, made, at, map[ID]bool{})
+	}
 }
 
 // expectUp does so for a directory, and those above it, that are going to live by
-// themselves again (stand): where they are, and where the cut moves them. It tells
+// themselves again: where they are, and where the cut moves them. It tells
 // whether all those have their dots.
 func (d *diff) expectUp(dir ID, made map[*Thing]ID, at map[ID]*Thing, seen map[ID]bool) bool {
 	x := d.Node(dir)
@@ -273,20 +277,6 @@ func (d *diff) expectUp(dir ID, made map[*Thing]ID, at map[ID]*Thing, seen map[I
 		d.change(dir, Dir)
 	}
 	return true
-}
-
-// stand lets dead directories live again in which the cut places something, before
-// that is said: batches may part between. It returns those that live only through
-// what is in them, which must be pinned before they are found.
-func (d *diff) stand() []ID {
-	lone, dead := d.footing()
-	if len(lone)+len(dead) > 0 {
-		d.pinUndone()
-	}
-	for _, id := range dead {
-		d.uphold(id)
-	}
-	return lone
 }
 
 // footing lists the directories that the cut needs and that others may have

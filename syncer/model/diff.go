@@ -136,7 +136,10 @@ func (d *diff) pins() {
 			break
 		}
 	}
-	lone := d.stand()
+	lone, dead := d.footing()
+	if len(lone)+len(dead) > 0 {
+		d.pinUndone()
+	}
 	for _, n := range d.names {
 		if n.Dir.ID.IsZero() {
 			continue
@@ -165,6 +168,9 @@ func (d *diff) pins() {
 	}
 	for _, t := range d.things {
 		prepAll(t.ID)
+	}
+	for _, id := range dead { // now: where it comes back others may have put something else
+		d.uphold(id)
 	}
 }
 
