@@ -434,7 +434,7 @@ func (f *Folder) Alarms() []Alarm {
 
 // admit checks a batch against what is here of its replica. New batches of our
 // own replica are a proof that this database was restored.
-func (f *Folder) admit(t *index.Tx, from string, h model.Header, b model.Batch) (known bool, err error) {
+func (f *Folder) admit(t *index.Tx, from string, h model.Header, b model.Batch, changes []model.Change) (known bool, err error) {
 	m, marked, err := f.ix.Marked(model.Dot{Replica: h.Replica, Seq: h.Hi}, h.Lo)
 	if err != nil {
 		return false, err
@@ -445,7 +445,7 @@ func (f *Folder) admit(t *index.Tx, from string, h model.Header, b model.Batch) 
 	if ok, _ := t.Chained(h); !ok {
 		return false, fmt.Errorf("%w: replica %v has parted before %d", ErrAnew, h.Replica, h.Lo)
 	}
-	if t.Has(h) {
+	if t.Has(h, changes) {
 		return true, nil
 	}
 	if h.Replica == f.ix.Replica() { // when they meet anew, this is shown

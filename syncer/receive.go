@@ -65,7 +65,7 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 			}
 			f.fed = time.Now()
 		}
-		if known, err := f.admit(t, from, h, b); known || err != nil {
+		if known, err := f.admit(t, from, h, b, changes); known || err != nil {
 			if err != nil {
 				err = fmt.Errorf("batch from %s: %w", from, err)
 			}

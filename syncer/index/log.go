@@ -62,21 +62,39 @@ func (r batchRow) live() (n uint64) {
 	return n
 }
 
-// Has tells whether a batch has been joined.
-func (t *Tx) Has(h model.Header) bool {
+// Has tells whether a batch has been joined, with all the changes that came now:
+// who sent it before may have had fewer, the others being dead there by what has
+// not come yet.
+func (t *Tx) Has(h model.Header, changes []model.Change) bool {
 	i, known := t.ix.dict.Load().index[h.Replica]
 	if !known || t.rep(h.Replica).Known >= h.Hi {
 		return known
 	}
-	_, err := get(t.b, t.ix.keys.log(tableBatch, i, h.Hi))
-	return err == nil
+	v, err := get(t.b, t.ix.keys.log(tableBatch, i, h.Hi))
+	if err != nil {
+		return false
+	}
+	row, err := decodeBatchRow(v)
+	t.fail(err)
+	if err != nil || !row.stubbed {
+		return true
+	}
+	for i, c := range changes {
+		if !c.ID.IsZero() && row.isDead(uint64(i)) {
+			return false
+		}
+	}
+	return true
 }
 
-// AddBatch joins the changes of a verified batch, logs it as it came, and moves
-// what is known if nothing is missing before it. A dropped change has no id.
+// AddBatch joins the changes of a verified batch, logs it with what is here of it
+// already, and moves what is known if nothing is missing before it. A dropped change
+// has no id.
 func (t *Tx) AddBatch(h model.Header, b model.Batch, changes []model.Change) {
+	news := changes
+	b, changes = t.unite(h, b, changes)
 	t.log(h, b, changes)
-	for _, c := range changes {
+	for _, c := range news {
 		if !c.ID.IsZero() {
 			t.Apply(c, h.Deps)
 		}
@@ -87,6 +105,28 @@ func (t *Tx) AddBatch(h model.Header, b model.Batch, changes []model.Change) {
 	} else {
 		t.ix.ahead = t.ix.ahead.Join(h.Deps)
 	}
+}
+
+// unite adds to a batch the changes that it lacks and that came before.
+func (t *Tx) unite(h model.Header, b model.Batch, changes []model.Change) (model.Batch, []model.Change) {
+	if !stubbed(changes) {
+		return b, changes
+	}
+	v, err := get(t.b, t.ix.keys.log(tableBody, t.number(h.Replica), h.Hi))
+	if errors.Is(err, ErrNotFound) {
+		return b, changes
+	}
+	here, herr := t.ix.seal.Leaves(v)
+	all, aerr := t.ix.seal.Leaves(b.Body)
+	for i := range min(len(all), len(here)) {
+		if all[i].Bytes == nil {
+			all[i].Bytes = here[i].Bytes
+		}
+	}
+	whole := model.Batch{Header: b.Header, Body: model.Stub(all)}
+	_, changes, derr := t.ix.seal.Decode(whole)
+	t.fail(errors.Join(err, herr, aerr, derr))
+	return whole, changes
 }
 
 // LogOwn logs a batch of this replica, whose changes are applied already.
