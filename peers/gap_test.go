@@ -1,7 +1,9 @@
 package peers
 
 import (
+	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,4 +121,122 @@ func hoard(t *testing.T, m *machine, g Grant, names ...string) (said []model.Bat
 		t.Fatalf("%d batches for %d names", len(said), len(names))
 	}
 	return said
+}
+
+// deaf takes nothing of a replica from a number on, and waits.
+type deaf struct {
+	*syncer.Folder
+	to   model.Replica
+	from uint64
+}
+
+func (f deaf) Receive(ctx context.Context, from string, b model.Batch) error {
+	if h, err := model.DecodeHeader(b.Header); err == nil && h.Replica == f.to && h.Lo >= f.from {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return f.Folder.Receive(ctx, from, b)
+}
+
+// mute does not tell what it knows beyond k until it is let.
+type mute struct {
+	deaf
+	k   model.VV
+	may *atomic.Bool
+}
+
+func (f mute) Knowledge() model.VV {
+	if k := f.Folder.Knowledge(); f.may.Load() {
+		return k
+	}
+	return f.k
+}
+
+// Who has only taken in a part of a batch, the rest being dead where it came from,
+// does not tell others that it has it: they send it whole.
+func TestWhatCameInPartIsSentByOthers(t *testing.T) {
+	a, c, fa, fc, g := two(t)
+	d := newMachine(t, "dan")
+	ticket, err := a.node.Invite(g.ID, trust.Writer, time.Hour, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gd, err := d.node.Join(t.Context(), ticket, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := d.open(gd)
+	names := []string{".1", ".2", ".3"} // cut together
+	for _, name := range names {
+		if _, err := fa.Create(syncer.RootIno, name, syncer.New{Kind: model.Dir, Mode: 0o755}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	chmod := func(mode uint32, names ...string) {
+		t.Helper()
+		for _, name := range names {
+			x, err := fa.Lookup(syncer.RootIno, name)
+			if err == nil {
+				_, err = fa.SetAttr(x.Ino, syncer.Set{Mode: &mode})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := fa.Cut(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shows := func(f *syncer.Folder, mode uint32, names ...string) {
+		t.Helper()
+		for _, name := range names {
+			eventually(t, func() bool {
+				x, err := f.Lookup(syncer.RootIno, name)
+				return err == nil && x.Mode == mode
+			}, fmt.Sprintf("%s of mode %o", name, mode))
+		}
+	}
+	chmod(0o711, names...)
+	shows(fc, 0o711, names...)
+	shows(fd, 0o711, names...)
+
+	d.node.RemoveFolder(g.ID)
+	before := fc.Knowledge()
+	chmod(0o722, names...)
+	shows(fc, 0o722, names...)
+	c.node.RemoveFolder(g.ID)
+	said := fa.Knowledge().Get(fa.Replica())
+	chmod(0o733, names[:2]...)
+	share := func(m *machine, f *syncer.Folder, as Folder) {
+		t.Helper()
+		if err := m.node.AddFolder(Share{ID: g.ID, Folder: as, Store: f.Store()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	may := new(atomic.Bool)
+	share(c, fc, mute{deaf{fc, fa.Replica(), said + 1}, before, may})
+	share(d, fd, deaf{fd, fa.Replica(), said + 1})
+	shows(fd, 0o722, names[2])
+	shows(fd, 0o711, names[:2]...)
+	eventually(t, func() bool { return d.linkWith(a, g).received > 0 && c.linkWith(d, g).theirs.here }, "it is counted")
+	for _, s := range d.node.sessions() {
+		if s.p == c.node.id {
+			s.settled(t.Context())
+		}
+	}
+	may.Store(true)
+	c.node.Remote(g.ID).Announce(nil)
+	shows(fd, 0o722, names...)
+}
+
+// linkWith is a copy of some of a link.
+func (m *machine) linkWith(o *machine, g Grant) (l link) {
+	for _, s := range m.node.sessions() {
+		s.mu.Lock()
+		if x := s.links[g.ID]; x != nil && s.p == o.node.id {
+			l.received, l.theirs = x.received, x.theirs
+		}
+		s.mu.Unlock()
+	}
+	return l
 }

@@ -298,7 +298,7 @@ func (s *session) sendAck(l *link) error {
 		return nil
 	}
 	k, missing := at.Folder.Knowledge(), l.r.missingBlocks(at)
-	has := at.hasNow(k)
+	has := at.Folder.Known()
 	release()
 	s.mu.Lock()
 	received, of := l.received, l.theirs.epoch

@@ -130,6 +130,8 @@ func (f *memFolder) Knowledge() model.VV {
 	return f.k
 }
 
+func (f *memFolder) Known() model.VV { return f.Knowledge() }
+
 func (f *memFolder) Since(ctx context.Context, k, _ model.VV) iter.Seq2[model.Batch, error] {
 	f.mu.Lock()
 	all := slices.Clone(f.batches)

@@ -139,9 +139,6 @@ func (s *session) receiveBatch(m *wire.Batch) error {
 	}
 	err = at.Folder.Receive(ctx, s.p.String(), model.Batch{Header: m.Header, Body: m.Body})
 	gone := ctx.Err() != nil
-	if err == nil && len(m.Body) > 0 {
-		at.took(h)
-	}
 	release()
 	if err != nil && gone {
 		return nil // the folder is being taken away
@@ -220,9 +217,6 @@ func (s *session) receiveCatchUp(m *wire.CatchUp) error {
 	}
 	err = at.Folder.CaughtUp(ctx, s.p.String(), k)
 	gone := ctx.Err() != nil
-	if err == nil {
-		at.caughtUp(k)
-	}
 	release()
 	if errors.Is(err, syncer.ErrAnew) {
 		l.r.renew(at)

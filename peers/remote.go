@@ -31,8 +31,7 @@ type attachment struct {
 	calls  *sync.WaitGroup // calls into Folder and Store, of attachments before that it replaced too
 
 	mu       sync.Mutex // guards all below
-	has      model.VV   // taken in, durable or not: nobody need send it
-	heard    model.VV   // what of it came from others
+	heard    model.VV   // what came from others
 	missing  uint64     // blocks, when last counted
 	counted  time.Time
 	cost     time.Duration // of counting
@@ -44,30 +43,6 @@ func (at *attachment) hears(h model.Header) {
 	at.mu.Lock()
 	defer at.mu.Unlock()
 	at.heard = at.heard.With(model.Dot{Replica: h.Replica, Seq: h.Hi})
-}
-
-// took adds a batch to what is here, if nothing is left out before it.
-func (at *attachment) took(h model.Header) {
-	at.mu.Lock()
-	defer at.mu.Unlock()
-	if at.has.Get(h.Replica) >= h.Lo-1 {
-		at.has = at.has.With(model.Dot{Replica: h.Replica, Seq: h.Hi})
-	}
-}
-
-// caughtUp adds all up to k to what is here.
-func (at *attachment) caughtUp(k model.VV) {
-	at.mu.Lock()
-	defer at.mu.Unlock()
-	at.has = at.has.Join(k)
-}
-
-// hasNow returns all that is here, k included.
-func (at *attachment) hasNow(k model.VV) model.VV {
-	at.mu.Lock()
-	defer at.mu.Unlock()
-	at.has = at.has.Join(k)
-	return at.has
 }
 
 // onlyHeard tells whether all of k that is not in sent came from others.

@@ -14,6 +14,8 @@ import (
 type Folder interface {
 	// Knowledge is what is durable here.
 	Knowledge() model.VV
+	// Known is what is here, durable or not: nobody need send it.
+	Known() model.VV
 	// Since yields the batches not in k, verbatim, in causal order, and ends
 	// when all up to Knowledge at the call are yielded. Of those that came over
 	// gaps, which Knowledge does not hold, only those after over.

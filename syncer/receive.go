@@ -20,6 +20,10 @@ func (f *Folder) Knowledge() model.VV {
 	return f.durable
 }
 
+// Known is what is here, durable or not. What came in part, or in front of what it
+// needs, is not: it may come whole from another.
+func (f *Folder) Known() model.VV { return f.ix.K() }
+
 // Since yields the batches that k lacks, verbatim, in causal order, and ends
 // when all that was known at the call are yielded: of what came over gaps, those
 // after over. Before one that names what is dead comes a header alone, which proves
