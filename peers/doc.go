@@ -60,7 +60,7 @@
 //
 // Kept in KV: "peers/port/…", "peers/addr/…", and package trust's keys.
 //
-// Lock order: Node.mu, Remote.mu, session.mu, puller.out, puller.mu; book.mu, attachment.mu, window.mu and the locks
+// Lock order: Node.look, Node.mu, Remote.mu, session.mu, puller.out, puller.mu; book.mu, attachment.mu, window.mu and the locks
 // of trust are leaves. None is held during a call into a folder, a store or
 // the network, but puller.out and server.out over one write to their stream.
 package peers

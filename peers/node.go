@@ -57,6 +57,8 @@ type Node struct {
 
 	running atomic.Bool // Run is running: strangers and members may connect
 
+	look sync.Mutex // held by reconcile, before mu: who looks last sees all
+
 	mu       sync.Mutex // guards all below
 	folders  map[trust.FolderID]*Remote
 	keepers  map[peer.ID]*keeper
@@ -305,6 +307,8 @@ func (n *Node) strangers() int {
 // reconcile makes the keepers those of the members of all attached folders.
 // Whoever is no member any more is cut off.
 func (n *Node) reconcile() {
+	n.look.Lock()
+	defer n.look.Unlock()
 	want := map[peer.ID]bool{}
 	for _, r := range n.attached() {
 		for _, m := range r.log().Members() {
