@@ -88,10 +88,22 @@ func (s *session) receiveState(m *wire.FolderState) error {
 	}
 	l.heard++
 	l.theirs = theirs{here: true, epoch: m.Epoch, opening: opening, heads: heads, k: k, missing: m.Missing, mode: Mode(m.Mode)}
-	l.sentK = l.sentK.Join(k)
+	err = l.credit(k)
 	l.known, l.want, l.tell, l.resend, l.count = heads, unknown, l.tell || m.Ask, true, true
 	s.mu.Unlock()
 	s.wake()
+	return err
+}
+
+// credit adds to what the peer has. Of more replicas than both sides may know of
+// only a liar speaks, who could go on for ever.
+func (l *link) credit(ks ...model.VV) error {
+	for _, k := range ks {
+		l.sentK = l.sentK.Join(k)
+	}
+	if n := len(l.sentK); n > 2*model.MaxReplicas {
+		return fmt.Errorf("%w: it has changes of %d replicas", errRefused, n)
+	}
 	return nil
 }
 
@@ -200,9 +212,12 @@ func (s *session) receiveCatchUp(m *wire.CatchUp) error {
 	s.mu.Lock()
 	missed := l.missed
 	if !missed {
-		l.sentK = l.sentK.Join(k) // it has what it says it sent
+		err = l.credit(k) // it has what it says it sent
 	}
 	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	if missed {
 		l.r.renew(l.at)
 		return nil
@@ -255,10 +270,10 @@ func (s *session) receiveAck(m *wire.Ack) error {
 	if l.theirs.k.LE(k) { // what one has only grows for as long as an opening lasts: less was said before
 		l.theirs.k, l.theirs.missing, l.count = k, m.Missing, true
 	}
-	l.sentK = l.sentK.Join(k).Join(has)
+	err = l.credit(k, has)
 	s.mu.Unlock()
 	s.wake()
-	return nil
+	return err
 }
 
 // receiveOps merges membership ops. They prove themselves, so they are taken
