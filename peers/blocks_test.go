@@ -6,12 +6,14 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/peers/trust"
 	"github.com/clachanfs/clachan/peers/wire"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 func TestWireCarriesEveryBlock(t *testing.T) {
@@ -213,4 +215,80 @@ func TestLostPeerEndsFetchAtOnce(t *testing.T) {
 		t.Errorf("fetch: %v", err)
 	}
 	close(release)
+}
+
+// slowStore gives nothing until it may.
+type slowStore struct {
+	Store
+	asked chan bool
+	may   chan struct{}
+}
+
+func (s slowStore) Get(ctx context.Context, id blocks.ID, buf []byte) ([]byte, error) {
+	s.asked <- true
+	<-s.may
+	return s.Store.Get(ctx, id, buf)
+}
+
+// Who waits for a block gets it though the links are opened anew meanwhile.
+func TestFetchOutlivesLinks(t *testing.T) {
+	g, ds, fs := mesh(t, "ana", "ben")
+	s := slowStore{fs[0], make(chan bool, 10), make(chan struct{})}
+	ds[0].node.RemoveFolder(g.ID)
+	ds[1].awaitOnline(g.ID, 0)
+	if err := ds[0].node.AddFolder(Share{ID: g.ID, Folder: fs[0], Store: s}); err != nil {
+		t.Fatal(err)
+	}
+	ds[1].awaitOnline(g.ID, 1)
+	data := []byte("what ben reads")
+	id := fs[0].put(data)
+	r := ds[1].node.Remote(g.ID)
+	done := make(chan error, 1)
+	go func() { done <- r.Fetch(t.Context(), id, int64(len(data)), Waiting) }()
+	<-s.asked
+	at, _, release := r.acquire(t.Context())
+	release()
+	r.renew(at)
+	close(s.may)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// pondering says how it has the folder once it may.
+type pondering struct {
+	*memFolder
+	wait *atomic.Bool
+	may  chan struct{}
+}
+
+func (f pondering) Opening() (model.Opening, error) {
+	if f.wait.Load() {
+		<-f.may
+	}
+	return f.memFolder.Opening()
+}
+
+// A peer that had the folder is asked for blocks while a link to it opens anew.
+func TestBlocksAreAskedForWhileALinkOpensAnew(t *testing.T) {
+	g, ds, fs := mesh(t, "ana", "ben")
+	f := pondering{fs[0], new(atomic.Bool), make(chan struct{})}
+	ds[0].node.RemoveFolder(g.ID)
+	ds[1].awaitOnline(g.ID, 0)
+	if err := ds[0].node.AddFolder(Share{ID: g.ID, Folder: f, Store: fs[0]}); err != nil {
+		t.Fatal(err)
+	}
+	ds[1].awaitOnline(g.ID, 1)
+	data := []byte("what ben reads")
+	id := fs[0].put(data)
+	f.wait.Store(true)
+	defer close(f.may)
+	r := ds[1].node.Remote(g.ID)
+	at, _, release := r.acquire(t.Context())
+	release()
+	r.renew(at)
+	ds[1].awaitOnline(g.ID, 0)
+	if err := r.Fetch(t.Context(), id, int64(len(data)), Waiting); err != nil {
+		t.Error(err)
+	}
 }

@@ -42,11 +42,22 @@ func (r *Remote) Fetch(ctx context.Context, id blocks.ID, size int64, class Clas
 	if class >= classes {
 		class = Background
 	}
-	at, ctx, release := r.acquire(ctx)
-	if at == nil {
-		return ErrOffline
+	for {
+		at, call, release := r.acquire(ctx)
+		if at == nil {
+			return ErrOffline
+		}
+		err := r.fetchOr(call, at, id, size, class)
+		release()
+		if err == nil || ctx.Err() != nil || at.ctx.Err() == nil {
+			return err
+		}
+		// All links are opened anew: that is no business of who waits for a block.
 	}
-	defer release()
+}
+
+// fetchOr fetches a block, or waits for who does already.
+func (r *Remote) fetchOr(ctx context.Context, at *attachment, id blocks.ID, size int64, class Class) error {
 	for {
 		f, mine := r.fly(id, class)
 		if mine {
@@ -203,7 +214,7 @@ func (s *session) offers(r *Remote) (rtt time.Duration, missing, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.links[r.id]
-	if l == nil || !l.theirs.here || s.wrong >= maxWrong || s.ended {
+	if l == nil || !l.theirs.here && !l.had || s.wrong >= maxWrong || s.ended {
 		return 0, false, false
 	}
 	return s.rtt, l.theirs.missing > 0 || l.theirs.mode == OnDemand, true

@@ -39,6 +39,7 @@ type link struct {
 	epoch uint64 // names this opening; never 0
 
 	theirs    theirs
+	had       bool          // the peer had the folder when the link before ended, and has not said yet how it has it now
 	opening   model.Opening // as the peer was told
 	openings  uint64        // how often
 	openedFor uint64        // of theirs, the epoch
@@ -116,7 +117,7 @@ func (s *session) linkTo(r *Remote) (l, was *link) {
 	if l == nil || l.at != at {
 		was = l
 		s.epochs++
-		l = &link{r: r, at: at, epoch: s.epochs}
+		l = &link{r: r, at: at, epoch: s.epochs, had: was != nil && (was.theirs.here || was.had)}
 		s.links[r.id] = l
 	}
 	return l, was

@@ -75,7 +75,7 @@ func (s *session) receiveState(m *wire.FolderState) error {
 	}
 	if m.Gone {
 		s.mu.Lock()
-		l.theirs = theirs{}
+		l.theirs, l.had = theirs{}, false
 		s.mu.Unlock()
 		s.left(l)
 		return nil
