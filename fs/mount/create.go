@@ -152,13 +152,8 @@ func (m *Mount) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, o
 		err = m.create(ctx, in, name, out)
 	}
 	if errors.Is(err, syncer.ErrExist) && in.Flags&syscall.O_EXCL == 0 {
-		// It came from elsewhere after the kernel looked.
-		if err = m.lookup(ctx, dir, name, &out.EntryOut); err == nil {
-			open := fuse.OpenIn{InHeader: in.InHeader, Flags: in.Flags, Mode: in.OpenFlags}
-			if err = m.openFile(ctx, syncer.Ino(out.NodeId), &open, &out.OpenOut); err != nil {
-				m.Forget(out.NodeId, 1)
-			}
-		}
+		// It came from elsewhere after the kernel looked. Told so it looks again, and at who may open it.
+		return fuse.Status(syscall.ESTALE)
 	}
 	return m.status("create", dir, err)
 }

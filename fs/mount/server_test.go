@@ -198,6 +198,8 @@ func (n *netSrv) commands(ctx context.Context) {
 			n.trap.disk.Store(1)
 		case "trap clock":
 			n.trap.clock.Store(1)
+		case "make f": // unseen by the kernel, as what has just come from elsewhere
+			_, err = n.peers[0].folder.Create(syncer.RootIno, "f", syncer.New{Kind: model.File, Mode: 0o600})
 		case "synced":
 			err = n.synced(ctx)
 		case "silent":

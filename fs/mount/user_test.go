@@ -120,6 +120,31 @@ func TestUsersLetOthersInOnlyIfTheySaySo(t *testing.T) {
 	}
 }
 
+func TestWhoCreatesWhatHasJustComeNeedsTheRightToOpenIt(t *testing.T) {
+	s := newServer(t, 1, "")
+	for path := s.dir; path != os.TempDir() && path != "/"; path = filepath.Dir(path) {
+		must(t, os.Chmod(path, 0o755))
+	}
+	must(t, os.Chmod(s.mnt(0), 0o777))
+	if !may(somebody, `ls $1`, s.mnt(0)) {
+		t.Fatal("somebody cannot come in")
+	}
+	if may(somebody, `cat $1/f`, s.mnt(0)) { // now the kernel knows that there is nothing
+		t.Fatal("there is a file")
+	}
+	s.tell("make f")
+	const add = `echo line >>$1/f`
+	if may(somebody, add, s.mnt(0)) {
+		t.Error("somebody could write to a file of root with mode 600")
+	}
+	if !may(0, add, s.mnt(0)) {
+		t.Error("its owner cannot open it")
+	}
+	if got := read(t, s.mnt(0)+"/f"); got != "line\n" {
+		t.Errorf("the file has %q", got)
+	}
+}
+
 func TestUsersHearWhyTheyMayNotMount(t *testing.T) {
 	if os.Getenv(userEnv) == "" {
 		ordinary(t)
