@@ -57,13 +57,20 @@ type New struct {
 	UID, GID uint32
 	Target   string // of a symlink
 	Rdev     uint32
-	By       Proc // who makes it
+	By       Proc              // who makes it
+	Xattrs   map[string][]byte // that stay on this machine: ACLs
 }
 
-// Set is what chmod, chown and utimensat change: what is not nil.
+// Set is what chmod, chown, utimensat and setting an ACL change: what is not nil.
 type Set struct {
 	Mode, UID, GID *uint32
 	Atime, Mtime   *int64
+	Xattrs         map[string][]byte // that stay on this machine; nil removes one
+}
+
+// IsZero says that nothing is to be changed.
+func (s Set) IsZero() bool {
+	return s.Mode == nil && s.UID == nil && s.GID == nil && s.Atime == nil && s.Mtime == nil && len(s.Xattrs) == 0
 }
 
 // A Version is the committed content of a file, as shown.

@@ -209,6 +209,9 @@ func (f *Folder) Create(dir Ino, name string, n New) (a Attr, err error) {
 	if n.Kind == model.Symlink && (n.Target == "" || len(n.Target) > 4095) {
 		return a, ErrInvalid
 	}
+	if err := xattrsFit(nil, n.Xattrs); err != nil {
+		return a, err
+	}
 	room := f.roomForRows // as on a disk whose inodes are there beforehand
 	if n.Kind == model.Dir {
 		room = func() error { return f.Grant(dirRoom) }
@@ -232,6 +235,7 @@ func (f *Folder) Create(dir Ino, name string, n New) (a Attr, err error) {
 		now := f.o.Now().UnixNano()
 		r := newRow(n, now)
 		ino := t.Allocate(r)
+		setLocal(t, ino, n.Xattrs)
 		t.SetEntry(dir, name, ino)
 		stampDir(t, dir, now)
 		a = attrOf(ino, r)
@@ -248,12 +252,13 @@ func (f *Folder) Create(dir Ino, name string, n New) (a Attr, err error) {
 
 // Tmpfile makes a file without a name, held by the caller. Link may give it one.
 func (f *Folder) Tmpfile(n New) (a Attr, err error) {
-	if err := f.Room(); err != nil {
+	if err := errors.Join(f.Room(), xattrsFit(nil, n.Xattrs)); err != nil {
 		return a, err
 	}
 	err = f.change(func(t *index.Tx) error {
 		r := newRow(n, f.o.Now().UnixNano())
 		ino := t.Allocate(r)
+		setLocal(t, ino, n.Xattrs)
 		t.Orphan(ino)
 		a = attrOf(ino, r)
 		f.mu.Lock()
@@ -490,6 +495,11 @@ func (f *Folder) SetAttr(ino Ino, s Set) (a Attr, err error) {
 		if r == nil {
 			return ErrNotExist
 		}
+		if len(s.Xattrs) > 0 {
+			if err := xattrsFit(t.Xattrs(ino), s.Xattrs); err != nil {
+				return err
+			}
+		}
 		w, drift := t.Bytes(ino)
 		if !w.Ours && drift {
 			w = index.Bytes{} // what is wanted is found again at the cut
@@ -514,6 +524,7 @@ func (f *Folder) SetAttr(ino Ino, s Set) (a Attr, err error) {
 			w.Touched = true
 			r.Mtime = *s.Mtime
 		}
+		setLocal(t, ino, s.Xattrs)
 		r.Ctime = f.o.Now().UnixNano()
 		t.Changed(ino)
 		if (len(w.Attrs) != len(was.Attrs) || w.Touched != was.Touched || s.Mtime != nil) && r.Kind.Replicates() {

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -43,13 +44,6 @@ func (f *Folder) Setxattr(ino Ino, name string, val []byte, flags uint32) error 
 	}
 	return f.xattr(ino, name, func(old map[string][]byte) ([]byte, error) {
 		_, there := old[name]
-		size, n := len(name)+len(val), 1
-		for k, v := range old {
-			if k != name {
-				size += len(k) + len(v)
-				n++
-			}
-		}
 		switch {
 		case flags&XattrCreate != 0 && there:
 			return nil, ErrExist
@@ -57,10 +51,8 @@ func (f *Folder) Setxattr(ino Ino, name string, val []byte, flags uint32) error 
 			return nil, ErrNoAttr
 		case len(val) > maxXattrs:
 			return nil, ErrTooBig
-		case size > maxXattrs || n > model.MaxAttrs:
-			return nil, ErrNoSpace
 		}
-		return append([]byte{}, val...), nil
+		return append([]byte{}, val...), xattrsFit(old, map[string][]byte{name: val})
 	})
 }
 
@@ -72,6 +64,30 @@ func (f *Folder) Removexattr(ino Ino, name string) error {
 		}
 		return nil, nil
 	})
+}
+
+// xattrsFit says why extended attributes cannot be added to others.
+func xattrsFit(old, add map[string][]byte) error {
+	all := maps.Clone(old)
+	if all == nil {
+		all = map[string][]byte{}
+	}
+	maps.Copy(all, add)
+	size := 0
+	for k, v := range all {
+		size += len(k) + len(v)
+	}
+	if n := len(all); size > maxXattrs || n > model.MaxAttrs {
+		return ErrNoSpace
+	}
+	return nil
+}
+
+// setLocal sets or removes extended attributes that stay on this machine.
+func setLocal(t *index.Tx, ino Ino, xattrs map[string][]byte) {
+	for name, val := range xattrs {
+		t.SetXattr(ino, name, val)
+	}
 }
 
 func (f *Folder) xattr(ino Ino, name string, set func(old map[string][]byte) ([]byte, error)) error {

@@ -128,31 +128,31 @@ func (m *Mount) setAccessACL(ino syncer.Ino, data []byte, killSgid bool) error {
 	if killSgid {
 		mode &^= modeSgid
 	}
+	set := syncer.Set{Xattrs: map[string][]byte{aclAccess: nil}}
 	if a.more() {
-		err = m.folder.Setxattr(ino, aclAccess, data, 0)
-	} else if err = m.folder.Removexattr(ino, aclAccess); errors.Is(err, syncer.ErrNoAttr) {
-		err = nil
+		set.Xattrs[aclAccess] = data
 	}
-	if err == nil && mode != row.Mode {
-		_, err = m.folder.SetAttr(ino, syncer.Set{Mode: &mode})
+	if mode != row.Mode {
+		set.Mode = &mode
 	}
+	_, err = m.folder.SetAttr(ino, set)
 	m.note.attrs(ino)
 	return err
 }
 
-// chmodACL makes the access ACL of an inode, if it has one, follow its mode.
-func (m *Mount) chmodACL(ino syncer.Ino, mode uint32) error {
+// chmodACL is the access ACL of an inode, if it has one, as it follows a new mode.
+func (m *Mount) chmodACL(ino syncer.Ino, mode uint32) (map[string][]byte, error) {
 	raw, err := m.folder.Getxattr(ino, aclAccess)
 	if errors.Is(err, syncer.ErrNoAttr) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a, err := parseACL(raw)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a.chmod(mode)
-	return m.folder.Setxattr(ino, aclAccess, a.bytes(), 0)
+	return map[string][]byte{aclAccess: a.bytes()}, nil
 }

@@ -152,8 +152,13 @@ func (m *Mount) setAttr(ctx context.Context, a syncer.Attr, in *fuse.SetAttrIn) 
 			return err
 		}
 	}
-	if set == (syncer.Set{}) {
+	if set.IsZero() {
 		return nil
+	}
+	if set.Mode != nil {
+		if set.Xattrs, err = m.chmodACL(a.Ino, *set.Mode); err != nil {
+			return err
+		}
 	}
 	if a.Kind == model.File && (set.UID != nil || set.GID != nil) {
 		if err := m.dropCaps(a.Ino); err != nil {
@@ -165,9 +170,6 @@ func (m *Mount) setAttr(ctx context.Context, a syncer.Attr, in *fuse.SetAttrIn) 
 	}
 	if set.Atime != nil {
 		m.table.setAtime(a.Ino, 0)
-	}
-	if set.Mode != nil {
-		return m.chmodACL(a.Ino, *set.Mode)
 	}
 	return nil
 }

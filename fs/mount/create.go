@@ -11,17 +11,10 @@ import (
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
-// born is what a new inode gets from its directory.
-type born struct {
-	syncer.New
-	acl     acl // access ACL, if it is more than the mode
-	inherit []byte
-}
-
 // newborn settles owner, group, mode and ACLs of a new inode: group and sgid from a sgid directory; the umask,
 // or instead of it the default ACL of the directory.
-func (m *Mount) newborn(dir syncer.Ino, h *fuse.InHeader, kind model.Kind, mode, umask uint32) (b born, err error) {
-	b.New = syncer.New{Kind: kind, Mode: mode & 0o7777, UID: h.Uid, GID: h.Gid, By: m.procs.of(h.Pid)}
+func (m *Mount) newborn(dir syncer.Ino, h *fuse.InHeader, kind model.Kind, mode, umask uint32) (b syncer.New, err error) {
+	b = syncer.New{Kind: kind, Mode: mode & 0o7777, UID: h.Uid, GID: h.Gid, By: m.procs.of(h.Pid)}
 	parent, err := m.folder.Attr(dir)
 	if err != nil {
 		return b, err
@@ -49,39 +42,24 @@ func (m *Mount) newborn(dir syncer.Ino, h *fuse.InHeader, kind model.Kind, mode,
 		b.Mode &^= umask & 0o777
 		return b, nil
 	}
-	more := false
-	b.acl, b.Mode, more = def.inherit(b.Mode)
-	if !more {
-		b.acl = nil
+	child, bits, more := def.inherit(b.Mode)
+	b.Mode, b.Xattrs = bits, map[string][]byte{}
+	if more {
+		b.Xattrs[aclAccess] = child.bytes()
 	}
 	if kind == model.Dir {
-		b.inherit = raw
+		b.Xattrs[aclDefault] = raw
 	}
 	return b, nil
 }
 
 // make makes an inode with a name and answers with it.
-func (m *Mount) make(ctx context.Context, dir syncer.Ino, name string, b born, out *fuse.EntryOut) (syncer.Attr, error) {
-	a, err := m.folder.Create(dir, name, b.New)
-	if err != nil {
-		return a, err
+func (m *Mount) make(ctx context.Context, dir syncer.Ino, name string, b syncer.New, out *fuse.EntryOut) (syncer.Attr, error) {
+	a, err := m.folder.Create(dir, name, b)
+	if err == nil {
+		err = m.enter(ctx, a, out)
 	}
-	if err := m.setACLs(a.Ino, b); err != nil {
-		return a, err
-	}
-	return a, m.enter(ctx, a, out)
-}
-
-func (m *Mount) setACLs(ino syncer.Ino, b born) error {
-	if b.acl != nil {
-		if err := m.folder.Setxattr(ino, aclAccess, b.acl.bytes(), 0); err != nil {
-			return err
-		}
-	}
-	if b.inherit != nil {
-		return m.folder.Setxattr(ino, aclDefault, b.inherit, 0)
-	}
-	return nil
+	return a, err
 }
 
 // Mknod implements fuse.RawFileSystem.
@@ -96,7 +74,7 @@ func (m *Mount) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out
 	}
 	err := m.mayChange(dir, name)
 	if err == nil {
-		var b born
+		var b syncer.New
 		if b, err = m.newborn(dir, &in.InHeader, kind, in.Mode, in.Umask); err == nil {
 			b.Rdev = in.Rdev
 			_, err = m.make(ctxOf(cancel, &in.InHeader), dir, name, b, out)
@@ -113,7 +91,7 @@ func (m *Mount) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out
 	}
 	err := m.mayChange(dir, name)
 	if err == nil {
-		var b born
+		var b syncer.New
 		if b, err = m.newborn(dir, &in.InHeader, model.Dir, in.Mode, in.Umask); err == nil {
 			_, err = m.make(ctxOf(cancel, &in.InHeader), dir, name, b, out)
 		}
@@ -129,7 +107,7 @@ func (m *Mount) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name s
 	}
 	err := m.mayChange(dir, name)
 	if err == nil {
-		var b born
+		var b syncer.New
 		if b, err = m.newborn(dir, h, model.Symlink, 0o777, 0); err == nil {
 			b.Target = target
 			_, err = m.make(ctxOf(cancel, h), dir, name, b, out)
@@ -181,10 +159,7 @@ func (m *Mount) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.Cre
 	if err != nil {
 		return m.status("tmpfile", dir, err)
 	}
-	a, err := m.folder.Tmpfile(b.New)
-	if err == nil {
-		err = m.setACLs(a.Ino, b)
-	}
+	a, err := m.folder.Tmpfile(b)
 	if err == nil {
 		err = m.enter(ctxOf(cancel, &in.InHeader), a, &out.EntryOut)
 	}

@@ -437,7 +437,9 @@ func (t *Tx) DropOrphan(ino Ino) {
 // SetXattr sets an extended attribute as shown here; nil removes it.
 func (t *Tx) SetXattr(ino Ino, name string, val []byte) {
 	if val == nil {
-		t.fail(t.b.Delete(t.ix.keys.xattr(ino, name), nil))
+		if r := t.Row(ino); r == nil || r.Xattrs {
+			t.fail(t.b.Delete(t.ix.keys.xattr(ino, name), nil))
+		}
 		return
 	}
 	if r := t.Row(ino); r != nil && !r.Xattrs {
