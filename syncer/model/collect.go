@@ -280,8 +280,10 @@ func (d *diff) expectUp(dir ID, made map[*Thing]ID, at map[ID]*Thing, seen map[I
 }
 
 // footing lists the directories that the cut needs and that others may have
-// collected: those that live only through what is in them and are moved, or get or
-// lose a name and stay, parents first; and dead ones in which it places something.
+// collected: those that live only through what is in them and are moved or put back
+// where they were (what is in them the cut may move away, from a name that is not
+// among its own: see movedKey), or get or lose a name and stay, parents first; and
+// dead ones in which it places something.
 func (d *diff) footing() (lone, dead []ID) {
 	done := map[ID]bool{RootID: true}
 	for _, n := range d.names {
@@ -295,7 +297,7 @@ func (d *diff) footing() (lone, dead []ID) {
 		lone = append(lone, d.lone(n.Dir.ID, done)...)
 	}
 	for _, n := range d.names {
-		if t := n.Tree; t != nil && t.Kind == Dir && t.ID != n.Seen && !done[t.ID] && d.lonely(t.ID) {
+		if t := n.Tree; t != nil && t.Kind == Dir && !done[t.ID] && d.lonely(t.ID) {
 			done[t.ID] = true
 			lone = append(lone, t.ID)
 		}
