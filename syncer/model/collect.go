@@ -218,8 +218,9 @@ func (a *Author) uphold(dir ID) {
 	delete(a.upheld, dir)
 }
 
-// expect gives new directories their dots before all else is said: batches may part
-// after any change, and what goes into a directory must not come before it.
+// expect gives new directories, and dead ones that are to live again, their dots
+// before all else is said: batches may part after any change, and what goes into a
+// directory must not come before it.
 func (d *diff) expect() {
 	made, at, held := map[*Thing]ID{}, map[ID]*Thing{}, map[ID]bool{}
 	for _, t := range d.things {
