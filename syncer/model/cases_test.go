@@ -181,6 +181,7 @@ var cases = []struct{ name, script, want string }{
 	{"move into a new directory", "a mkdir /x\na write /x/f F\nsync\na mkdir /n\na mkdir /n/m\na mv /x /n/m/x\nb write /x/g G", "/n|/n/m|/n/m/x|/n/m/x/f:F|/n/m/x/g:G"},
 	{"swap parent and child", "a mkdir /x\na mkdir /x/y\na write /x/y/f F\nsync\na mv /x/y /y\na mv /x /y/x\nb write /x/g G", "/y|/y/f:F|/y/x|/y/x/g:G"},
 	{"dir removed and made again", "a mkdir /x\na write /x/f F\nsync\na rm /x\na mkdir /x\na write /x/g G\nb write /x/h H", "/x|/x/g:G|/x/h:H"},
+	{"dir that lives by what is in it, emptied, removed and made again", "a mkdir /x\na mkdir /x/y\na write /x/y/f v\nsync\na rm /x\nb write /x/y/f B\nsync\na mv /x/y/f /f\na mv /x/y /y\na rm /x\na mkdir /x", "/f:B|/x|/y"},
 	{"file removed and made again", "a write /x X\nsync\na rm /x\na cut\na write /x Y\nb touch /x ......", "/x:Y"},
 
 	{"edit, unseen edit", "a write /d v\nsync\nb write /d B\nb cut\na write /d A\na get", "/d" + bobCopy + ":B|/d:A"},

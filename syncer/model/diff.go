@@ -395,10 +395,11 @@ func (d *diff) makeDirs() {
 }
 
 // makeDir makes a directory, or takes the one that others have put there,
-// unseen, or have put something into.
+// unseen, or have put something into: unless this cut made that live by itself
+// for what moved out of it, and then deleted it.
 func (d *diff) makeDir(t *Thing, n *Name) {
 	e := d.At(n.Dir.ID, n.Name)
-	if e == nil || e.Kind != Dir || d.Fold(e.Base) != d.Fold(n.Name) || d.held[e.ID] {
+	if e == nil || e.Kind != Dir || d.Fold(e.Base) != d.Fold(n.Name) || d.held[e.ID] || d.spent(e.ID) {
 		d.put(d.birth(t, n), VersionChange{})
 		d.setAttrs(d.Node(t.ID), t.Attrs)
 		return
