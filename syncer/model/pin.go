@@ -141,32 +141,34 @@ func (a *Author) pinLocs(dir ID) {
 }
 
 // pinUndone makes all undone moves explicit, the directories above them that live
-// only through what is in them, or these were dead until that has its place again,
-// and the names of the rivals of both. It takes all of them, as they are before the
-// first is written: with one less the others' cycles come out differently.
+// only through what is in them, and the names of the rivals of both. All is as it is
+// before the first is written: with one less the others' cycles come out differently.
+// So all places come first, and nothing is made to live where it is but for a moment.
 func (a *Author) pinUndone() {
 	var rivals []*Entry
 	at, done := map[ID]Loc{}, map[ID]bool{RootID: true}
 	var lone []ID
 	undone := a.Undone()
 	for _, id := range undone {
+		for _, e := range a.Entries(id) {
+			lone = append(lone, a.lone(e.Parent, done)...)
+		}
+	}
+	pinned := slices.Concat(lone, undone)
+	for _, id := range pinned {
 		at[id] = a.Loc(id)
 		for _, e := range a.Entries(id) {
 			at[id] = Loc{Parent: e.Parent, Name: e.Name}
 			rivals = append(rivals, a.rivals(e)...)
-			lone = append(lone, a.lone(e.Parent, done)...)
 		}
 	}
-	for _, id := range lone {
-		for _, e := range a.Entries(id) {
-			rivals = append(rivals, a.rivals(e)...)
+	for _, id := range pinned {
+		if l := at[id]; l.Name != "" { // else it has no place yet
+			a.say(id, Dir, Change{Links: []LinkChange{{Key: PrimaryKey, Parent: l.Parent, Name: l.Name}}})
 		}
 	}
 	for _, id := range lone {
 		a.put(a.Node(id), VersionChange{})
 	}
 	a.write(rivals)
-	for _, id := range undone {
-		a.place(a.Node(id), PrimaryKey, at[id].Parent, at[id].Name)
-	}
 }

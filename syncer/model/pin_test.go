@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math/rand"
+	"strings"
 	"testing"
 )
 
@@ -136,5 +137,33 @@ func TestVersionsOfOneChangeAreToldApart(t *testing.T) {
 	a.prep(a.At(RootID, "f"))
 	if got := list(p.m); len(want) != 3 || !got.equal(want) {
 		t.Errorf("\n%s\nand once it is written\n%s", want, got)
+	}
+}
+
+// Of the directories in a cycle some are removed and live only through what is in
+// them. To pin where they are brings none back that nothing is in.
+func TestPinnedMovesBringNothingBack(t *testing.T) {
+	p := newPeer(0, Bytes, rand.New(rand.NewSource(1)))
+	dirs := map[string]ID{"/": RootID}
+	for _, s := range []string{"A", "B", "C", "D", "E"} {
+		dirs[s] = BirthID(RootID, s, Dir, 0)
+	}
+	for i, x := range []struct{ dir, in, name string }{
+		{"A", "/", "a"}, {"B", "A", "b"}, {"C", "B", "c"}, {"D", "C", "d"}, {"E", "D", "e"}, // one in the other
+		{"B", "E", "b"}, {"A", "E", "a"}, {"C", "A", "c"},
+	} {
+		c := Change{Dot: Dot{2, uint64(i + 1)}, ID: dirs[x.dir], Kind: Dir, Lamport: uint64(i + 1), Links: []LinkChange{{Parent: dirs[x.in], Name: x.name}}}
+		if c.Version = (&VersionChange{}); strings.Contains("ABE", x.dir) {
+			c.Gone = VV{c.Dot}
+		}
+		p.m.Apply(c, nil)
+		p.k = p.k.With(c.Dot)
+	}
+	p.lamport = 8
+	want := list(p.m)
+	a := p.author()
+	a.pinUndone()
+	if got := list(p.m); len(want) != 4 || !got.equal(want) {
+		t.Errorf("\n%s\nand once the moves are pinned\n%s", want, got)
 	}
 }
