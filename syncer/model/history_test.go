@@ -149,20 +149,23 @@ func (w *world) fail(what, format string, args ...any) {
 	panic(failure{what, fmt.Sprintf(format, args...)})
 }
 
+// recovered makes an answer of what broke. It is to be deferred.
+func (w *world) recovered(bad **failure) {
+	switch x := recover().(type) {
+	case nil:
+	case failure:
+		*bad = &x
+	default:
+		if w.verbose {
+			panic(x)
+		}
+		*bad = &failure{"panic", fmt.Sprint(x)}
+	}
+}
+
 // run plays steps to their end and returns what broke.
 func (w *world) run(ss []step) (bad *failure) {
-	defer func() {
-		switch x := recover().(type) {
-		case nil:
-		case failure:
-			bad = &x
-		default:
-			if w.verbose {
-				panic(x)
-			}
-			bad = &failure{"panic", fmt.Sprint(x)}
-		}
-	}()
+	defer w.recovered(&bad)
 	for _, s := range ss {
 		p := w.peers[s.p%len(w.peers)]
 		switch q := w.peers[s.q%len(w.peers)]; s.op {
@@ -216,10 +219,14 @@ func (w *world) run(ss []step) (bad *failure) {
 
 // shrink drops steps while the history fails in the same way.
 func shrink(seed int64, ss []step, what string) []step {
-	fails := func(ss []step) bool {
+	return cutDown(ss, func(ss []step) bool {
 		bad := newWorld(seed).run(ss)
 		return bad != nil && bad.what == what
-	}
+	})
+}
+
+// cutDown drops steps while those that are left fail.
+func cutDown(ss []step, fails func([]step) bool) []step {
 	deadline := time.Now().Add(20 * time.Second)
 	for n := len(ss) / 2; n >= 1; {
 		dropped := false

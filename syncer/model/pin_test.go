@@ -8,7 +8,8 @@ import (
 )
 
 // anyState is a state of arbitrary elements: cycles, crowded names, removed and
-// doubled names as no history of a few users has them.
+// doubled names as no history of a few users has them. Its changes are such that
+// members take them in.
 func anyState(r *rand.Rand) (*peer, int) {
 	p := newPeer(0, Bytes, r)
 	var ids []ID
@@ -52,19 +53,28 @@ func anyState(r *rand.Rand) (*peer, int) {
 		if r.Intn(12) == 0 {
 			c.Gone = known[id]
 		}
-		p.m.Apply(c, VV{{2, seq[2]}, {3, seq[3]}, {4, seq[4]}}.Without(d))
+		p.join(c, VV{{2, seq[2]}, {3, seq[3]}, {4, seq[4]}}.Without(d))
 	}
-	for _, id := range ids { // a name for each, as every birth gives one
-		if n := p.m.Nodes[id]; n == nil || len(n.Links) == 0 || n.Links[0].Key != PrimaryKey {
-			p.m.Apply(Change{Dot: Dot{5, seq[5] + 1}, ID: id, Kind: kinds[id], Lamport: 1, Links: []LinkChange{{Parent: RootID, Name: "a"}}}, nil)
-			seq[5]++
+	p.nameAll()
+	p.lamport = 1000
+	p.settled()
+	return p, len(p.m.Undone())
+}
+
+// join takes in a change of a member who knew deps.
+func (p *peer) join(c Change, deps VV) {
+	d := c.Dot
+	p.apply(p.send(Header{Replica: d.Replica, Lo: d.Seq, Hi: d.Seq, Deps: deps, Author: "eve", Device: "box"}, [][]byte{c.Encode()}))
+}
+
+// nameAll gives every node a name, as every birth does.
+func (p *peer) nameAll() {
+	for _, id := range sortedIDs(p.m.Nodes) {
+		if n := p.m.Nodes[id]; id != RootID && (len(n.Links) == 0 || n.Links[0].Key != PrimaryKey || len(n.Links[0].Hist) == 0) {
+			d := Dot{5, p.k.Get(5) + 1}
+			p.join(Change{Dot: d, ID: id, Kind: n.Kind, Lamport: d.Seq, Links: []LinkChange{{Parent: RootID, Name: "a"}}}, VV{d}.Without(d))
 		}
 	}
-	p.lamport = 1000
-	for rep := range Replica(6) {
-		p.k = p.k.With(Dot{rep, seq[rep]})
-	}
-	return p, len(p.m.Undone())
 }
 
 // Whatever the state: writing down what the view decided does not change it,
