@@ -56,11 +56,19 @@ func (f *Folder) logCut(t *index.Tx, s *selection, ready map[Ino]*frozen) (done 
 	}
 	author := t.NewAuthor(f.o.Label, f.o.Now().Unix())
 	author.Unsure = f.o.Unsure()
+	was := make([]model.ID, len(c.list))
+	for i, th := range c.list {
+		was[i] = th.ID
+	}
 	author.Diff(index.Cut{Tx: t}, names, c.list)
 	f.logOwn(t, author)
-	for _, th := range c.list {
-		if !th.ID.IsZero() {
-			f.guard.born(Ino(th.Ino), th.ID)
+	for i, th := range c.list {
+		if th.ID.IsZero() {
+			continue
+		}
+		f.guard.born(Ino(th.Ino), th.ID)
+		if !was[i].IsZero() && was[i] != th.ID {
+			f.guard.become(was[i], th.ID)
 		}
 	}
 	c.finish(s)

@@ -241,8 +241,8 @@ func (f *Folder) Create(dir Ino, name string, n New) (a Attr, err error) {
 		a = attrOf(ino, r)
 		return t.Err()
 	})
-	if err == nil && n.Kind == model.File && n.By != 0 {
-		f.guard.note(reading{p: n.By, ino: a.Ino}, model.Dot{})
+	if err == nil && n.Kind == model.File {
+		f.guard.made(n.By, a.Ino)
 	}
 	if err == nil && n.Kind.Replicates() {
 		f.noted(dir, name, n.Kind == model.File)
@@ -266,6 +266,9 @@ func (f *Folder) Tmpfile(n New) (a Attr, err error) {
 		f.mu.Unlock()
 		return t.Err()
 	})
+	if err == nil {
+		f.guard.made(n.By, a.Ino)
+	}
 	return a, err
 }
 
@@ -410,6 +413,7 @@ func (f *Folder) RenameBy(p Proc, odir Ino, oname string, ndir Ino, nname string
 			t.Row(dst.Ino).Ctime = now
 		} else {
 			if dst.Ino != 0 {
+				f.replaces(t, p, dst.Ino, src.Ino)
 				f.detach(t, ndir, nname, now)
 			}
 			t.RemoveEntry(odir, oname)

@@ -2,6 +2,8 @@ package syncer
 
 import (
 	"container/list"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/clachanfs/clachan/syncer/index"
@@ -108,6 +110,13 @@ func (g *guard) knows(r reading) (model.Dot, bool) {
 	return model.Dot{}, false
 }
 
+// made notes that a process has made a file: it knows what it will write there.
+func (g *guard) made(p Proc, ino Ino) {
+	if p != 0 {
+		g.note(reading{p: p, ino: ino}, model.Dot{})
+	}
+}
+
 // born tells that an inode shows a node now: those who made its bytes know them.
 func (g *guard) born(ino Ino, id model.ID) {
 	g.mu.Lock()
@@ -118,6 +127,35 @@ func (g *guard) born(ino Ino, id model.ID) {
 		g.drop(old)
 		if r := (reading{p: p, id: id}); g.by[r] == nil {
 			g.put(r, orig)
+		}
+	}
+}
+
+// become tells that what was shown as one node is another now: a file that was cut
+// before it was renamed over that. Who knows the one knows the other.
+func (g *guard) become(was, id model.ID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var know []*readingOf
+	for r, e := range g.by {
+		if r.id == was {
+			know = append(know, e.Value.(*readingOf))
+		}
+	}
+	for _, k := range know {
+		if r := (reading{p: k.p, id: id}); g.by[r] == nil {
+			g.put(r, k.orig)
+		}
+	}
+}
+
+// pass makes those who made an inode know what is in its place now.
+func (g *guard) pass(ino Ino, to reading) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for p := range maps.Clone(g.fresh[ino]) {
+		if to.p = p; g.by[to] == nil {
+			g.put(to, model.Dot{})
 		}
 	}
 }
@@ -153,12 +191,32 @@ func (f *Folder) stale(p Proc, id model.ID, ino Ino, shown model.Dot) (model.Dot
 // markFor is mark for what a process does: it has seen what it last read there.
 func (f *Folder) markFor(t *index.Tx, p Proc, dir Ino, name string) {
 	f.mark(t, dir, name)
+	f.seenBy(t, p, dir, name)
+}
+
+// seenBy lets a name that is not cut say no more than what a process has seen there.
+// Who has seen more than the one before has not seen what that one put in its place.
+func (f *Folder) seenBy(t *index.Tx, p Proc, dir Ino, name string) {
 	y, ok := t.Drift(dir, name)
-	if !ok || y.Seen.IsZero() || y.SeenDir {
+	if !ok || !y.Ours || y.Seen.IsZero() || y.SeenDir {
 		return
 	}
-	if seen, stale := f.stale(p, y.Seen, 0, y.SeenOrig); stale {
+	if seen, stale := f.stale(p, y.Seen, 0, y.SeenOrig); stale && !t.Origin(seen).K.Has(y.SeenOrig) {
 		y.SeenOrig = seen
 		t.SetDrift(dir, name, &y)
+	}
+}
+
+// replaces is for a file that goes because a process puts another in its place. Where
+// it was moved there, and that is not cut yet, it is seen at the names it had. Where
+// it was made and is not cut yet, its makers have made the one that others will see.
+func (f *Folder) replaces(t *index.Tx, p Proc, old, now Ino) {
+	id := t.Row(old).ID
+	if id.IsZero() {
+		f.guard.pass(old, readingAt(0, t.Row(now).ID, now))
+		return
+	}
+	for _, k := range slices.Clone(f.ix.DirtySeen(id)) {
+		f.seenBy(t, p, k.Dir, k.Name)
 	}
 }

@@ -3,6 +3,7 @@ package syncer_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -103,14 +104,46 @@ func TestStaleSavesKeepWhatTheyNeverSaw(t *testing.T) {
 			b.replace("/f", "mine")
 			a.shut(ino)
 		}, true},
+		{"writes, and another that knew theirs replaces that", func(a program) { a.load("/f") }, func(a, b program) {
+			ino := a.ino("/f")
+			a.open(ino, true)
+			b.load("/f")
+			a.put("/f", "stale")
+			b.replace("/f", "mine")
+			a.shut(ino)
+		}, true},
+		{"renames over, and another that knew theirs too", func(a program) { a.load("/f") }, func(a, b program) {
+			b.load("/f")
+			a.replace("/f", "stale")
+			b.replace("/f", "mine")
+		}, true},
+		{"made it without a name", func(a program) {
+			x, err := a.Tmpfile(New{Kind: model.File, Mode: 0o644, By: a.is})
+			a.must(err)
+			dir, name := a.at("/f.new")
+			_, err = a.Link(x.Ino, dir, name)
+			a.must(err)
+			a.put("/f.new", "earlier")
+			a.rename("/f.new", "/f")
+		}, func(a, b program) { a.replace("/f", "mine") }, true},
+		{"saved before, what was cut under another name", func(a program) {
+			a.put("/f.new", "earlier")
+			a.must(a.Cut(context.Background()))
+			a.rename("/f.new", "/f")
+		}, func(a, b program) { a.replace("/f", "mine") }, true},
+		{"saved before, and another before that was cut", func(a program) {
+			a.replace("/f", "earlier")
+			program{a.peer, B}.replace("/f", "later")
+		}, func(a, b program) { a.replace("/f", "mine") }, true},
 		{"writes what is there", func(a program) { a.load("/f") }, func(a, b program) { a.put("/f", "theirs") }, false},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+	for i := range 2 * len(tests) {
+		tt, by := tests[i/2], i%2
+		t.Run(fmt.Sprintf("%s, of %d", tt.name, by), func(t *testing.T) {
 			w := newWorld(t, 2)
 			a, b := program{w.peers[0], A}, program{w.peers[0], B}
-			a.write("/f", "first")
-			w.settle()
+			w.peers[by].write("/f", "first")
+			w.same()
 			tt.first(a)
 			w.same()
 			w.peers[1].write("/f", "theirs")
@@ -142,6 +175,21 @@ func TestStaleReadersMayRemoveAndMove(t *testing.T) {
 	a.rm("/f")
 	a.rename("/g", "/h")
 	w.want("/h 644 two")
+}
+
+// A file that was moved and not cut yet, and that a stale reader replaces, comes back
+// where it was.
+func TestStaleReplaceOfAMovedFile(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := program{w.peers[0], 7}, program{w.peers[0], 8}
+	a.write("/f", "one")
+	w.settle()
+	a.load("/f")
+	w.peers[1].write("/f", "two")
+	w.same()
+	b.rename("/f", "/g")
+	a.replace("/g", "three")
+	w.want("/f 644 two", "/g 644 three")
 }
 
 // What is remembered is bounded; the latest stays.
