@@ -65,8 +65,10 @@
 // control, databases, appenders, rm -r and mv. Each has a goroutine, and the
 // world lets one of them make one system call or a few while all else rests;
 // so what is on a user's screen when something is overwritten or deleted is
-// known exactly. Some calls later the next fault happens. Now and then, and at
-// the end, all faults end and all must come together.
+// known exactly. What each process has read of a file, and written there, is kept too:
+// what others have brought since, and it saves over, has to stay. Some calls later
+// the next fault happens. Now and then, and at the end, all faults end and all must
+// come together.
 //
 // # What is checked
 //
@@ -96,7 +98,8 @@
 // counted, and a run of some length in which it did not happen fails.
 //
 // The oracle knows each text, the bytes of a file after one write, and whether it
-// may be gone: it was replaced or deleted by a user whose screen showed it, or
-// the power went before it was acknowledged (by fsync; by eight seconds without
-// trouble; by being seen elsewhere).
+// may be gone: it was deleted by a user whose screen showed it, replaced by a process
+// that had read it, or had read nothing of that file, or the power went before it
+// was acknowledged (by fsync; by eight seconds without trouble; by being seen
+// elsewhere).
 package simtest

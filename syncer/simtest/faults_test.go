@@ -24,7 +24,7 @@ func (w *world) happen(f fault) {
 		for _, o := range w.ms {
 			if o != m && (f.o < 0 || o.i == f.o) {
 				w.net.setCut(m.at(), o.at(), true)
-				end(func() { w.net.setCut(m.at(), o.at(), false) })
+				end(func() { w.meet(m, o) })
 			}
 		}
 	case crash:
@@ -38,6 +38,7 @@ func (w *world) happen(f fault) {
 		}
 	case restart:
 		if m.up && !m.crashed() {
+			w.count("restarts", 1)
 			if w.down(m, time.Now().Add(f.dur)); m.crashed() { // before it had ended
 				w.oracle.crashed(m)
 			}
@@ -52,6 +53,7 @@ func (w *world) happen(f fault) {
 	case hangUp:
 		if m.up {
 			m.host.hangUp()
+			w.count("connections broken", 1)
 		}
 	case garbling:
 		w.net.setGarbled(m.at(), float64(f.share)/100)
@@ -74,6 +76,14 @@ func (w *world) happen(f fault) {
 	case twins:
 		w.double(m)
 	}
+}
+
+// meet ends that two machines do not reach each other.
+func (w *world) meet(m, o *machine) {
+	if w.net.stuck(m.at(), o.at()) {
+		w.count("partitions that held something up", 1)
+	}
+	w.net.setCut(m.at(), o.at(), false)
 }
 
 // loseLink lets what a machine sends pile up for a second, and then the machine
@@ -106,6 +116,7 @@ func (w *world) join() {
 	w.oracle.had = nil       // it has no history
 	w.memory.lose()
 	w.boot(m)
+	w.count("members that joined late", 1)
 }
 
 // ail makes a disk unwell for a while.

@@ -174,17 +174,13 @@ func (m *machine) unlink(path string) error {
 	flips := m.s.flipped()
 	dir, name, err := m.walk(path)
 	if err == nil {
-		var t, unseen *text
+		var t *text
 		still(func() { t, err = m.last(dir, name) })
-		if a, err := m.f.Lookup(dir, name); err == nil {
-			unseen = m.s.unsaw(a.Ino)
-		}
 		if err == nil {
 			err = m.known(dir, name, func() error { return m.f.Unlink(dir, name) })
 		}
 		if err == nil {
 			t.consume(m, nil)
-			unseen.consume(m, nil)
 		}
 		err = m.proven(err, flips, "unlink "+path, func() error { return m.lacksName(dir, name) })
 	}
@@ -220,17 +216,16 @@ func (m *machine) rename(from, to string, flags uint32) error {
 }
 
 func (m *machine) replace(x, y place, flags uint32, flips int) error {
+	t, by, err := m.over(x, y, flags)
 	a, _ := m.f.Lookup(x.dir, x.name)
 	b, _ := m.f.Lookup(y.dir, y.name)
-	unseen := m.s.unsaw(b.Ino)
-	t, by, err := m.over(x, y, flags)
 	if err == nil {
 		err = m.known(y.dir, y.name, func() error { return m.f.RenameBy(m.proc, x.dir, x.name, y.dir, y.name, flags) })
 	}
 	if err == nil {
-		t.consume(m, by)
-		if flags == 0 {
-			unseen.consume(m, nil)
+		if m.supersede(m.proc, b.Ino, t, by, "stale renames"); flags != 0 || b.Ino == 0 {
+			m.s.moves(a.Ino)
+			m.s.moves(b.Ino)
 		}
 	}
 	return m.proven(err, flips, "rename to "+y.name, func() error { return m.moved(x, y, a, b, flags) })

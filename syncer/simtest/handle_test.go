@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/syncer"
@@ -13,7 +14,8 @@ import (
 // A handle is an open file.
 type handle struct {
 	m      *machine
-	n      int // in order of opening
+	n      int         // in order of opening
+	proc   syncer.Proc // who has opened it
 	ino    syncer.Ino
 	path   string
 	writes bool
@@ -56,23 +58,46 @@ func (m *machine) openFor(path string, writes, create, excl, reads bool) (*handl
 		return nil, err
 	}
 	h := m.hold(a.Ino, path, writes)
-	if !fresh {
-		seen, stale := m.f.Opened(a.Ino, m.proc, reads)
-		if stale {
-			m.w.count("stale saves", 1)
-			m.w.say("%s: process %d knows version %v of %s", m.name, m.proc, seen, path)
-		}
-		if writes {
-			m.s.know(a.Ino, seen, stale)
-		}
+	if fresh {
+		m.s.saw(m.proc, a.Ino, nil)
+		m.dates(a)
+		return h, nil
+	}
+	seen, stale := m.f.Opened(a.Ino, m.proc, reads)
+	if stale {
+		m.w.say("%s: process %d knows version %v of %s", m.name, m.proc, seen, path)
+	}
+	if writes {
+		m.s.know(a.Ino, seen, stale)
+	}
+	if reads {
+		h.reads(a)
 	}
 	return h, nil
+}
+
+// dates counts files that are dated by a clock that has jumped.
+func (m *machine) dates(a syncer.Attr) {
+	right := time.Now().AddDate(0, 0, m.w.days)
+	if off := right.Sub(time.Unix(0, a.Mtime)); off.Abs() > 24*time.Hour {
+		m.w.count("files made by clocks that jumped", 1)
+	}
+}
+
+// reads notes what who opens a file sees: an open file keeps its bytes.
+func (h *handle) reads(a syncer.Attr) {
+	t, err := h.m.seen(a)
+	if err != nil {
+		h.m.s.lost(h.proc, h.ino)
+		return
+	}
+	h.m.s.saw(h.proc, h.ino, t)
 }
 
 func (m *machine) hold(ino syncer.Ino, path string, writes bool) *handle {
 	m.s.open(ino, writes)
 	m.f.Hold(ino)
-	h := &handle{m: m, n: m.w.ops, ino: ino, path: path, writes: writes}
+	h := &handle{m: m, n: m.w.ops, proc: m.proc, ino: ino, path: path, writes: writes}
 	m.w.handles[h] = true
 	return h
 }
@@ -83,6 +108,7 @@ func (m *machine) tmpfile() (*handle, error) {
 	if err = m.did(err, "tmpfile"); err != nil {
 		return nil, err
 	}
+	m.s.saw(m.proc, a.Ino, nil)
 	return m.hold(a.Ino, fmt.Sprint("inode ", a.Ino), true), nil
 }
 
@@ -159,16 +185,17 @@ func (h *handle) put(off, size int64, b []byte) error {
 		m.saves = nil
 		m.d.crashIn(1+f.n/3%6, f.share)
 	}
-	unseen := m.s.overwrite(h.ino, before, h.mapped)
+	m.s.overwrite(h.ino, h.mapped)
 	if h.mapped {
 		m.w.count("saves of mapped pages", 1)
 	}
 	if err := m.stage(h.ino, data, dirty, base, now); err != nil {
 		return err
 	}
-	if before != t && !unseen {
-		before.consume(m, t)
+	if before != t {
+		m.supersede(h.proc, h.ino, before, t, "stale overwrites")
 	}
+	m.s.wrote(h.proc, h.ino, t)
 	m.w.say("%s: %v", m.name, t)
 	h.t = t
 	if !h.writes {

@@ -76,6 +76,7 @@ func (w *world) restore(m *machine, away bool, tries int) {
 		}
 	}
 	w.say("%s goes on with its old disk", m.name)
+	w.count("disks set back", 1)
 }
 
 // wanting tells whether a machine but m may lack bytes of what it knows, or is
@@ -154,7 +155,9 @@ func (w *world) single() {
 	if m == nil {
 		return
 	}
-	w.onward()
+	if w.onward(); m.up && o.up {
+		w.count("machines run twice", 1)
+	}
 	for _, off := range []*machine{m, o, m} {
 		off.off = true
 		w.say("%s is switched off", off.name)

@@ -83,6 +83,16 @@ func (n *network) host(p spot) *simHost {
 
 // flying tells whether bytes are on their way.
 func (n *network) flying() bool {
+	return n.holds(func(*pipe) bool { return true })
+}
+
+// stuck tells whether bytes are on their way between two hosts.
+func (n *network) stuck(a, b spot) bool {
+	return n.holds(func(p *pipe) bool { return linkOf(p.from, p.to) == linkOf(a, b) })
+}
+
+// holds tells whether bytes are in one of the pipes asked about.
+func (n *network) holds(which func(*pipe) bool) bool {
 	n.mu.Lock()
 	var hosts []*simHost
 	for _, h := range n.hosts {
@@ -92,7 +102,7 @@ func (n *network) flying() bool {
 	for _, h := range hosts {
 		for _, c := range h.open() {
 			for _, s := range c.all() {
-				if s.in.held() > 0 {
+				if which(s.in) && s.in.held() > 0 {
 					return true
 				}
 			}

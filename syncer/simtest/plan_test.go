@@ -31,6 +31,7 @@ type plan struct {
 	watched  bool    // each call is looked after
 	reader   bool    // machine b may not write
 	long     bool    // it is watched for long that nothing happens when nobody does anything
+	savers   bool    // most programs read files, and save them when others have
 	faults   []fault
 }
 
@@ -144,6 +145,7 @@ func newPlan(seed uint64) *plan {
 		p.believes = append(p.believes, r.IntN(2) == 0)
 	}
 	p.watched = p.calm || r.IntN(3) > 0
+	p.savers = r.IntN(8) == 0
 	slices.SortStableFunc(p.faults, func(a, b fault) int { return cmp.Compare(a.step, b.step) })
 	return p
 }
@@ -253,6 +255,9 @@ func (p *plan) String() string {
 	}
 	if p.reader {
 		b.WriteString(", b may only read")
+	}
+	if p.savers {
+		b.WriteString(", most programs are editors")
 	}
 	if p.evil {
 		b.WriteString(", one more member is malicious")

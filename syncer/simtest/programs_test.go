@@ -259,21 +259,42 @@ func nameless(u *user) {
 	h.close()
 }
 
-// editor reads a file, takes its time, and saves what it has made of it: what
-// others have saved meanwhile it does not know.
+// editor reads a file, takes its time, often until others have changed it, and saves
+// what it has made of it: what they have saved meanwhile it does not know.
 func editor(u *user) {
-	p := u.doc()
-	h := u.opened(u.m.open(p, false, false, false))
-	h.close()
-	for range 3 + u.r.IntN(15) {
-		u.pause()
+	p, ours := u.doc(), u.m.w.plan.savers && u.r.IntN(2) == 0
+	if ours {
+		p = "/doc.odt" // all work on it
 	}
-	h = u.opened(u.m.openUnread(p))
+	h := u.opened(u.m.open(p, false, ours, false))
+	h.close()
+	for range 3 + u.r.IntN(15) + 20*u.r.IntN(2) {
+		if u.pause(); u.m.overtaken(p) {
+			break
+		}
+	}
+	u.save(p)
+}
+
+// save puts something else into a file, unread: written over it, renamed over it, or
+// in its place when it has moved aside.
+func (u *user) save(p string) {
+	to, how := p, u.r.IntN(4)
+	switch how {
+	case 0:
+		to = p + ".new"
+	case 1:
+		u.may(u.m.rename(p, p+"~", 0))
+	}
+	h := u.opened(u.m.openUnread(to))
 	u.try(h.write(0, 0, u.text()))
 	if u.r.IntN(2) == 0 {
 		u.try(h.sync())
 	}
 	h.close()
+	if how == 0 {
+		u.try(u.m.rename(to, p, 0))
+	}
 }
 
 // locker has a directory as its lock.

@@ -26,7 +26,7 @@ type screen struct {
 	synced  map[syncer.Ino]time.Time // the last fsync
 	mapped  map[syncer.Ino]bool      // some of what was written since are pages of a mapping
 	stale   map[syncer.Ino]model.Dot // the version that its writer knows, if others have changed the file since
-	unseen  map[syncer.Ino]*text     // what such a writer has overwritten
+	seen    map[reading]map[*text]bool
 	writes  map[syncer.Ino]int
 	gen     uint64
 	flips   int // shown so far
@@ -52,7 +52,7 @@ type span struct {
 
 func newScreen(slow func() time.Duration) *screen {
 	return &screen{slow: slow, synced: map[syncer.Ino]time.Time{}, mapped: map[syncer.Ino]bool{}, stale: map[syncer.Ino]model.Dot{},
-		unseen: map[syncer.Ino]*text{}, writes: map[syncer.Ino]int{}, files: map[syncer.Ino]*staged{}, handles: map[syncer.Ino]int{}, writers: map[syncer.Ino]int{}, opened: map[syncer.Ino]time.Time{}}
+		seen: map[reading]map[*text]bool{}, writes: map[syncer.Ino]int{}, files: map[syncer.Ino]*staged{}, handles: map[syncer.Ino]int{}, writers: map[syncer.Ino]int{}, opened: map[syncer.Ino]time.Time{}}
 }
 
 type layer struct {
@@ -108,7 +108,6 @@ func (s *screen) Rebase(ino syncer.Ino, gen uint64, v syncer.Version) {
 	defer s.mu.Unlock()
 	f := s.files[ino]
 	delete(s.stale, ino)
-	delete(s.unseen, ino)
 	switch {
 	case f == nil:
 	case f.gen <= gen:
@@ -158,26 +157,12 @@ func (s *screen) know(ino syncer.Ino, seen model.Dot, stale bool) {
 	}
 }
 
-// unsaw is the text that a writer of a file has overwritten and did not know, if
-// it is not cut yet.
-func (s *screen) unsaw(ino syncer.Ino) *text {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.unseen[ino]
-}
-
-// overwrite notes that a text is overwritten, and tells whether its writer did not
-// know it: then it has to stay.
-func (s *screen) overwrite(ino syncer.Ino, t *text, mapped bool) (unseen bool) {
+// overwrite notes that a file is written to.
+func (s *screen) overwrite(ino syncer.Ino, mapped bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writes[ino]++
 	s.mapped[ino] = s.mapped[ino] || mapped
-	if _, stale := s.stale[ino]; !stale || s.unseen[ino] != nil || s.files[ino] != nil {
-		return false
-	}
-	s.unseen[ino] = t
-	return t != nil
 }
 
 // written is how often a file was written to here.

@@ -104,6 +104,10 @@ func (u *user) run() {
 		}
 	}()
 	u.begin()
+	if u.m.w.plan.savers && u.r.IntN(3) > 0 {
+		editor(u)
+		return
+	}
 	programs[u.r.IntN(len(programs))](u)
 }
 
