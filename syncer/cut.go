@@ -62,15 +62,17 @@ func (f *Folder) logCut(t *index.Tx, s *selection, ready map[Ino]*frozen) (done 
 	}
 	author.Diff(index.Cut{Tx: t}, names, c.list)
 	f.logOwn(t, author)
+	became := map[model.ID]model.ID{}
 	for i, th := range c.list {
 		if th.ID.IsZero() {
 			continue
 		}
 		f.guard.born(Ino(th.Ino), th.ID)
 		if !was[i].IsZero() && was[i] != th.ID {
-			f.guard.become(was[i], th.ID)
+			became[was[i]] = th.ID
 		}
 	}
+	f.guard.become(became)
 	c.finish(s)
 	flips, err = f.commit(t)
 	return c.done, flips, err

@@ -131,20 +131,24 @@ func (g *guard) born(ino Ino, id model.ID) {
 	}
 }
 
-// become tells that what was shown as one node is another now: a file that was cut
-// before it was renamed over that. Who knows the one knows the other.
-func (g *guard) become(was, id model.ID) {
+// become tells which nodes are others now: files that were cut before they were
+// renamed over those. Who knows the one knows the other.
+func (g *guard) become(ids map[model.ID]model.ID) {
+	if len(ids) == 0 {
+		return
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var know []*readingOf
+	var know []readingOf
 	for r, e := range g.by {
-		if r.id == was {
-			know = append(know, e.Value.(*readingOf))
+		if id, ok := ids[r.id]; ok {
+			r.id = id
+			know = append(know, readingOf{r, e.Value.(*readingOf).orig})
 		}
 	}
 	for _, k := range know {
-		if r := (reading{p: k.p, id: id}); g.by[r] == nil {
-			g.put(r, k.orig)
+		if g.by[k.reading] == nil {
+			g.put(k.reading, k.orig)
 		}
 	}
 }
