@@ -207,7 +207,7 @@ func (c *check) drift() {
 		switch target := c.t.Ino(y.View); {
 		case c.t.holds(k.dir, k.name):
 		case ok && !e.Kind.Replicates():
-		case ok && c.t.leaves(e):
+		case ok && (c.t.leaves(e) || !y.View.IsZero() && c.t.unsaid(e)):
 		case y.View.IsZero() && !ok:
 			c.report(fmt.Errorf("directory %d: %q waits to go, but is not there", k.dir, k.name))
 		case y.View.IsZero() && (e.Kind != model.Dir || c.t.Empty(e.Ino) || c.t.alive(c.t.Row(e.Ino).ID)):

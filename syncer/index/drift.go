@@ -178,6 +178,8 @@ func (t *Tx) show(dir Ino, name string, v viewed) {
 		t.block(t.key(dir, name), v, seen)
 	case ok && target == 0 && e.Kind == model.Dir && !t.alive(seen) && !t.Empty(e.Ino): // what is in it is of this machine only, or not cut yet
 		t.block(t.key(dir, name), v, seen)
+	case target != 0 && ok && t.unsaid(e):
+		t.block(t.key(dir, name), v, seen)
 	case ok && t.staged(e.Ino): // an edit beats a delete
 		t.SetDrift(dir, name, &Drift{View: id, Name: v.name, Seen: seen, SeenOrig: t.SeenOrig(e.Ino), Ours: true})
 		t.owed = append(t.owed, dir)
@@ -194,6 +196,13 @@ func (t *Tx) show(dir Ino, name string, v viewed) {
 		t.SetDrift(dir, name, nil)
 		t.flip(dir, v.name, target)
 	}
+}
+
+// unsaid tells whether a directory that others have removed has something in it that
+// is not cut yet: then it lives again.
+func (t *Tx) unsaid(e Entry) bool {
+	r := t.Row(e.Ino)
+	return e.Kind == model.Dir && r != nil && !t.alive(r.ID) && t.inUse(e.Ino)
 }
 
 // vacate takes a directory from a place that others have given to something else

@@ -315,6 +315,21 @@ func (t *Tx) Empty(dir Ino) bool {
 	return empty
 }
 
+// inUse tells whether the tree has something in a directory, or below, that
+// others are to get. In one that they have removed that is not cut yet.
+func (t *Tx) inUse(dir Ino) (used bool) {
+	prefix := t.ix.keys.dir(tableEntry, dir)
+	t.fail(scan(t.b, prefix, after(prefix), func(k, v []byte) error {
+		e, err := decodeEntry(v, string(k[len(prefix):]))
+		used = e.Kind != model.Dir && e.Kind.Replicates() || e.Kind == model.Dir && t.inUse(e.Ino)
+		if used && err == nil {
+			err = errStop
+		}
+		return err
+	}))
+	return used
+}
+
 // SetEntry puts a name into the tree, spelt like that, or another inode under
 // it, and counts.
 func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
