@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// append signs an op on top of all heads, checks it like one from outside, and
-// stores it.
+// append signs an op on top of what is of use, checks it like one from outside,
+// and stores it if it is of use.
 func (l *Log) append(id *Identity, now time.Time, kind Kind, p payload) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -18,10 +18,7 @@ func (l *Log) append(id *Identity, now time.Time, kind Kind, p payload) error {
 
 func (l *Log) appendLocked(id *Identity, now time.Time, kind Kind, p payload) error {
 	o := &op{folder: l.id, kind: kind, time: unix(now), payload: p}
-	o.prev = l.headHashes()
-	if len(o.prev) > maxPrev {
-		o.prev = o.prev[:maxPrev]
-	}
+	o.prev = l.prevs(key(id.Public()), p.device)
 	for _, h := range o.prev {
 		o.lamport = max(o.lamport, l.byHash[h].lamport+1)
 	}
@@ -29,8 +26,38 @@ func (l *Log) appendLocked(id *Identity, now time.Time, kind Kind, p payload) er
 	if err != nil {
 		return err
 	}
-	_, err = l.insert(o)
+	if err := l.take(o); err != nil {
+		return err
+	}
+	_, err = l.settle()
 	return err
+}
+
+// prevs chooses what a new op of author, about device, names: the heads. If they
+// are too many, or have more in their past than an op may put to use, it is what
+// admins decided, what the two are members by, and what else there is room for.
+func (l *Log) prevs(author, device key) []Hash {
+	all := l.sorted()
+	var admins, own bitset
+	for _, o := range all {
+		switch {
+		case !l.use.has(o.idx):
+		case !o.minor:
+			admins = admins.with(o.idx)
+		case o.given > None && (o.gives == author || o.gives == device):
+			own = own.with(o.idx)
+		}
+	}
+	musts := append(tops(all, admins), tops(all, own)...)
+	var past, bound, named bitset
+	for i, o := range append(musts, l.heads...) {
+		p, b := slices.Clone(past).join(o.past), slices.Clone(bound).join(o.bound)
+		if past.has(o.idx) || named.without(nil) == maxPrev || i >= len(musts) && p.without(b) >= maxMinorOps {
+			continue
+		}
+		past, bound, named = p, b, named.with(o.idx)
+	}
+	return hashesOf(tops(all, named))
 }
 
 // Invite opens an invitation and returns the secret of its ticket.
@@ -109,6 +136,9 @@ func (l *Log) Accept(id *Identity, invite, device ed25519.PublicKey, label strin
 	if err := l.appendLocked(id, now, Accept, p); err != nil {
 		return fmt.Errorf("accept: %w", err)
 	}
+	if l.now.members[p.device].role == None {
+		return fmt.Errorf("accept: %w: too much that no admin has seen", ErrRole)
+	}
 	return nil
 }
 
@@ -140,12 +170,15 @@ func (l *Log) Remove(id *Identity, device ed25519.PublicKey, known []byte, reaso
 	if l.Role(device) == None {
 		return fmt.Errorf("remove member: %w", ErrNoMember)
 	}
-	if len(known) > maxKnown {
+	if len(known) > maxKnown || l.Role(id.Public()) < Admin { // who leaves has room for little
 		known = nil
 	}
 	p := payload{device: key(device), known: known, reason: CleanLabel(reason)}
 	if err := l.append(id, now, Remove, p); err != nil {
 		return fmt.Errorf("remove member: %w", err)
+	}
+	if l.Allowed(device) {
+		return fmt.Errorf("remove member: %w: too much that no admin has seen", ErrRole)
 	}
 	return nil
 }

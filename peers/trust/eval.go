@@ -76,8 +76,9 @@ func (s *state) admits(id, device key, time uint64) error {
 	return nil
 }
 
-// apply adds the effect of o to s in place.
-func (s *state) apply(o *op) {
+// apply adds the effect of o to s in place. It returns false if it has none:
+// only ops of minors are asked for it.
+func (s *state) apply(o *op) bool {
 	p := &o.payload
 	switch o.kind {
 	case Genesis:
@@ -89,7 +90,9 @@ func (s *state) apply(o *op) {
 			s.put(p.device, p.role, cmp.Or(p.label, m.label))
 		}
 	case Remove:
+		_, in := s.members[p.device]
 		delete(s.members, p.device)
+		return in
 	case Invite:
 		if _, taken := s.invites[p.invite]; !taken {
 			s.invites[p.invite] = invite{role: p.role, uses: p.uses, expires: p.expires, author: o.author}
@@ -100,19 +103,20 @@ func (s *state) apply(o *op) {
 		s.invites[p.invite] = v
 	case Accept:
 		v := s.invites[p.invite]
-		if !v.by[p.device] {
-			if uint64(len(v.by)) >= v.uses {
-				return // a concurrent accept came first
-			}
-			v.by = maps.Clone(v.by)
-			if v.by == nil {
-				v.by = map[key]bool{}
-			}
-			v.by[p.device] = true
-			s.invites[p.invite] = v
+		if v.by[p.device] || uint64(len(v.by)) >= v.uses {
+			return false // a concurrent accept came first
 		}
+		v.by = maps.Clone(v.by)
+		if v.by == nil {
+			v.by = map[key]bool{}
+		}
+		v.by[p.device] = true
+		s.invites[p.invite] = v
 		s.put(p.device, max(v.role, s.members[p.device].role), p.label)
+	default:
+		return false
 	}
+	return true
 }
 
 func (s *state) put(device key, r Role, label string) {
@@ -138,30 +142,42 @@ func (s *state) stands(o *op) bool {
 	return true
 }
 
-// evaluate returns what a causally closed set of inserted ops says.
-func evaluate(ops []*op) *state {
-	ops = slices.SortedFunc(slices.Values(ops), compareOps)
+// evaluate returns what a causally closed set of linked ops says, in order, and
+// which of them are of use. What is void depends on ops of admins only: without
+// ops of minors that are of no use it returns the same.
+func evaluate(ops []*op) (s *state, use bitset) {
 	void := voided(ops)
-	s := newState()
+	s = newState()
 	for _, o := range ops {
-		if !void[o] && s.stands(o) {
-			s.apply(o)
+		effect := !o.idle && !void[o] && s.stands(o) && s.apply(o)
+		if effect || !o.minor {
+			use = use.with(o.idx)
 		}
 	}
-	return s
+	return s, use
 }
 
 // voided returns the ops of a set that do not count because of concurrent
 // removals and revocations in it.
 func voided(ops []*op) map[*op]bool {
 	void := map[*op]bool{}
-	var lowers, revokes []*op
+	var admins, lowers, revokes []*op
+	var bound bitset
 	for _, o := range ops {
 		switch {
+		case o.minor:
+			continue
 		case o.lowers:
 			lowers = append(lowers, o)
 		case o.kind == RevokeInvite:
 			revokes = append(revokes, o)
+		}
+		admins, bound = append(admins, o), bound.join(o.past)
+	}
+	leaves := map[key][]*op{} // that an admin has seen
+	for _, o := range ops {
+		if o.minor && o.kind == Remove && bound.has(o.idx) {
+			leaves[o.author] = append(leaves[o.author], o)
 		}
 	}
 	// Only a strictly higher role voids a removal: top down, each is settled
@@ -174,7 +190,8 @@ func voided(ops []*op) map[*op]bool {
 	}
 	for _, o := range ops {
 		if !o.lowers {
-			void[o] = slices.ContainsFunc(lowers, func(r *op) bool { return !void[r] && r.hits(o) && concurrent(r, o) })
+			void[o] = slices.ContainsFunc(lowers, func(r *op) bool { return !void[r] && r.hits(o) && concurrent(r, o) }) ||
+				o.minor && gone(o, leaves[o.author], admins)
 		}
 	}
 	for _, o := range ops {
@@ -185,6 +202,14 @@ func voided(ops []*op) map[*op]bool {
 		}
 	}
 	return void
+}
+
+// gone tells whether an admin that had not seen o knew of a leave of its author
+// that o does not: the admin's op is as good as a removal.
+func gone(o *op, leaves, admins []*op) bool {
+	return slices.ContainsFunc(leaves, func(r *op) bool {
+		return !o.past.has(r.idx) && slices.ContainsFunc(admins, func(a *op) bool { return a.past.has(r.idx) && !a.past.has(o.idx) })
+	})
 }
 
 // hits tells whether removal r, if concurrent, keeps o from counting.

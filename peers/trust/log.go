@@ -39,25 +39,25 @@ type Log struct {
 	kv       KV
 
 	mu      sync.RWMutex // guards all below
-	byHash  map[Hash]*op
-	ops     []*op        // in order of insertion: topological
-	heads   map[Hash]*op // ops no other names as prev
-	parked  map[Hash]*op // signed by members, but with a prev that is not here yet
-	authors map[key]bool // devices that were ever given a writing role
-	byKey   map[key]int  // ops of each author
+	byHash  map[Hash]*op // ops whose past is here: kept and spare
+	ops     []*op        // the same by op.idx; nil is a free place
+	free    []int        // places in ops
+	parked  []*op        // signed by members, but with a prev that is not here yet; oldest first
+	heads   []*op        // of the ops of use, those no other of them has in its past
+	ends    []*op        // of the ops kept, those no other of them has in its past
+	use     bitset       // ops of admins, and those that have an effect
+	authors map[key]Role // the highest role an op that is here gave a device
+	took    map[key]bool // devices whose changes may have been taken
 	now     *state       // evaluation of all ops
+	kept    int
+	version uint64
+	clock   uint64 // counts what came
 }
-
-const (
-	maxParked = 512
-	// maxMinorOps bounds what one author below admin may add to a log.
-	maxMinorOps = 256
-)
 
 func newLog(kv KV, id FolderID, s Settings) *Log {
 	return &Log{
-		id: id, settings: s, kv: kv, byHash: map[Hash]*op{}, heads: map[Hash]*op{}, parked: map[Hash]*op{},
-		authors: map[key]bool{}, byKey: map[key]int{}, now: newState(),
+		id: id, settings: s, kv: kv, byHash: map[Hash]*op{},
+		authors: map[key]Role{}, took: map[key]bool{}, now: newState(),
 	}
 }
 
@@ -90,7 +90,7 @@ func Adopt(kv KV, id FolderID, s Settings, ops [][]byte) (*Log, error) {
 	}
 	l := newLog(kv, id, s)
 	_, err := l.Merge(ops)
-	if err == nil && len(l.ops) == 0 {
+	if err == nil && l.kept == 0 {
 		err = fmt.Errorf("%w: no first op", ErrOp)
 	}
 	if err == nil {
@@ -127,11 +127,8 @@ func Open(kv KV, id FolderID) (*Log, error) {
 		return nil, fmt.Errorf("open membership of %s: %w", id, err)
 	}
 	l := newLog(kv, id, s)
-	slices.SortFunc(ops, compareOps)
-	for _, o := range ops {
-		if err := l.link(o); err != nil {
-			return nil, fmt.Errorf("open membership of %s: op %s: %w", id, o.hash, err)
-		}
+	if err := l.load(ops); err != nil {
+		return nil, fmt.Errorf("open membership of %s: %w", id, err)
 	}
 	return l, nil
 }
@@ -254,42 +251,80 @@ func (l *Log) Allowed(pub ed25519.PublicKey) bool { return l.Role(pub) > None }
 func (l *Log) CanWrite(pub ed25519.PublicKey) bool { return l.Role(pub) >= Writer }
 
 // MayAuthor returns nil if changes signed by a device are taken: it is or once
-// was a writer. What it wrote while it was one must stay valid after it left,
+// was a writer, be it for some members only. What it wrote while it was one must stay valid after it left,
 // and all members must agree on it; what it writes later reaches nobody,
 // because nobody connects to it.
 func (l *Log) MayAuthor(pub ed25519.PublicKey) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if len(pub) != ed25519.PublicKeySize || !l.authors[key(pub)] {
+	if len(pub) != ed25519.PublicKeySize || l.authors[key(pub)] < Writer {
 		return fmt.Errorf("author %s: %w", PeerID(pub), ErrRole)
 	}
 	return nil
 }
 
-// Heads returns the hashes of the newest ops: the log in short.
+// Took says that changes of a device were taken in: what lets it write stays in
+// the log even if it has no effect any more, for those who are sent the changes.
+func (l *Log) Took(pub ed25519.PublicKey) error {
+	if len(pub) != ed25519.PublicKeySize {
+		return nil
+	}
+	l.mu.RLock()
+	old := l.took[key(pub)]
+	l.mu.RUnlock()
+	if old {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.took[key(pub)] = true
+	if _, err := l.settle(); err != nil {
+		delete(l.took, key(pub))
+		return fmt.Errorf("keep what let %s write: %w", PeerID(pub), err)
+	}
+	return nil
+}
+
+// Heads returns the hashes of the newest ops kept: the log in short. Those of use
+// come first.
 func (l *Log) Heads() []Hash {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.headHashes()
+	out := hashesOf(l.heads)
+	for _, h := range hashesOf(l.ends) {
+		if !slices.Contains(out, h) {
+			out = append(out, h)
+		}
+	}
+	return out
 }
 
-func (l *Log) headHashes() []Hash {
-	out := make([]Hash, 0, len(l.heads))
-	for h := range l.heads {
-		out = append(out, h)
+// hashesOf returns the hashes of ops, sorted.
+func hashesOf(ops []*op) []Hash {
+	out := make([]Hash, 0, len(ops))
+	for _, o := range ops {
+		out = append(out, o.hash)
 	}
 	slices.SortFunc(out, func(a, b Hash) int { return slices.Compare(a[:], b[:]) })
 	return out
 }
 
-// Len returns how many ops there are: it grows with each.
+// Len returns how many ops are kept.
 func (l *Log) Len() int {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return len(l.ops)
+	return l.kept
 }
 
-// Knows tells whether all of hashes are ops of the log.
+// Version grows with each change of what is kept.
+func (l *Log) Version() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.version
+}
+
+// Knows tells whether all of hashes are ops that were found good here, of use or
+// not.
 func (l *Log) Knows(hashes []Hash) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -301,7 +336,7 @@ func (l *Log) Knows(hashes []Hash) bool {
 	return true
 }
 
-// Since returns the ops that are not among heads and what came before them,
+// Since returns the ops kept that are not among heads and what came before them,
 // each after those it names. Heads it does not know are passed over.
 func (l *Log) Since(heads []Hash) [][]byte {
 	l.mu.RLock()
@@ -313,8 +348,8 @@ func (l *Log) Since(heads []Hash) [][]byte {
 		}
 	}
 	var out [][]byte
-	for i, o := range l.ops {
-		if !known.has(i) {
+	for _, o := range l.sorted() {
+		if o.kept && !known.has(o.idx) {
 			out = append(out, o.raw)
 		}
 	}
@@ -322,8 +357,9 @@ func (l *Log) Since(heads []Hash) [][]byte {
 }
 
 // Merge adds ops in any order and stores them. Those whose prev is not here
-// wait for it. It returns how many took effect; the error is about the first
-// that no honest member would have sent, and does not keep the others out.
+// wait for it, and so do those that are of no use. It returns how many are kept
+// that were not before; the error is about the first that no honest member would
+// have sent, and does not keep the others out.
 func (l *Log) Merge(records [][]byte) (added int, err error) {
 	ops := make([]*op, 0, min(len(records), MaxOps))
 	first := func(bad error) {
@@ -349,133 +385,16 @@ func (l *Log) Merge(records [][]byte) (added int, err error) {
 	slices.SortFunc(ops, compareOps)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	had := len(l.byHash)
 	for _, o := range ops {
-		n, bad := l.insert(o)
-		added += n
-		first(bad)
+		first(l.take(o))
 	}
+	if len(l.byHash) == had {
+		return 0, err
+	}
+	added, bad := l.settle()
+	first(bad)
 	return added, err
-}
-
-// insert links and stores o and what waited for it, or parks it.
-func (l *Log) insert(o *op) (added int, err error) {
-	for queue := []*op{o}; len(queue) > 0; queue = queue[1:] {
-		o := queue[0]
-		if l.byHash[o.hash] != nil {
-			continue
-		}
-		if l.lacks(o) {
-			if len(l.parked) < maxParked && l.now.ever[o.author] > None {
-				l.parked[o.hash] = o
-			}
-			continue
-		}
-		delete(l.parked, o.hash)
-		if bad := l.admissible(o); bad != nil {
-			err = errors.Join(err, bad)
-			continue
-		}
-		if err := l.kv.Set(opPrefix(l.id)+o.hash.String(), o.raw); err != nil {
-			return added, fmt.Errorf("store op: %w", err)
-		}
-		if err := l.link(o); err != nil {
-			return added, err
-		}
-		added++
-		for _, w := range l.parked {
-			if slices.Contains(w.prev, o.hash) && !l.lacks(w) {
-				queue = append(queue, w)
-			}
-		}
-	}
-	return added, err
-}
-
-func (l *Log) lacks(o *op) bool {
-	return slices.ContainsFunc(o.prev, func(h Hash) bool { return l.byHash[h] == nil })
-}
-
-// admissible bounds what the log takes from outside. It depends on what is
-// here already; only floods meet it.
-func (l *Log) admissible(o *op) error {
-	if len(l.ops) >= MaxOps || l.now.members[o.author].role < Admin && l.byKey[o.author] >= maxMinorOps {
-		return fmt.Errorf("%w: log is full", ErrOp)
-	}
-	_, err := l.past(o)
-	return err
-}
-
-// past checks o against its causal past, and returns that past's evaluation.
-func (l *Log) past(o *op) (*state, error) {
-	if o.kind == Genesis {
-		if o.folder != l.id || len(l.ops) > 0 {
-			return nil, fmt.Errorf("%w: another first op", ErrOp)
-		}
-		return newState(), nil
-	}
-	var lamport uint64
-	for _, h := range o.prev {
-		p := l.byHash[h]
-		if p == nil {
-			return nil, fmt.Errorf("%w: prev is missing", ErrOp)
-		}
-		lamport = max(lamport, p.lamport+1)
-	}
-	if o.lamport != lamport {
-		return nil, fmt.Errorf("%w: lamport %d, not %d", ErrOp, o.lamport, lamport)
-	}
-	base := l.before(o.prev)
-	if !base.permits(o) {
-		return nil, fmt.Errorf("%w: kind %d: %w", ErrOp, o.kind, ErrRole)
-	}
-	return base, nil
-}
-
-// before evaluates heads and all that came before them.
-func (l *Log) before(heads []Hash) *state {
-	if len(heads) == 1 {
-		return l.byHash[heads[0]].after
-	}
-	var set bitset
-	for _, h := range heads {
-		set = set.join(l.byHash[h].past)
-	}
-	var ops []*op
-	for i, o := range l.ops {
-		if set.has(i) {
-			ops = append(ops, o)
-		}
-	}
-	return evaluate(ops)
-}
-
-// link puts o into the DAG and evaluates anew.
-func (l *Log) link(o *op) error {
-	base, err := l.past(o)
-	if err != nil {
-		return err
-	}
-	o.idx = len(l.ops)
-	for _, h := range o.prev {
-		o.past = o.past.join(l.byHash[h].past)
-		delete(l.heads, h)
-	}
-	o.past = o.past.with(o.idx)
-	o.rank = base.members[o.author].role
-	o.lowers = o.kind == Remove || o.kind == SetRole && o.payload.role < base.members[o.payload.device].role
-	o.after = base.clone()
-	o.after.apply(o)
-	for k, r := range o.after.ever {
-		if r >= Writer {
-			l.authors[k] = true
-		}
-	}
-	l.ops = append(l.ops, o)
-	l.byHash[o.hash] = o
-	l.heads[o.hash] = o
-	l.byKey[o.author]++
-	l.now = l.before(l.headHashes())
-	return nil
 }
 
 func unix(t time.Time) uint64 { return uint64(max(t.Unix(), 0)) }
@@ -484,14 +403,17 @@ func unix(t time.Time) uint64 { return uint64(max(t.Unix(), 0)) }
 var Nobody = newLog(nil, FolderID{}, Settings{})
 
 // Tops returns those of hashes that are not in the past of others of them.
-// All must be known.
+// Those not known are left out.
 func (l *Log) Tops(hashes []Hash) []Hash {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	var out []Hash
 	for _, h := range hashes {
 		o := l.byHash[h]
-		below := slices.ContainsFunc(hashes, func(g Hash) bool { return g != h && l.byHash[g].past.has(o.idx) })
+		below := o == nil || slices.ContainsFunc(hashes, func(g Hash) bool {
+			p := l.byHash[g]
+			return p != nil && p != o && p.past.has(o.idx)
+		})
 		if !below && !slices.Contains(out, h) {
 			out = append(out, h)
 		}

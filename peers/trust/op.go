@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"encoding/hex"
 	"fmt"
+	"math/bits"
 	"slices"
 
 	"github.com/zeebo/blake3"
@@ -39,8 +40,8 @@ const (
 	maxPrev    = 64
 	maxKnown   = 48 << 10
 	maxUses    = 1 << 20
-	// MaxOps bounds a log.
-	MaxOps = 4096
+	// MaxOps bounds what is taken at once.
+	MaxOps = 1 << 14
 
 	suite1     = 1 // ed25519, BLAKE3
 	opDomain   = "clachan member op 1\x00"
@@ -81,9 +82,17 @@ type op struct {
 
 	idx    int    // place in Log.ops
 	past   bitset // indexes of its causal past and itself
+	bound  bitset // of these, what an op of an admin has in its past, and those ops
 	rank   Role   // the author's role in the past
-	lowers bool   // a Remove, or a SetRole to less than the target had
-	after  *state // evaluation of the past and the op
+	minor  bool   // the author was below admin
+	idle   bool   // of a minor, and not to have an effect
+	lowers bool   // an admin's Remove, or SetRole to less than the target had
+	gives  key    // the device that is a member by it, if any
+	given  Role   // as what
+	after  *state // evaluation of the past and the op; nil if it is to be found anew
+
+	kept bool   // stored and told to others; else spare
+	at   uint64 // Log.clock when it last came
 }
 
 // HashOf returns the hash of an op's record.
@@ -319,6 +328,17 @@ func (s bitset) with(i int) bitset {
 	}
 	s[i/64] |= 1 << (i % 64)
 	return s
+}
+
+// without returns how many of s are not in o.
+func (s bitset) without(o bitset) (n int) {
+	for i, w := range s {
+		if i < len(o) {
+			w &^= o[i]
+		}
+		n += bits.OnesCount64(w)
+	}
+	return n
 }
 
 func (s bitset) join(o bitset) bitset {
