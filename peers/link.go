@@ -62,8 +62,8 @@ type link struct {
 	meeting meeting
 
 	// writer
-	told    bool // our state was sent
-	opsLen  int  // length of the log when the peer was last sent all of it
+	told    bool   // our state was sent
+	opsSent uint64 // version of the log when the peer was last sent all of it
 	ack     ackState
 	queue   []model.Batch // taken from the folder, not sent yet
 	queueK  model.VV      // if not nil: all up to here is sent when the queue is
@@ -87,7 +87,7 @@ type theirs struct {
 	here    bool
 	epoch   uint64
 	opening model.Opening
-	heads   []trust.Hash
+	heads   []trust.Hash // membership ops it told of that were not seen here yet
 	k       model.VV
 	missing uint64
 	mode    Mode
@@ -227,7 +227,7 @@ func (s *session) sendOps(l *link) error {
 	log := l.r.log()
 	s.mu.Lock()
 	want, known := l.want, l.known
-	ready := l.theirs.here && log.Knows(l.theirs.heads) || l.push
+	ready := l.theirs.here && l.acquainted(log) || l.push
 	resend := l.resend
 	l.want, l.resend = false, l.resend && !ready
 	s.mu.Unlock()
@@ -236,8 +236,8 @@ func (s *session) sendOps(l *link) error {
 			return err
 		}
 	}
-	length := log.Len()
-	if !ready || length == l.opsLen && !resend {
+	version := log.Version()
+	if !ready || version == l.opsSent && !resend {
 		return nil // first the ops that it knows and we do not; or nothing new
 	}
 	heads := log.Heads()
@@ -246,12 +246,19 @@ func (s *session) sendOps(l *link) error {
 			return err
 		}
 	}
-	l.opsLen = length
+	l.opsSent = version
 	s.mu.Lock()
 	l.push = false
 	l.known = append(heads, l.theirs.heads...)
 	s.mu.Unlock()
 	return nil
+}
+
+// acquainted tells whether all that the peer told of its membership was seen here.
+// What was seen once counts: if it is of no use, it may be let go of. s.mu is held.
+func (l *link) acquainted(log *trust.Log) bool {
+	l.theirs.heads = slices.DeleteFunc(l.theirs.heads, func(h trust.Hash) bool { return log.Knows([]trust.Hash{h}) })
+	return len(l.theirs.heads) == 0
 }
 
 // opsFrames cuts ops into frames.
@@ -278,7 +285,7 @@ func (s *session) countAck(l *link) {
 	log := l.r.log()
 	s.mu.Lock()
 	m := l.meeting
-	due := l.count && l.theirs.here && m.ok && m.told == l.openings && m.of == l.heard && log.Knows(l.theirs.heads)
+	due := l.count && l.theirs.here && m.ok && m.told == l.openings && m.of == l.heard && l.acquainted(log)
 	k, missing := l.theirs.k, l.theirs.missing
 	l.count = l.count && !due
 	s.mu.Unlock()
@@ -305,7 +312,7 @@ func (s *session) sendAck(l *link) error {
 	received, of := l.received, l.theirs.epoch
 	s.mu.Unlock()
 	counted := missing != l.ack.missing && (missing == 0 || l.ack.missing == 0 || time.Since(l.ack.at) >= ackPause)
-	if !l.told || l.opsLen != l.r.log().Len() || received == l.ack.received && k.Equal(l.ack.k) && has.Equal(l.ack.has) && !counted {
+	if !l.told || l.opsSent != l.r.log().Version() || received == l.ack.received && k.Equal(l.ack.k) && has.Equal(l.ack.has) && !counted {
 		return nil
 	}
 	l.ack = ackState{k, has, missing, received, time.Now()}
@@ -326,7 +333,7 @@ func (s *session) ready(l *link) (sentK model.VV, ok bool) {
 	if l.reset {
 		l.reset, l.queue, l.queueK, l.caughts, l.shown, l.over = false, nil, nil, false, nil, nil
 	}
-	if !l.told || l.tell || !l.theirs.here || !log.Knows(l.theirs.heads) || l.opsLen != log.Len() || log.Role(s.pub) < trust.Reader {
+	if !l.told || l.tell || !l.theirs.here || !l.acquainted(log) || l.opsSent != log.Version() || log.Role(s.pub) < trust.Reader {
 		return nil, false
 	}
 	size := 0

@@ -84,7 +84,7 @@ func (s *session) question(l *link) (q *question, ok bool, busy chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := &l.meeting
-	if l.openings == 0 || !l.theirs.here || !log.Knows(l.theirs.heads) { // what it shows may be signed by a member not known yet
+	if l.openings == 0 || !l.theirs.here || !l.acquainted(log) { // what it shows may be signed by a member not known yet
 		return nil, false, nil
 	}
 	again := m.done && m.told == l.openings && m.of == l.heard

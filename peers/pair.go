@@ -361,7 +361,7 @@ func (n *Node) answer(p peer.ID, k *wire.Knock) (*wire.Answer, [][][]byte) {
 		}
 		return refused, nil
 	}
-	before := log.Len()
+	before := log.Version()
 	err = log.Accept(n.cfg.Identity, k.Invite, pub, k.Label, k.Proof, time.Now())
 	switch {
 	case errors.Is(err, trust.ErrTicketUsed):
@@ -374,7 +374,7 @@ func (n *Node) answer(p peer.ID, k *wire.Knock) (*wire.Answer, [][][]byte) {
 		n.log.Debug("knock refused", "peer", p, "err", err)
 		return refused, nil
 	}
-	if log.Len() != before {
+	if log.Version() != before {
 		n.log.Info("member let in", "peer", p, "folder", r.id, "name", k.Label)
 		r.kick() // the others hear of it; p itself is called when it has the answer
 	}

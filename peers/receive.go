@@ -87,7 +87,9 @@ func (s *session) receiveState(m *wire.FolderState) error {
 		l.sentK, l.flight, l.sent, l.acked, l.received, l.reset, l.missed = nil, nil, 0, 0, 0, true, false
 	}
 	l.heard++
-	l.theirs = theirs{here: true, epoch: m.Epoch, opening: opening, heads: heads, k: k, missing: m.Missing, mode: Mode(m.Mode)}
+	l.theirs = theirs{
+		here: true, epoch: m.Epoch, opening: opening, heads: slices.Clone(heads), k: k, missing: m.Missing, mode: Mode(m.Mode),
+	}
 	err = l.credit(k)
 	l.known, l.want, l.tell, l.resend, l.count = heads, unknown, l.tell || m.Ask, true, true
 	s.mu.Unlock()
@@ -165,6 +167,9 @@ func (s *session) receiveBatch(m *wire.Batch) error {
 			err = fmt.Errorf("%w: %w", errRefused, err)
 		}
 		s.n.log.Warn("changes not taken in", "peer", s.p, "folder", l.r.id, "err", err)
+		return fmt.Errorf("%w: %w", errNotTaken, err)
+	}
+	if err := l.r.log().Took(h.Signer); err != nil {
 		return fmt.Errorf("%w: %w", errNotTaken, err)
 	}
 	s.mu.Lock()
@@ -296,6 +301,7 @@ func (s *session) receiveOps(m *wire.MemberOps) error {
 				l.known = append(l.known, h)
 			}
 		}
+		l.acquainted(log)
 		if len(l.known) > maxKnownHeads {
 			l.known = slices.DeleteFunc(l.known, func(h trust.Hash) bool { return !log.Knows([]trust.Hash{h}) })
 			l.known = log.Tops(l.known)
