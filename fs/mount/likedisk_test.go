@@ -22,7 +22,7 @@ func TestLikeOnDisk(t *testing.T) {
 		"fallocate moves times": testFallocateTimes, "chown of nothing moves ctime": testChownNothing,
 		"sgid stays for its group": testSgid, "atime before 1970": testAtime, "dotdot of a moved directory": testDotDot,
 		"an ACL that is not there can be removed": testNoACL, "trusted names are for root": testTrusted,
-		"create and replace at once": testCreateReplace,
+		"create and replace at once": testCreateReplace, "a copy has what a mapping has": testMapped,
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := s.path(strings.ReplaceAll(name, " ", "-"))
@@ -188,6 +188,38 @@ func testCreateReplace(t *testing.T, dir string) {
 	must(t, unix.Setxattr(dir, "user.a", []byte("x"), 0))
 	if err := unix.Setxattr(dir, "user.a", []byte("y"), both); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("with one: %v", err)
+	}
+}
+
+func testMapped(t *testing.T, dir string) {
+	name := filepath.Join(dir, "f")
+	f, err := os.Create(name)
+	must(t, err)
+	defer f.Close()
+	must(t, f.Truncate(1<<20))
+	m, err := unix.Mmap(int(f.Fd()), 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(t, err)
+	defer unix.Munmap(m)
+	seek := func(off int64, whence int, want int64) {
+		t.Helper()
+		if got, err := unix.Seek(int(f.Fd()), off, whence); err != nil || got != want {
+			t.Errorf("seek %d from %d: %d (%v), want %d", whence, off, got, err, want)
+		}
+	}
+	first := int64(1 << 20)
+	for _, b := range []int64{210 << 12, 100 << 12, 102 << 12} {
+		copy(m[b:], "in memory")
+		first = min(first, b)
+		seek(0, unix.SEEK_DATA, first)
+	}
+	copy(m[101<<12:], "in memory")
+	seek(100<<12, unix.SEEK_HOLE, 103<<12)
+	seek(0, unix.SEEK_HOLE, 0)
+	copy(m[0:], "in memory")
+	copy(m[200<<12:], "in memory")
+	seek(150<<12, unix.SEEK_HOLE, 150<<12)
+	if out, err := exec.Command("sh", "-c", fmt.Sprintf("cd %s && cp f g && cmp f g", dir)).CombinedOutput(); err != nil {
+		t.Errorf("a copy differs: %s", out)
 	}
 }
 

@@ -103,12 +103,38 @@ func (m *Mount) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekO
 	if err != nil {
 		return m.status("lseek", ino, err)
 	}
-	off, err := f.Seek(ctxOf(cancel, &in.InHeader), int64(in.Offset), in.Whence == seekHole)
+	off, err := m.seek(ctxOf(cancel, &in.InHeader), ino, f, int64(in.Offset), in.Whence == seekHole)
 	if err == io.EOF {
 		return fuse.Status(syscall.ENXIO)
 	}
 	out.Offset = uint64(off)
 	return m.status("lseek", ino, err)
+}
+
+// seek finds data or a hole. What was written to a mapping may be in the kernel alone, which does not write it back to
+// ask: where there seems to be a hole, it has to let go of its pages first.
+func (m *Mount) seek(ctx context.Context, ino syncer.Ino, f *staging.File, off int64, hole bool) (int64, error) {
+	for done := off; ; {
+		at, err := f.Seek(ctx, off, hole)
+		if err != nil && (hole || err != io.EOF) || m.table.writers(ino) == 0 {
+			return at, err
+		}
+		from, to, end := off, at, err // of the hole
+		if hole {
+			from = at
+			to, end = f.Seek(ctx, at, false)
+		}
+		if end == io.EOF {
+			to = f.Info().Size
+		} else if end != nil {
+			return 0, end
+		}
+		if from >= to || to <= done {
+			return at, err
+		}
+		m.server.InodeNotify(uint64(ino), from, to-from)
+		done = to
+	}
 }
 
 // Modes of fallocate.
