@@ -223,6 +223,48 @@ func testMapped(t *testing.T, dir string) {
 	}
 }
 
+// A file handle, as NFS has them, is good as long as the file is there, whatever the kernel has forgotten.
+func TestHandlesOutliveTheMount(t *testing.T) {
+	s := newServer(t, 1, "")
+	must(t, os.MkdirAll(s.path("d", "e"), 0o755))
+	write(t, s.path("d", "e", "f"), "text")
+	write(t, s.path("gone"), "text")
+	handles := map[string]unix.FileHandle{}
+	for _, name := range []string{"d/e", "d/e/f", "gone"} {
+		h, _, err := unix.NameToHandleAt(unix.AT_FDCWD, s.path(name), 0)
+		must(t, err)
+		handles[name] = h
+	}
+	must(t, os.Remove(s.path("gone")))
+	s.stop()
+	s.start()
+	root, err := os.Open(s.mnt(0))
+	must(t, err)
+	defer root.Close()
+	for name, h := range handles {
+		fd, err := unix.OpenByHandleAt(int(root.Fd()), h, unix.O_RDONLY)
+		if name == "gone" {
+			if err != unix.ESTALE {
+				t.Errorf("what was removed: %v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var st unix.Stat_t
+		must(t, unix.Fstat(fd, &st))
+		if st.Ino != stat(t, s.path(name)).Ino {
+			t.Errorf("%s is another", name)
+		}
+		if path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); name == "d/e" && path != s.path(name) {
+			t.Errorf("%s is %s: %v", name, path, err)
+		}
+		must(t, unix.Close(fd))
+	}
+}
+
 // A directory that somebody has open and somebody else has moved is no dead one: it can be listed, with its new "..",
 // and written to.
 func TestDirectoriesInUseFollowRemoteMoves(t *testing.T) {

@@ -61,7 +61,7 @@ func (m *Mount) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, ou
 
 func (m *Mount) lookup(ctx context.Context, dir syncer.Ino, name string, out *fuse.EntryOut) error {
 	for {
-		a, err := m.folder.Lookup(dir, name)
+		a, err := m.find(dir, name)
 		if err != nil {
 			return err
 		}
@@ -70,6 +70,18 @@ func (m *Mount) lookup(ctx context.Context, dir syncer.Ino, name string, out *fu
 		}
 		// Removed before it was held: look again.
 	}
+}
+
+// find is what stands under a name. "." and ".." the kernel asks for when it has forgotten what a file handle is about,
+// as those of NFS are; "." is of any kind.
+func (m *Mount) find(dir syncer.Ino, name string) (syncer.Attr, error) {
+	switch name {
+	case ".":
+		return m.folder.Attr(dir)
+	case "..":
+		return m.folder.Attr(m.folder.Parent(dir))
+	}
+	return m.folder.Lookup(dir, name)
 }
 
 func gone(err error) bool {
