@@ -26,8 +26,13 @@ func (m *Mount) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName st
 	if err == nil {
 		err = checkName(to, newName)
 	}
+	var old syncer.Attr
 	if err == nil {
+		old, _ = m.folder.Lookup(to, newName)
 		err = m.folder.RenameBy(m.procs.of(in.Pid), from, oldName, to, newName, in.Flags)
+	}
+	if err == nil && old.Kind == model.Dir && m.lost(old.Ino) {
+		m.table.bury(old.Ino) // as rmdir does
 	}
 	if err == nil && from != to {
 		m.relisted(to, newName)

@@ -126,6 +126,30 @@ func workInMoved(t *testing.T) {
 	}
 }
 
+// A directory in use that another took the name of, and that others have put something into meanwhile, is no dead one.
+func TestReplacedDirectoriesThatComeBackCanBeWorkedIn(t *testing.T) {
+	s := newServer(t, 2, "")
+	a, b := s.mnt(0), s.mnt(1)
+	must(t, os.MkdirAll(a+"/new/sub", 0o755))
+	must(t, os.Mkdir(a+"/d", 0o755))
+	within(t, 10*time.Second, "the directories", func() bool {
+		_, err := os.Stat(b + "/d")
+		_, err2 := os.Stat(b + "/new/sub")
+		return err == nil && err2 == nil
+	})
+	s.tell("part")
+	d, err := os.Open(a + "/d") // the kernel keeps what is replaced
+	must(t, err)
+	defer d.Close()
+	must(t, unix.Rename(a+"/new", a+"/d"))
+	write(t, b+"/d/f", "1")
+	s.tell("cut")
+	s.tell("join")
+	within(t, 10*time.Second, "it comes back", holds(a+"/d/f", "1"))
+	write(t, a+"/d/g", "2")
+	within(t, 10*time.Second, "the file of who replaced it", holds(b+"/d/g", "2"))
+}
+
 // tree is what a mount shows.
 func tree(root string) (string, error) {
 	var out strings.Builder
