@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -174,6 +175,7 @@ func (m *Mount) recoverFile(ino syncer.Ino, d syncer.DirtyState) error {
 	l.file.Store(f)
 	l.base.Store(&v)
 	l.rowGen.Store(f.Gen())
+	l.synced, l.rowSeq = true, math.MaxUint64 // an fsync may have acknowledged it, but this process has saved nothing yet
 	m.table.adopt(ino, l)
 	return nil
 }
