@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 func at(dir syncer.Ino, name string) syncer.Place { return syncer.Place{Dir: dir, Name: name} }
@@ -57,15 +58,21 @@ func TestWatchersAreToldWhatAProgramWouldHaveDone(t *testing.T) {
 }
 
 func TestEventsThatWaitAreBounded(t *testing.T) {
-	r := newReplayer()
+	m := unmounted(t)
+	m.note = newNotifier()
+	r := m.replay
+	r.tid.Store(1)
+	known := func(dir syncer.Ino) { m.table.shard(dir).get(dir).lookups++ }
 	var flips []syncer.Flip
 	for i := range syncer.Ino(eventsMax + 2*lateMax) {
-		flips = append(flips, syncer.Flip{Dir: 1000 + i%(2*lateMax), Name: "f", Old: 1 << 20, New: 1<<21 + i})
+		dir := 1000 + i%(2*lateMax)
+		known(dir)
+		flips = append(flips, syncer.Flip{Dir: dir, Name: "f", Old: 1 << 20, New: 1<<21 + i})
 	}
-	var es []event
 	for i := range flips { // each by itself: together, what is under one name is one
-		es = append(es, r.admit(plan(flips[i:i+1], func(syncer.Ino) bool { return true }))...)
+		m.Shown(flips[i : i+1])
 	}
+	es := m.note.told
 	if len(es) != eventsMax || len(r.late) != lateMax || r.wait.Load() != eventsMax {
 		t.Fatalf("%d events, %d directories, %d wait", len(es), len(r.late), r.wait.Load())
 	}
@@ -77,5 +84,31 @@ func TestEventsThatWaitAreBounded(t *testing.T) {
 	}
 	if r.haunted(1000, "f") || len(r.ghosts) != 0 || r.wait.Load() != 0 {
 		t.Errorf("%d names, %d wait", len(r.ghosts), r.wait.Load())
+	}
+}
+
+// However much happens at once where nobody watches, those who watch a directory hear that there is something new.
+func TestDirectoriesAreHeardOfBesideManyOthers(t *testing.T) {
+	m := unmounted(t)
+	m.note = newNotifier()
+	m.replay.tid.Store(1)
+	at := func(dir syncer.Ino, kind model.Kind) syncer.Ino {
+		t.Helper()
+		a, err := m.folder.Create(dir, "it", syncer.New{Kind: kind})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.Ino
+	}
+	dir := at(syncer.RootIno, model.Dir)
+	m.table.lookup(dir)
+	unseen := at(dir, model.Dir)
+	var flips []syncer.Flip
+	for i := range syncer.Ino(eventsMax + 2) {
+		flips = append(flips, syncer.Flip{Content: 1000 + i})
+	}
+	m.Shown(append(flips, syncer.Flip{Content: unseen}, syncer.Flip{Content: at(unseen, model.File)}))
+	if _, ok := m.replay.late[dir]; !ok || len(m.replay.late) != 1 {
+		t.Errorf("late are %v, want something in %d alone", m.replay.late, dir)
 	}
 }

@@ -51,16 +51,13 @@ func newReplayer() *replayer {
 		late: map[syncer.Ino]event{}}
 }
 
-// admit takes in what was planned, before the kernel is told to look anew; and drops what is too much.
-func (r *replayer) admit(es []event) []event {
+// admit takes in what was planned, before the kernel is told to look anew; and says what is too much.
+func (r *replayer) admit(es []event) (in, much []event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, e := range es {
 		if r.wait.Load() >= eventsMax {
-			for _, e := range es[i:] {
-				r.postpone(e)
-			}
-			return es[:i]
+			return es[:i], es[i:]
 		}
 		r.wait.Add(1)
 		if g := e.ghost(); g.Dir != 0 {
@@ -70,12 +67,21 @@ func (r *replayer) admit(es []event) []event {
 			r.graves[e.old] = e.at
 		}
 	}
-	return es
+	return es, nil
 }
 
-// postpone keeps the last event of a directory. The caller holds mu.
-func (r *replayer) postpone(e event) {
-	if _, ok := r.late[e.at.Dir]; e.at.Dir != 0 && (ok || len(r.late) < lateMax) {
+// postpone keeps the last event of a directory that somebody may be watching.
+func (m *Mount) postpone(e event) {
+	if e.at.Dir == 0 {
+		e.at.Dir = m.folder.Parent(e.ino)
+	}
+	if !m.known(e.at.Dir) && (e.deed != moved || !m.known(e.from.Dir)) {
+		return
+	}
+	r := m.replay
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.late[e.at.Dir]; ok || len(r.late) < lateMax {
 		r.late[e.at.Dir] = e
 	}
 }
@@ -159,12 +165,7 @@ func (m *Mount) replayLoop(ctx context.Context) error {
 func (m *Mount) tellOne(e event, budget *rate.Limiter) {
 	cost := costs[e.deed]
 	if budget.Tokens() < float64(cost+eventsKept) {
-		if e.at.Dir == 0 {
-			e.at.Dir = m.folder.Parent(e.ino)
-		}
-		m.replay.mu.Lock()
-		m.replay.postpone(e)
-		m.replay.mu.Unlock()
+		m.postpone(e)
 		m.bury(e)
 		return
 	}

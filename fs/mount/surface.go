@@ -133,7 +133,11 @@ func (m *Mount) Shown(flips []syncer.Flip) {
 	}
 	var es []event
 	if m.replay.tid.Load() != 0 {
-		es = m.replay.admit(plan(flips, m.known))
+		var much []event
+		es, much = m.replay.admit(plan(flips, m.known))
+		for _, e := range much {
+			m.postpone(e)
+		}
 	}
 	m.note.flip(flips, es)
 }
