@@ -2,7 +2,6 @@ package mount
 
 import (
 	"encoding/binary"
-	"errors"
 
 	"github.com/clachanfs/clachan/syncer"
 )
@@ -140,19 +139,21 @@ func (m *Mount) setAccessACL(ino syncer.Ino, data []byte, killSgid bool) error {
 	return err
 }
 
-// chmodACL is the access ACL of an inode, if it has one, as it follows a new mode.
-func (m *Mount) chmodACL(ino syncer.Ino, mode uint32) (map[string][]byte, error) {
+// accessACL is the access ACL of an inode. What stands for mode bits in it is as they are: chmod changes them alone,
+// also that of others, who have no ACL.
+func (m *Mount) accessACL(ino syncer.Ino) ([]byte, error) {
 	raw, err := m.folder.Getxattr(ino, aclAccess)
-	if errors.Is(err, syncer.ErrNoAttr) {
-		return nil, nil
+	if err != nil {
+		return nil, err
 	}
+	row, err := m.folder.Attr(ino)
 	if err != nil {
 		return nil, err
 	}
 	a, err := parseACL(raw)
 	if err != nil {
-		return nil, err
+		return raw, nil
 	}
-	a.chmod(mode)
-	return map[string][]byte{aclAccess: a.bytes()}, nil
+	a.chmod(row.Mode)
+	return a.bytes(), nil
 }

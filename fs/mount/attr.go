@@ -155,11 +155,6 @@ func (m *Mount) setAttr(ctx context.Context, a syncer.Attr, in *fuse.SetAttrIn) 
 	if set.IsZero() {
 		return nil
 	}
-	if set.Mode != nil {
-		if set.Xattrs, err = m.chmodACL(a.Ino, *set.Mode); err != nil {
-			return err
-		}
-	}
 	if a.Kind == model.File && (set.UID != nil || set.GID != nil) {
 		if err := m.dropCaps(a.Ino); err != nil {
 			return err

@@ -2,13 +2,16 @@ package mount_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -142,6 +145,45 @@ func TestWhoCreatesWhatHasJustComeNeedsTheRightToOpenIt(t *testing.T) {
 	}
 	if got := read(t, s.mnt(0)+"/f"); got != "line\n" {
 		t.Errorf("the file has %q", got)
+	}
+}
+
+// The access list is of one machine, the mode of all: a chmod elsewhere takes from a list what it would take here.
+func TestModesOfOthersBoundAccessLists(t *testing.T) {
+	s := newServer(t, 2, "")
+	for path := s.dir; path != os.TempDir() && path != "/"; path = filepath.Dir(path) {
+		must(t, os.Chmod(path, 0o755))
+	}
+	a, b := s.path("f"), s.mnt(1)+"/f"
+	write(t, a, "text")
+	must(t, unix.Chmod(a, 0o660))
+	list := binary.LittleEndian.AppendUint32(nil, 2)
+	for _, e := range []struct {
+		tag, perm uint16
+		id        uint32
+	}{{0x01, 6, ^uint32(0)}, {0x02, 6, somebody}, {0x04, 0, ^uint32(0)}, {0x10, 6, ^uint32(0)}, {0x20, 0, ^uint32(0)}} {
+		list = binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(list, e.tag), e.perm)
+		list = binary.LittleEndian.AppendUint32(list, e.id)
+	}
+	must(t, unix.Setxattr(a, "system.posix_acl_access", list, 0))
+	mode := func(path string, want uint32) {
+		t.Helper()
+		within(t, 10*time.Second, fmt.Sprintf("%s with mode %o", path, want), func() bool {
+			var st unix.Stat_t
+			return unix.Stat(path, &st) == nil && st.Mode&0o777 == want
+		})
+	}
+	mode(b, 0o660)
+	if !may(somebody, `echo more >>"$1"`, a) {
+		t.Error("somebody on the list may not write")
+	}
+	must(t, unix.Chmod(b, 0o640))
+	mode(a, 0o640)
+	if may(somebody, `echo more >>"$1"`, a) {
+		t.Error("somebody may write, though the mode gives no more than reading to who is on the list")
+	}
+	if !may(somebody, `cat "$1"`, a) {
+		t.Error("somebody on the list may not read")
 	}
 }
 

@@ -43,7 +43,11 @@ func (m *Mount) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest 
 	ino := syncer.Ino(h.NodeId)
 	var val []byte
 	err := attrName(name)
-	if err == nil {
+	switch {
+	case err != nil:
+	case name == aclAccess:
+		val, err = m.accessACL(ino)
+	default:
 		val, err = m.folder.Getxattr(ino, name)
 	}
 	if err != nil {
