@@ -298,3 +298,35 @@ func TestDirectoriesInUseFollowRemoteMoves(t *testing.T) {
 		return err == nil
 	})
 }
+
+// Suid, sgid and capabilities are what somebody here trusts the bytes of a file with: those of others go without, as
+// those of an unprivileged writer do. A chmod of others, and new bytes here, take nothing.
+func TestBytesOfOthersCostPrivileges(t *testing.T) {
+	for name, open := range map[string]bool{"at rest": false, "in use": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, 2, "suid")
+			a, b := s.path("f"), s.mnt(1)+"/f"
+			write(t, a, "trusted")
+			must(t, unix.Chmod(a, 0o6755))
+			must(t, unix.Setxattr(a, "security.capability", []byte("\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), 0))
+			within(t, 10*time.Second, "the file", holds(b, "trusted"))
+			if open {
+				f, err := os.Open(a)
+				must(t, err)
+				defer f.Close()
+			}
+			shows := func(mode uint32, caps error) {
+				t.Helper()
+				within(t, 10*time.Second, fmt.Sprintf("mode %o", mode), func() bool { return stat(t, a).Mode&0o7777 == mode })
+				if _, err := unix.Getxattr(a, "security.capability", make([]byte, 64)); err != caps {
+					t.Errorf("capabilities: %v, want %v", err, caps)
+				}
+			}
+			must(t, unix.Chmod(b, 0o711))
+			shows(0o6711, nil)
+			write(t, b, "others'")
+			within(t, 10*time.Second, "the bytes of others", holds(a, "others'"))
+			shows(0o711, unix.ENODATA)
+		})
+	}
+}

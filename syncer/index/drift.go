@@ -416,6 +416,7 @@ func (t *Tx) Publish(ino Ino, came model.Version, alloc int64, busy func(Ino) bo
 		return false
 	}
 	t.note(ino, r)
+	others := r.Shown != nil && r.Shown.Content != v.Content
 	at := t.shownNames(ino)
 	if busy(ino) {
 		if len(at) != int(r.Nlink) {
@@ -430,6 +431,10 @@ func (t *Tx) Publish(ino Ino, came model.Version, alloc int64, busy func(Ino) bo
 	t.describe(ino, r, v.Content, v.Mtime, false)
 	t.saw(r, v.Orig)
 	r.Shown, r.Alloc = nil, alloc
+	if others { // the bytes that were trusted are not these: as of a write by somebody without privileges
+		r.Mode &^= 0o6000
+		t.SetXattr(ino, "security.capability", nil)
+	}
 	if r.Btime == 0 {
 		r.Btime = r.Ctime
 	}
