@@ -135,7 +135,7 @@ func (m *Mount) setAccessACL(ino syncer.Ino, data []byte, killSgid bool) error {
 		set.Mode = &mode
 	}
 	_, err = m.folder.SetAttr(ino, set)
-	m.note.attrs(ino)
+	m.note.inode(ino, true)
 	return err
 }
 

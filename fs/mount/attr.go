@@ -267,7 +267,7 @@ func (m *Mount) killPriv(ino syncer.Ino, by fuse.Caller) (none bool, err error) 
 		return false, err
 	}
 	// The kernel drops sizes and times after a write, but believes to know the mode.
-	m.note.attrs(ino)
+	m.note.inode(ino, true)
 	return none, nil
 }
 

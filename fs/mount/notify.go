@@ -68,10 +68,10 @@ func (q *notifier) flipOne(f syncer.Flip, told bool) {
 	}
 }
 
-// attrs queues that the attributes of an inode changed.
-func (q *notifier) attrs(ino syncer.Ino) {
+// inode queues that an inode changed: its attributes only, or its bytes too.
+func (q *notifier) inode(ino syncer.Ino, attrs bool) {
 	q.mu.Lock()
-	q.add(note{ino: ino, attrs: true})
+	q.add(note{ino: ino, attrs: attrs})
 	q.mu.Unlock()
 	q.ring()
 }

@@ -66,11 +66,19 @@ func (m *Mount) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 	if in.WriteFlags&fuse.WRITE_CACHE != 0 {
 		l.paged.Store(true)
 	}
-	n, ctx := 0, ctxOf(cancel, &in.InHeader)
+	// The end of the file is where it ends here. The kernel does not ask for it before it appends.
+	appends := in.Flags&syscall.O_APPEND != 0 && in.WriteFlags&fuse.WRITE_CACHE == 0 && m.table.behind(ino)
+	n, off, ctx := 0, int64(in.Offset), ctxOf(cancel, &in.InHeader)
 	err = m.change(ctx, l, func(f *staging.File, gen uint64) (err error) {
-		n, err = f.Write(ctx, gen, data, int64(in.Offset), time.Now().UnixNano())
+		if appends {
+			off = f.Info().Size
+		}
+		n, err = f.Write(ctx, gen, data, off, time.Now().UnixNano())
 		return err
 	})
+	if off != int64(in.Offset) {
+		m.note.inode(ino, false) // it has these bytes elsewhere
+	}
 	if err != nil && n == 0 {
 		return 0, m.status("write", ino, err)
 	}

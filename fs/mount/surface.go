@@ -84,7 +84,7 @@ func (m *Mount) Rebase(ino syncer.Ino, gen uint64, v syncer.Version) {
 		m.dropRow(l, f)
 	}
 	m.table.settle(ino, l)
-	m.note.attrs(ino)
+	m.note.inode(ino, true)
 }
 
 // dropRow takes back a row that was written while the file was being cut, perhaps after the commit that dropped it.

@@ -32,6 +32,7 @@ type node struct {
 	dirty   bool   // as live.file says
 	buried  uint64 // how often the kernel was told that this directory is removed
 	moved   bool   // a directory that the kernel may have listed with another ".."
+	behind  bool   // others have changed the file: the kernel may believe in another size until it is told
 	atime   int64  // of the last read, 0 if not read; lost when the kernel forgets
 	live    *live  // while opens > 0 or dirty
 }
@@ -199,12 +200,27 @@ func (t *table) known(ino syncer.Ino) bool {
 	return n != nil && n.lookups > 0
 }
 
+// busy says whether a file is open or dirty. One that is not may have other bytes from now on.
 func (t *table) busy(ino syncer.Ino) bool {
 	s := t.shard(ino)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.nodes[ino]
-	return n != nil && (n.opens > 0 || n.dirty)
+	if n == nil {
+		return false
+	}
+	busy := n.opens > 0 || n.dirty
+	n.behind = n.behind || !busy
+	return busy
+}
+
+// behind says whether others have changed a file since the kernel knows it.
+func (t *table) behind(ino syncer.Ino) bool {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.nodes[ino]
+	return n != nil && n.behind
 }
 
 func (t *table) writers(ino syncer.Ino) int32 {

@@ -1,0 +1,60 @@
+package mount
+
+import (
+	"syscall"
+	"testing"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/clachanfs/clachan/fs/staging"
+	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// The kernel appends where it believes that the file ends. What others have added, of which it was not told yet, stays.
+func TestAppendingOverwritesNothingOfOthers(t *testing.T) {
+	for name, changed := range map[string]bool{"changed by others": true, "unchanged": false} {
+		t.Run(name, func(t *testing.T) {
+			m := unmounted(t)
+			m.note = newNotifier()
+			var err error
+			if m.stage, err = staging.Open(t.TempDir(), staging.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			a, err := m.folder.Create(syncer.RootIno, "file", syncer.New{Kind: model.File})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.table.lookup(a.Ino)
+			if changed && m.Busy(a.Ino) { // asked before it is given other bytes
+				t.Fatal("a file that nobody uses is busy")
+			}
+			m.table.open(a.Ino, true)
+			write := func(data string, off uint64, flags uint32) {
+				t.Helper()
+				in := fuse.WriteIn{InHeader: fuse.InHeader{NodeId: uint64(a.Ino)}, Offset: off, Flags: flags}
+				if n, st := m.Write(nil, &in, []byte(data)); !st.Ok() || int(n) != len(data) {
+					t.Fatalf("%d bytes, %v", n, st)
+				}
+			}
+			write("others'", 0, 0)
+			const flags = syscall.O_WRONLY | syscall.O_APPEND
+			write("a", 3, flags)
+			write("b", 4, flags)
+			want := "othabs'" // as RWF_NOAPPEND asks for
+			if changed {
+				want = "others'ab"
+			}
+			got, st := m.Read(nil, &fuse.ReadIn{InHeader: fuse.InHeader{NodeId: uint64(a.Ino)}, Size: 100}, make([]byte, 100))
+			if !st.Ok() {
+				t.Fatal(st)
+			}
+			if b, _ := got.Bytes(nil); string(b) != want {
+				t.Errorf("the file has %q, want %q", b, want)
+			}
+			if m.note.seen[note{ino: a.Ino}] != changed {
+				t.Errorf("the kernel is told to look anew: %v", !changed)
+			}
+		})
+	}
+}
