@@ -26,10 +26,8 @@ func TestAppendingOverwritesNothingOfOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 			m.table.lookup(a.Ino)
-			if changed && m.Busy(a.Ino) { // asked before it is given other bytes
-				t.Fatal("a file that nobody uses is busy")
-			}
-			m.table.open(a.Ino, true)
+			l, _ := m.table.open(a.Ino, true)
+			l.behind.Store(changed)
 			write := func(data string, off uint64, flags uint32) {
 				t.Helper()
 				in := fuse.WriteIn{InHeader: fuse.InHeader{NodeId: uint64(a.Ino)}, Offset: off, Flags: flags}

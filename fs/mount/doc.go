@@ -10,10 +10,10 @@
 // Entries, attributes and missing names are valid for an hour, pages across opens. Whatever changes without
 // the kernel's doing reaches it through one notifier goroutine, fed by a bounded queue of keys; a handler never
 // notifies (the kernel holds locks that the notification wants), nor does anyone holding a lock a handler
-// takes. The exception is LSEEK, which has holes written back before it tells of them: its lock is none of those. An
-// attribute reply that races with a change is dropped by the kernel (it compares versions), but for those to SETATTR
-// and LINK, which therefore hold for no time; an inode that the kernel does not know yet, though a reply that names it
-// is on its way, is notified again.
+// takes. The exceptions are LSEEK, which has holes written back before it tells of them, and OPEN, which waits for no
+// notification that is still queued: their locks are none of those. An attribute reply that races with a change is
+// dropped by the kernel (it compares versions), but for those to SETATTR and LINK, which therefore hold for no time; an
+// inode that the kernel does not know yet, though a reply that names it is on its way, is notified again.
 //
 // The kernel keeps listings too, and in them the number of "..": a directory that has come to another parent is listed
 // anew at its next opening.

@@ -40,6 +40,7 @@ func (m *Mount) openFile(ctx context.Context, ino syncer.Ino, in *fuse.OpenIn, o
 			m.closeFile(ino, w)
 		}
 	}()
+	m.catchUp(l)
 	m.knows(l, fresh, m.procs.of(in.Pid), in.Flags)
 	if in.Flags&syscall.O_TRUNC != 0 {
 		if err := m.openTrunc(ctx, ino, in); err != nil {
@@ -51,6 +52,16 @@ func (m *Mount) openFile(ctx context.Context, ino syncer.Ino, in *fuse.OpenIn, o
 	}
 	out.OpenFlags, opened = openFlags, true
 	return nil
+}
+
+// catchUp has the kernel drop what it knows of a file that others have changed, if it may not have been told yet: who
+// opens the file counts as having seen what is there now. Of all handlers that of OPEN may do so: nothing is locked.
+func (m *Mount) catchUp(l *live) {
+	if m.table.behind(l.ino) {
+		l.behind.Store(true)
+		m.server.InodeNotify(uint64(l.ino), 0, 0)
+		m.table.caughtUp(l.ino)
+	}
 }
 
 // knows settles which version of a file the one who opens it goes on from: what is there, if it reads that or adds to

@@ -66,8 +66,8 @@ func (m *Mount) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 	if in.WriteFlags&fuse.WRITE_CACHE != 0 {
 		l.paged.Store(true)
 	}
-	// The end of the file is where it ends here. The kernel does not ask for it before it appends.
-	appends := in.Flags&syscall.O_APPEND != 0 && in.WriteFlags&fuse.WRITE_CACHE == 0 && m.table.behind(ino)
+	// The file ends where it ends here: the kernel does not ask before it appends.
+	appends := in.Flags&syscall.O_APPEND != 0 && in.WriteFlags&fuse.WRITE_CACHE == 0 && l.behind.Load()
 	n, off, ctx := 0, int64(in.Offset), ctxOf(cancel, &in.InHeader)
 	err = m.change(ctx, l, func(f *staging.File, gen uint64) (err error) {
 		if appends {

@@ -2,6 +2,7 @@ package mount_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -194,6 +195,60 @@ func TestDatabaseInUseIsWholeElsewhere(t *testing.T) {
 			t.Logf("%d rows seen elsewhere while in use, in %v; %s", last, time.Since(begun).Round(time.Millisecond), out.String())
 			if c := copies(t, s.mnt(1)); len(c) > 0 {
 				t.Errorf("copies: %q", c)
+			}
+		})
+	}
+}
+
+// Who opens a file goes on from what is there, also as long as the kernel was not told of it: else what it read of before,
+// saved, would take the place of what others wrote, without a conflict.
+func TestWhoOpensAFileSeesWhatIsThere(t *testing.T) {
+	t.Setenv(lateEnv, "1")
+	for name, tt := range map[string]struct {
+		others string
+		add    func(path string) error
+		want   string
+	}{
+		"read and saved": {"one\ntwo\n", func(path string) error {
+			b, err := os.ReadFile(path)
+			return errors.Join(err, os.WriteFile(path, append(b, "three\n"...), 0o644))
+		}, "one\ntwo\nthree\n"},
+		"appended to": {"one\ntwo\n", func(path string) error {
+			var err error
+			for _, line := range []string{"thr", "ee\n"} {
+				f, oerr := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+				if oerr != nil {
+					return oerr
+				}
+				_, werr := f.WriteString(line)
+				err = errors.Join(err, werr, f.Close())
+			}
+			return err
+		}, "one\ntwo\nthree\n"},
+		"shorter, appended to": {"2\n", func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteString("3\n")
+			return errors.Join(err, f.Close())
+		}, "2\n3\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, 2, "")
+			a, b := s.mnt(1)+"/f", s.path("f")
+			write(t, b, "one\n")
+			s.tell("cut all")
+			s.tell("synced")
+			if got := read(t, a); got != "one\n" { // from now on the kernel knows it
+				t.Fatalf("the file has %q", got)
+			}
+			must(t, os.WriteFile(b, []byte(tt.others), 0o644))
+			s.tell("cut all")
+			s.tell("synced")
+			must(t, tt.add(a))
+			if got := read(t, a); got != tt.want {
+				t.Errorf("here it has %q, want %q", got, tt.want)
 			}
 		})
 	}

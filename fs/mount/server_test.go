@@ -41,6 +41,7 @@ const (
 	userEnv    = "CLACHAN_TEST_MOUNT_USER"    // this is a test of what an ordinary user can do
 	readersEnv = "CLACHAN_TEST_MOUNT_READERS" // all but the first may only read
 	deafEnv    = "CLACHAN_TEST_MOUNT_DEAF"    // watchers are not woken
+	lateEnv    = "CLACHAN_TEST_MOUNT_LATE"    // nor is the kernel told
 )
 
 func TestMain(m *testing.M) {
@@ -130,6 +131,9 @@ func startPeer(n *netSrv, dir, name string, number int) (*peerSrv, error) {
 	if err == nil && os.Getenv(deafEnv) != "" {
 		p.folder.SetSurface(mount.Deaf{Mount: p.mount})
 	}
+	if err == nil && os.Getenv(lateEnv) != "" {
+		p.folder.SetSurface(mount.Late{Mount: p.mount})
+	}
 	return p, err
 }
 
@@ -193,6 +197,12 @@ func (n *netSrv) commands(ctx context.Context) {
 		case "cut":
 			for _, p := range n.peers {
 				err = errors.Join(err, p.folder.Cut(ctx))
+			}
+		case "cut all": // also what is about to be closed
+			for pending := true; pending && err == nil; {
+				err = n.peers[0].folder.Cut(ctx)
+				st, serr := n.peers[0].folder.Stats()
+				pending, err = st.Pending > 0, errors.Join(err, serr)
 			}
 		case "trap disk":
 			n.trap.disk.Store(1)

@@ -32,7 +32,7 @@ type node struct {
 	dirty   bool   // as live.file says
 	buried  uint64 // how often the kernel was told that this directory is removed
 	moved   bool   // a directory that the kernel may have listed with another ".."
-	behind  bool   // others have changed the file: the kernel may believe in another size until it is told
+	behind  bool   // others have changed the file, of which the kernel may not have been told yet
 	atime   int64  // of the last read, 0 if not read; lost when the kernel forgets
 	live    *live  // while opens > 0 or dirty
 }
@@ -48,6 +48,7 @@ type live struct {
 	noCaps atomic.Bool               // security.capability is known to be absent
 	noPriv atomic.Bool               // suid and sgid are known to be off
 	read   atomic.Bool               // atime was looked at
+	behind atomic.Bool               // the kernel may believe in another size
 	stale  atomic.Pointer[model.Dot] // the version that its writer knows, if others have changed the file since
 
 	// Of those who write, in ns, 0 if never; a write is noted when it is done, so an fsync before it is not after it.
@@ -214,13 +215,23 @@ func (t *table) busy(ino syncer.Ino) bool {
 	return busy
 }
 
-// behind says whether others have changed a file since the kernel knows it.
+// behind says whether others have changed a file since it was last opened.
 func (t *table) behind(ino syncer.Ino) bool {
 	s := t.shard(ino)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.nodes[ino]
 	return n != nil && n.behind
+}
+
+// caughtUp notes that the kernel was told of it.
+func (t *table) caughtUp(ino syncer.Ino) {
+	s := t.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[ino]; n != nil {
+		n.behind = false
+	}
 }
 
 func (t *table) writers(ino syncer.Ino) int32 {
