@@ -289,6 +289,40 @@ func TestFullDiskIsLikeAFullDisk(t *testing.T) {
 	}
 }
 
+// Other programs may leave no room at all, not even for the rest: then too a file is cut short, or not.
+func TestShorteningNeedsNoRoom(t *testing.T) {
+	if os.Geteuid() != 0 {
+		needFuse(t)
+		t.Skip("needs root to mount a small disk")
+	}
+	s := idleServer(t, 1, "")
+	staging := filepath.Join(s.dir, "a", "staging")
+	smallDisk(t, staging, 8)
+	s.start()
+	old := bytes.Repeat([]byte("old."), 64<<10)
+	must(t, os.WriteFile(s.path("f"), old, 0o644))
+	s.tell("cut all")
+	f, err := os.OpenFile(s.path("f"), os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	_, err = f.WriteAt([]byte("new."), 0)
+	must(t, err)
+	fillUp(t, filepath.Join(staging, "fill"))
+	must(t, f.Truncate(100<<10))
+	want := "new." + string(old[4:100<<10])
+	if got := read(t, s.path("f")); got != want {
+		t.Errorf("%d bytes, want %d", len(got), len(want))
+	}
+	must(t, os.Remove(filepath.Join(staging, "fill")))
+	must(t, f.Close())
+	s.stop()
+	s.start()
+	if got := read(t, s.path("f")); got != want {
+		t.Errorf("after a restart: %d bytes, want %d", len(got), len(want))
+	}
+}
+
+
 // Where a member may only read, its mount says what a disk that is mounted read-only does.
 func TestReadOnlyMemberIsLikeAReadOnlyDisk(t *testing.T) {
 	if os.Geteuid() != 0 {

@@ -3,6 +3,7 @@ package mount
 import (
 	"context"
 	"errors"
+	"log/slog"
 
 	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/fs/staging"
@@ -213,13 +214,25 @@ func (l *live) covers(off, end int64) bool {
 }
 
 // saveOver is save where staged bytes go. With covered, what was below them comes back if the row is lost, to which it
-// takes no more than the end of this process: rows are written out when they are synced.
+// takes no more than the end of this process: rows are written out when they are synced. Without, what is done is done
+// if there is no room for a row: a crash may lose it, as it may what is written.
 func (m *Mount) saveOver(ctx context.Context, l *live, covered bool) error {
 	err := m.save(ctx, l, covered)
 	if err == nil && covered {
 		err = m.folder.Sync()
 	}
+	if err != nil && !covered {
+		m.unsaved(l, err)
+		return nil
+	}
 	return err
+}
+
+// unsaved tells of a file that could not be saved, which is tried again.
+func (m *Mount) unsaved(l *live, err error) {
+	if !gone(err) {
+		m.log.Error("staged file not saved", slog.Uint64("inode", uint64(l.ino)), slog.Any("err", err))
+	}
 }
 
 // saveRow gives the Folder a state, unless it has a newer one already.

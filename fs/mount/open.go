@@ -2,7 +2,6 @@ package mount
 
 import (
 	"context"
-	"log/slog"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -111,8 +110,8 @@ func (m *Mount) closeFile(ino syncer.Ino, w bool) {
 		}
 	}()
 	if l := m.table.peek(ino); w && l != nil {
-		if err := m.save(context.Background(), l, false); err != nil && !gone(err) {
-			m.log.Error("staged file not saved", slog.Uint64("inode", uint64(ino)), slog.Any("err", err))
+		if err := m.save(context.Background(), l, false); err != nil {
+			m.unsaved(l, err)
 		}
 	}
 }
