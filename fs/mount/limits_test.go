@@ -322,7 +322,6 @@ func TestShorteningNeedsNoRoom(t *testing.T) {
 	}
 }
 
-
 // Where a member may only read, its mount says what a disk that is mounted read-only does.
 func TestReadOnlyMemberIsLikeAReadOnlyDisk(t *testing.T) {
 	if os.Geteuid() != 0 {

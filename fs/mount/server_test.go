@@ -199,10 +199,12 @@ func (n *netSrv) commands(ctx context.Context) {
 				err = errors.Join(err, p.folder.Cut(ctx))
 			}
 		case "cut all": // also what is about to be closed
-			for pending := true; pending && err == nil; {
-				err = n.peers[0].folder.Cut(ctx)
-				st, serr := n.peers[0].folder.Stats()
-				pending, err = st.Pending > 0, errors.Join(err, serr)
+			for _, p := range n.peers {
+				for pending := true; pending && err == nil; {
+					err = p.folder.Cut(ctx)
+					st, serr := p.folder.Stats()
+					pending, err = st.Pending > 0, errors.Join(err, serr)
+				}
 			}
 		case "trap disk":
 			n.trap.disk.Store(1)

@@ -143,7 +143,7 @@ func TestReplacedDirectoriesThatComeBackCanBeWorkedIn(t *testing.T) {
 	defer d.Close()
 	must(t, unix.Rename(a+"/new", a+"/d"))
 	write(t, b+"/d/f", "1")
-	s.tell("cut")
+	s.tell("cut all")
 	s.tell("join")
 	within(t, 10*time.Second, "it comes back", holds(a+"/d/f", "1"))
 	write(t, a+"/d/g", "2")
