@@ -198,13 +198,6 @@ func (t *Tx) show(dir Ino, name string, v viewed) {
 	}
 }
 
-// unsaid tells whether a directory that others have removed has something in it that
-// is not cut yet: then it lives again.
-func (t *Tx) unsaid(e Entry) bool {
-	r := t.Row(e.Ino)
-	return e.Kind == model.Dir && r != nil && !t.alive(r.ID) && t.inUse(e.Ino)
-}
-
 // vacate takes a directory from a place that others have given to something else
 // which waits for just that: of two that have changed places, one must begin. The
 // directory comes into another, which must not be below it.

@@ -330,6 +330,13 @@ func (t *Tx) inUse(dir Ino) (used bool) {
 	return used
 }
 
+// unsaid tells whether a directory that others have removed has something in it that
+// is not cut yet: then it lives again.
+func (t *Tx) unsaid(e Entry) bool {
+	r := t.Row(e.Ino)
+	return e.Kind == model.Dir && r != nil && !t.alive(r.ID) && t.inUse(e.Ino)
+}
+
 // SetEntry puts a name into the tree, spelt like that, or another inode under
 // it, and counts.
 func (t *Tx) SetEntry(dir Ino, name string, ino Ino) {
