@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -241,6 +242,9 @@ func files(t *testing.T, fs vfs.FS, dir string) map[string]int64 {
 	for _, name := range names {
 		path := fs.PathJoin(dir, name)
 		fi, err := fs.Stat(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // deleted since
+		}
 		check(t, err)
 		switch {
 		case fi.IsDir():
