@@ -8,6 +8,17 @@ import (
 // Who is told of a batch by one for whom some of it is dead, and not what it died
 // of, takes the rest from another for whom it lives.
 func TestWhatIsDeadForOneMemberComesFromAnother(t *testing.T) {
+	for range 20 {
+		if comesFromAnother(t) {
+			return
+		}
+	}
+	t.Fatal("what is written at once was never cut as one")
+}
+
+// comesFromAnother returns false if the files were cut one after the other: the
+// machine was slow.
+func comesFromAnother(t *testing.T) bool {
 	w := newWorld(t, 3)
 	a, c, d := w.peers[0], w.peers[1], w.peers[2]
 	files := []string{"/.1", "/.2", "/.3"} // cut together
@@ -40,10 +51,11 @@ func TestWhatIsDeadForOneMemberComesFromAnother(t *testing.T) {
 	w.shut() // a goes away
 	w.talk.Unlock()
 	if got := d.tree(); strings.Count(got, "second") != 1 || strings.Contains(got, "third") {
-		t.Fatalf("the batch came whole, or not at all:\n%s", got)
+		return false
 	}
 	w.talk2(c, d)
 	if got, want := d.tree(), c.tree(); got != want {
 		t.Errorf("d knows %v and shows\n%s, c knows %v and shows\n%s", d.Knowledge(), got, c.Knowledge(), want)
 	}
+	return true
 }
