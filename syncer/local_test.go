@@ -2,6 +2,7 @@ package syncer_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	. "github.com/clachanfs/clachan/syncer"
@@ -43,7 +44,10 @@ func TestAccessListsAndModesComeAsOne(t *testing.T) {
 	_, err = p.SetAttr(a.Ino, Set{Mode: &mode, Xattrs: map[string][]byte{list: []byte("other")}})
 	p.must(err)
 	shows(0o600, "other")
-	_, err = p.SetAttr(a.Ino, Set{Xattrs: map[string][]byte{list: nil}})
+	for i := range model.MaxAttrs - 1 {
+		p.must(p.Setxattr(a.Ino, fmt.Sprintf("user.%d", i), nil, 0))
+	}
+	_, err = p.SetAttr(a.Ino, Set{Xattrs: map[string][]byte{list: nil, "system.other": nil}}) // what goes takes no room
 	p.must(err)
 	shows(0o600, "")
 }

@@ -2,7 +2,6 @@ package syncer
 
 import (
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 
@@ -52,7 +51,8 @@ func (f *Folder) Setxattr(ino Ino, name string, val []byte, flags uint32) error 
 		case len(val) > maxXattrs:
 			return nil, ErrTooBig
 		}
-		return append([]byte{}, val...), xattrsFit(old, map[string][]byte{name: val})
+		val = append([]byte{}, val...) // never nil
+		return val, xattrsFit(old, map[string][]byte{name: val})
 	})
 }
 
@@ -66,18 +66,23 @@ func (f *Folder) Removexattr(ino Ino, name string) error {
 	})
 }
 
-// xattrsFit says why extended attributes cannot be added to others.
-func xattrsFit(old, add map[string][]byte) error {
-	all := maps.Clone(old)
-	if all == nil {
-		all = map[string][]byte{}
+// xattrsFit says why a file with the extended attributes old cannot have those of set
+// too; nil is one that goes.
+func xattrsFit(old, set map[string][]byte) error {
+	size, n := 0, 0
+	for k, v := range old {
+		if _, over := set[k]; !over {
+			size += len(k) + len(v)
+			n++
+		}
 	}
-	maps.Copy(all, add)
-	size := 0
-	for k, v := range all {
-		size += len(k) + len(v)
+	for k, v := range set {
+		if v != nil {
+			size += len(k) + len(v)
+			n++
+		}
 	}
-	if n := len(all); size > maxXattrs || n > model.MaxAttrs {
+	if size > maxXattrs || n > model.MaxAttrs {
 		return ErrNoSpace
 	}
 	return nil
