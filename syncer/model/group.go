@@ -185,6 +185,7 @@ func (d *diff) forkUnseen(x *Node, v Version) {
 		name := d.forkName(es[0], v, by, i)
 		if d.At(es[0].Parent, name) == nil && !d.named(es[0].Parent, name) {
 			d.noteFork(es[0], v, name)
+			d.settle(es[0].Parent)
 			d.forkAs(x, v, es[0].Parent, name)
 			return
 		}

@@ -22,6 +22,7 @@ func (a *Author) prep(e *Entry) {
 		}
 		a.unite(x)
 		if x.Undue {
+			a.settle(x.Parent)
 			a.place(a.Node(x.ID), x.Key, x.Parent, x.Name)
 		}
 	}
@@ -56,7 +57,12 @@ func (a *Author) unite(e *Entry) {
 }
 
 func (a *Author) pin(e *Entry) {
-	for _, x := range a.rivals(e) {
+	all := a.rivals(e)
+	if len(all) == 0 {
+		return
+	}
+	a.settle(e.Parent)
+	for _, x := range all {
 		if x.Kind == Dir && x.Name != x.Base { // it is going to be placed anew
 			a.pinLocs(x.ID)
 		}
