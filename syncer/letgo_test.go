@@ -101,3 +101,46 @@ func TestWhatWasOnScreenIsKeptWhenItsCopyFindsNoRoom(t *testing.T) {
 		}
 	}
 }
+
+// What a user did away with while a program had it open is in the history, though
+// others changed its file before that was cut.
+func TestWhatIsOpenWhenItGoesIsInTheHistory(t *testing.T) {
+	for name, do := range map[string]func(p *peer){
+		"removed":  func(p *peer) { p.rm("/f") },
+		"replaced": func(p *peer) { p.mv("/new", "/f") },
+		"saved":    func(p *peer) { p.rm("/f"); p.mv("/new", "/f") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 2)
+			a, b := w.peers[0], w.peers[1]
+			a.write("/f", "old")
+			w.settle()
+			w.part(true)
+			b.write("/new", "new")
+			b.cutNow()
+			a.must(a.Setxattr(a.stat("/f").Ino, "user.x", []byte("1"), 0))
+			a.cutNow()
+			ino := b.stat("/f").Ino
+			b.open(ino, false)
+			do(b)
+			w.talk.Lock()
+			if w.meet(t.Context(), a, b) {
+				w.send(t.Context(), a, b)
+			}
+			w.talk.Unlock()
+			if !a.Knowledge().LE(b.Knowledge()) {
+				t.Fatal("b has not heard of the change")
+			}
+			if got := b.read(ino); got != "old" {
+				t.Errorf("who has it open reads %q", got)
+			}
+			b.cutNow()
+			b.shut(ino)
+			if got := b.pasts(); !slices.Contains(got, "old") {
+				t.Errorf("in the history: %q", got)
+			}
+			w.part(false)
+			w.same()
+		})
+	}
+}
