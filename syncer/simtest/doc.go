@@ -83,7 +83,7 @@
 //	     what is shown is what was shown after some call since the last sync, whole, unless
 //	     others have changed something; what a crash may have undone is there, old or new
 //	I9   every file reads, and shows bytes that were written so as a whole; one that is open
-//	     shows no others
+//	     shows no others; a database and its journals are shown as they once were together
 //	I10  nobody speaks when nothing happens, but to keep links alive, and nobody asks
 //	     for blocks; after an hour or so, in some worlds, nobody writes
 //	I11  in the end, when years have passed, no dead node is left that nothing living

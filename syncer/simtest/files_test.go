@@ -154,6 +154,7 @@ func (m *machine) symlink(path string) error {
 }
 
 func (m *machine) link(from, to string) error {
+	m.w.groups.move(to)
 	m.w.memory.give(to)
 	flips := m.s.flipped()
 	a, err := m.stat(from)
@@ -171,6 +172,7 @@ func (m *machine) link(from, to string) error {
 }
 
 func (m *machine) unlink(path string) error {
+	m.w.groups.touch(m, path)
 	flips := m.s.flipped()
 	dir, name, err := m.walk(path)
 	if err == nil {
@@ -198,6 +200,8 @@ func (m *machine) rmdir(path string) error {
 }
 
 func (m *machine) rename(from, to string, flags uint32) error {
+	m.w.groups.move(from)
+	m.w.groups.move(to)
 	m.w.memory.give(to)
 	m.w.memory.move(m.stat(from))
 	if flags == syncer.RenameExchange {
@@ -357,6 +361,7 @@ func (m *machine) did(err error, format string, args ...any) error {
 		text += ": " + err.Error()
 	}
 	m.w.say("%s: %s", m.name, text)
+	m.w.groups.note(m)
 	if err == nil {
 		m.w.actors[m] = true
 		m.mark()

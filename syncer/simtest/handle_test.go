@@ -39,6 +39,9 @@ func (m *machine) openFor(path string, writes, create, excl, reads bool) (*handl
 	if create {
 		m.w.memory.give(path)
 	}
+	if writes {
+		m.w.groups.touch(m, path)
+	}
 	dir, name, err := m.walk(path)
 	var a syncer.Attr
 	fresh := false
@@ -115,6 +118,7 @@ func (m *machine) tmpfile() (*handle, error) {
 // link gives an open file a name.
 func (h *handle) link(to string) error {
 	m := h.m
+	m.w.groups.touch(m, to)
 	m.w.memory.give(to)
 	flips := m.s.flipped()
 	dir, name, err := m.walk(to)

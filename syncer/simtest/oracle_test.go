@@ -42,7 +42,7 @@ type text struct {
 	loose   bool     // the villain may bring it back
 	doer    *machine // whose user did away with it, if it was one
 	instead *text    // what that user put in its place
-	or      []*text  // if this is gone, one of these must be there: a crash may have undone that it was replaced
+	or      []*text  // if this is gone, one of these must be there: what a crash may have undone, or who had read it has saved
 }
 
 func (t *text) String() string {

@@ -280,6 +280,7 @@ func editor(u *user) {
 // in its place when it has moved aside.
 func (u *user) save(p string) {
 	to, how := p, u.r.IntN(4)
+	had := u.m.had(u.proc, p)
 	switch how {
 	case 0:
 		to = p + ".new"
@@ -287,7 +288,13 @@ func (u *user) save(p string) {
 		u.may(u.m.rename(p, p+"~", 0))
 	}
 	h := u.opened(u.m.openUnread(to))
-	u.try(h.write(0, 0, u.text()))
+	err := h.write(0, 0, u.text())
+	if err == nil {
+		for _, t := range had { // also if it is elsewhere by now
+			t.or = append(t.or, h.t)
+		}
+	}
+	u.try(err)
 	if u.r.IntN(2) == 0 {
 		u.try(h.sync())
 	}

@@ -66,6 +66,22 @@ func (m *machine) unseen(p syncer.Proc, ino syncer.Ino, t *text) bool {
 	return t != nil && t.by != m && len(seen) > 0 && !seen[t]
 }
 
+// had are the texts that a process has had of a file: what it saves is made of them.
+func (m *machine) had(p syncer.Proc, path string) (out []*text) {
+	a, err := m.stat(path)
+	if err != nil {
+		return nil
+	}
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
+	for t := range m.s.seen[reading{p, a.Ino}] {
+		if t != nil {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
 // supersede notes that a process has put a text in another's place, as what.
 func (m *machine) supersede(p syncer.Proc, ino syncer.Ino, t, by *text, as string) {
 	if !m.unseen(p, ino, t) {

@@ -54,7 +54,7 @@ var usual = map[string]int{
 	"bits flipped": 200, "blocks found damaged": 300, "reads failed": 100, "writes failed": 300, "writes to a full disk": 200, "ballast released": 200,
 	"starts compared": 20, "crashes that lost something": 60, "works of one compared": 20, "texts back in force": 20,
 	"re-keys": 100, "members that began anew": 200, "conflict copies": 20, "history look-ups": 20, "refusals": 100, "nodes of others touched": 20, "texts robbed": 40,
-	"stale overwrites": 100, "stale renames": 200, "readers": 20, "files staged aside": 20, "files without a name": 20, "saves of mapped pages": 20,
+	"databases of others compared": 20, "stale overwrites": 100, "stale renames": 200, "readers": 20, "files staged aside": 20, "files without a name": 20, "saves of mapped pages": 20,
 	"changes of the malicious member taken in": 200, "crowds of one name": 60, "floods of attributes": 60, "files of many names": 60,
 	"partitions that held something up": 40, "files made by clocks that jumped": 20, "restarts": 20, "connections broken": 20,
 	"members that joined late": 60, "disks set back": 300, "machines run twice": 200,

@@ -27,6 +27,7 @@ type world struct {
 	ms      []*machine
 	oracle  *oracle
 	memory  *memory
+	groups  *groups
 	handles map[*handle]bool
 	actors  map[*machine]bool // whose users have changed something since all was in sync
 	ops     int
@@ -122,7 +123,7 @@ func newWorld(p *plan) (*world, error) {
 	w := &world{plan: p, r: r, shared: rand.New(rand.NewPCG(p.seed, 5)), counts: map[string]int{}, handles: map[*handle]bool{}, actors: map[*machine]bool{}, begun: time.Now()}
 	w.net = newNetwork(rand.New(rand.NewPCG(p.seed, 3)))
 	w.net.lossy = p.lossy
-	w.oracle, w.memory = newOracle(w), newMemory(w)
+	w.oracle, w.memory, w.groups = newOracle(w), newMemory(w), newGroups(p)
 	n := p.peers
 	if p.evil {
 		n++
@@ -316,6 +317,7 @@ func (w *world) sleep() {
 	}
 	time.Sleep(d)
 	synctest.Wait()
+	w.groups.compare(w)
 	if d > time.Second {
 		w.follow()
 	}
@@ -452,6 +454,7 @@ func (w *world) boot(m *machine) {
 		m.d.setFull(m.full, 0)
 	}
 	synctest.Wait()
+	w.groups.note(m)
 	if k := m.announced.Load(); k != nil && !w.forked && !k.LE(m.f.Joined()) {
 		w.fail("I8", "%s has announced %v, and knows %v after its start", m.name, *k, m.f.Joined())
 	}
