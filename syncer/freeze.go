@@ -30,7 +30,8 @@ type frozen struct {
 	alloc   int64
 	mtime   int64
 	v       Version
-	stale   bool // freezing found nothing
+	stale   bool  // freezing found nothing
+	with    []Ino // the database that it was selected with
 }
 
 // freeze holds the bytes of the inodes still, those of a database at one
@@ -173,7 +174,7 @@ func (f *Folder) until(ino Ino, now time.Time) time.Time {
 
 func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer, mtime int64) (*frozen, error) {
 	if l == nil {
-		return &frozen{ino: ino, gen: d.gen, stale: true}, nil
+		return &frozen{ino: ino, gen: d.gen, stale: true, with: d.with}, nil
 	}
 	base := l.Base().Content
 	var c content.Content
@@ -187,7 +188,7 @@ func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer, 
 	if err != nil {
 		return nil, err
 	}
-	x := &frozen{ino: ino, gen: l.Gen(), content: c.Encode(), alloc: st.Alloc, mtime: mtime}
+	x := &frozen{ino: ino, gen: l.Gen(), content: c.Encode(), alloc: st.Alloc, mtime: mtime, with: d.with}
 	x.v = Version{Content: c, Mtime: x.mtime}
 	return x, nil
 }

@@ -109,7 +109,7 @@ func (g *selector) addBytes(ino Ino, name string) {
 		if s == ino && name != "" {
 			d.name = name
 		}
-		if d.group = at; w.Written && !known {
+		if d.group, d.with = at, slices.Sorted(slices.Values(inos)); w.Written && !known {
 			d.gen = w.Gen
 		}
 		if w.Written {

@@ -105,6 +105,83 @@ func (p *peer) rest(hs ...*handle) {
 	}
 }
 
+// What a program does to a database is in one batch: nothing of it is told before
+// the bytes that go with it, nor bytes of an instant with names of another.
+func TestDatabaseIsCutAsItWasAtOneInstant(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		before    func(a *peer) // done when the cut begins
+		meanwhile func(a *peer) // done when bytes have been frozen, once
+	}{
+		{"committed", func(a *peer) { a.write("/x.db", "2"); a.rm("/x.db-journal") }, nil},
+		{"committed meanwhile", func(a *peer) { a.write("/x.db", "2") }, func(a *peer) { a.write("/x.db", "3"); a.rm("/x.db-journal") }},
+		{"begun and committed meanwhile", func(a *peer) {
+			a.rm("/x.db-journal")
+			a.cutNow()
+			a.write("/x.db-journal", "of 2")
+			a.write("/x.db", "2")
+		},
+			func(a *peer) { a.write("/x.db", "3"); a.rm("/x.db-journal") }},
+		{"begun meanwhile", func(a *peer) { a.rm("/x.db-journal"); a.cutNow(); a.write("/x.db", "2") },
+			func(a *peer) { a.write("/x.db", "3"); a.write("/x.db-wal", "of 4") }},
+		{"begun anew meanwhile", func(a *peer) { a.write("/x.db", "2") },
+			func(a *peer) { a.rm("/x.db-journal"); a.write("/x.db-journal", "of 3"); a.write("/x.db", "3") }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, 2)
+			a, b := w.peers[0], w.peers[1]
+			w.part(true)
+			a.write("/x.db", "1")
+			a.write("/x.db-journal", "of 1")
+			a.cutNow()
+			tt.before(a)
+			known, froze := a.Knowledge(), 0
+			a.surf.mu.Lock()
+			a.surf.froze = func(Ino) {
+				if !a.Knowledge().LE(known) {
+					t.Errorf("something is cut before the bytes that are frozen now: %v, was %v", a.Knowledge(), known)
+				}
+				if froze++; froze == 1 && tt.meanwhile != nil {
+					tt.meanwhile(a)
+				}
+			}
+			a.surf.mu.Unlock()
+			a.cutNow()
+			a.cutNow() // what is left
+			if tree := a.tree(); froze == 0 || strings.Contains(tree, "conflict") {
+				t.Errorf("frozen %d times:\n%s", froze, tree)
+			}
+			w.part(false)
+			w.same()
+			if x, y := a.shows("/x.db"), b.shows("/x.db"); x != y {
+				t.Errorf("%q and %q", x, y)
+			}
+		})
+	}
+}
+
+// That a journal is gone is told with the bytes that it was for, once these rest.
+func TestCommitWaitsForTheDatabase(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/x.db", "1")
+	a.write("/x.db-journal", "of 1")
+	w.settle()
+	known := a.Knowledge()
+	h := a.edit("/x.db")
+	h.write(0, "2")
+	a.rm("/x.db-journal")
+	a.cutNow()
+	if !a.Knowledge().LE(known) {
+		t.Error("the journal's removal is told before the database rests")
+	}
+	h.close()
+	w.same()
+	if db, journal := b.shows("/x.db"), b.shows("/x.db-journal"); db != "2" || journal != "" {
+		t.Errorf("%q, %q", db, journal)
+	}
+}
+
 // A database waits for all of its files to rest.
 func TestDatabaseWaitsForItsJournal(t *testing.T) {
 	w := newWorld(t, 2)

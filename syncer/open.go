@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"slices"
 	"time"
 
 	"github.com/clachanfs/clachan/syncer/model"
@@ -96,7 +97,10 @@ func (g *selector) wait(ino, dir Ino) bool {
 			continue
 		}
 		written = written || w.Written || r.ID.IsZero()
-		frozen = frozen || g.ready[s] != nil
+		if x := g.ready[s]; x != nil {
+			frozen = true
+			missing = missing || !slices.Equal(x.with, slices.Sorted(slices.Values(inos))) // it is of another instant than what is there now
+		}
 		missing = missing || w.Written && g.ready[s] == nil && r.Nlink > 0 // else its bytes go with it
 		use = use.join(g.f.surf.Writing(s))
 	}

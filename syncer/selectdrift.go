@@ -27,6 +27,7 @@ type dirtyFile struct {
 	gen   uint64 // newest layer, when it was selected
 	name  string // if that is new
 	group nameAt // the database it belongs to, if any
+	with  []Ino  // all that is of that then, in order
 }
 
 func (s *selection) empty() bool { return len(s.names) == 0 && len(s.inos) == 0 }
@@ -175,6 +176,11 @@ func (g *selector) take(k nameAt) {
 		if g.names[k] = y; e.Ino != 0 {
 			g.addBytes(e.Ino, k.Name)
 		}
+		for _, o := range g.groupAt(k) {
+			if x, ok := g.t.Entry(o.Dir, o.Name); ok && x.Ino != e.Ino && x.Kind == model.File {
+				g.addBytes(x.Ino, "")
+			}
+		}
 	}
 }
 
@@ -231,7 +237,12 @@ func (g *selector) related(k nameAt, y index.Drift, e index.Entry, todo []nameAt
 			return true
 		})
 	}
-	todo = append(todo, g.groupAt(k)...)
+	for _, o := range g.groupAt(k) {
+		todo = append(todo, o)
+		if x, ok := g.t.Entry(o.Dir, o.Name); ok && x.Ino != e.Ino && x.Kind == model.File {
+			*waits = *waits || g.wait(x.Ino, k.Dir)
+		}
+	}
 	if !y.Seen.IsZero() {
 		todo = append(todo, ix.DirtySeen(y.Seen)...)
 		if ino := g.t.Ino(y.Seen); ino != 0 && ino != e.Ino {
