@@ -127,6 +127,54 @@ func TestIncompleteGroupsSplit(t *testing.T) {
 	})
 }
 
+// A database and its journal come in several batches, and what is in the first is not
+// here yet: the others wait for it.
+func TestBatchesOfADatabaseWaitForEachOther(t *testing.T) {
+	big := strings.Repeat("b", 60_000)
+	for _, tt := range []struct {
+		name  string
+		old   string // the database that b shows
+		steps [][2]string
+	}{
+		{"a journal after a new database", "", [][2]string{{"/x.db", big}, {"/x.db-journal", "j"}}},
+		{"a journal after a version", "old", [][2]string{{"/x.db", big}, {"/x.db-journal", "j"}}},
+		{"a log after a version", "old", [][2]string{{"/x.db", big}, {"/x.db-wal", strings.Repeat("w", 5_000)}}},
+		{"a version after a journal", "old", [][2]string{{"/x.db-journal", big}, {"/x.db", "new"}}},
+		{"a larger one after a journal", "old", [][2]string{{"/x.db-journal", big}, {"/x.db", strings.Repeat("n", 5_000)}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 2)
+				a, b := w.peers[0], w.peers[1]
+				if tt.old != "" {
+					a.write("/x.db", tt.old)
+				}
+				w.settle()
+				r := behind(b, 50_000)
+				for _, s := range tt.steps {
+					a.write(s[0], s[1])
+					a.cutNow()
+					time.Sleep(5 * time.Second)
+					synctest.Wait()
+				}
+				for _, name := range []string{"/x.db-journal", "/x.db-wal"} {
+					if b.has(name) || b.shows("/x.db") != tt.old {
+						t.Errorf("before all is here:\n%s", b.tree())
+					}
+				}
+				close(r.gate)
+				time.Sleep(10 * time.Second)
+				synctest.Wait()
+				for _, s := range tt.steps {
+					if got := b.shows(s[0]); got != s[1] {
+						t.Errorf("in the end %s is %.10q, want %.10q", s[0], got, s[1])
+					}
+				}
+			})
+		})
+	}
+}
+
 // What nobody wants any more holds nothing up: the rest is shown soon.
 func TestAGroupDoesNotWaitForWhatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -63,8 +64,34 @@ func (t *Tx) setAt(dir Ino, name string, ns names) Place {
 		if e, ok := t.Entry(dir, name+s); ok && e.Kind == model.File {
 			return Place{dir, base}
 		}
+		if y, waits := t.ix.names[t.key(dir, name+s)]; waits && !y.Ours && !y.View.IsZero() {
+			return Place{dir, base}
+		}
 	}
 	return Place{Dir: dir}
+}
+
+// restOf adds to the set of a database what else of it waits, perhaps with its
+// directory: there was no journal when it came. It tells whether something does.
+func (t *Tx) restOf(p Place, x *flipSet) (waits bool) {
+	for _, s := range append([]string{""}, model.Journals...) {
+		k := t.key(p.Dir, p.Name+s)
+		if y, drift := t.ix.names[k]; drift && !y.Ours {
+			x.names[k] = struct{}{}
+		}
+		ino := t.Ino(t.viewAt(p.Dir, p.Name+s).id)
+		if _, there := x.inos[ino]; there || ino == 0 {
+			continue
+		}
+		if w, drift := t.Bytes(ino); drift && !w.Ours {
+			waits = true
+			x.inos[ino] = arrived{}
+			if q := t.ix.sets[t.ix.setOf[ino]]; q != nil {
+				x.inos[ino] = q.inos[ino]
+			}
+		}
+	}
+	return waits
 }
 
 // holds tells whether a name waits for others.
@@ -121,16 +148,16 @@ func (t *Tx) gather(ns names) {
 	for k := range ns {
 		p := t.setAt(k.dir, k.name, ns)
 		x := made[p]
-		if x == nil && t.ix.sets[p] != nil {
+		if x == nil && (t.ix.sets[p] != nil || p.Name != "") {
 			x = &flipSet{since: time.Now(), names: set[nameKey]{}, inos: map[Ino]arrived{}}
-			made[p], waits[p] = x, true
+			made[p], waits[p] = x, t.ix.sets[p] != nil
 		}
 		if x != nil {
 			x.names[k] = struct{}{}
 		}
 	}
 	for p, x := range made {
-		if waits[p] {
+		if p.Name != "" && t.restOf(p, x) || waits[p] {
 			t.addSet(p, x)
 		}
 	}
@@ -142,9 +169,7 @@ func (t *Tx) addSet(p Place, x *flipSet) {
 	if old == nil {
 		old = &flipSet{since: x.since, names: set[nameKey]{}, inos: map[Ino]arrived{}}
 	}
-	for ino := range x.inos {
-		old.inos[ino] = arrived{}
-	}
+	maps.Copy(old.inos, x.inos)
 	for k := range x.names {
 		old.names[k] = struct{}{}
 	}
