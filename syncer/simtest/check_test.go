@@ -243,9 +243,17 @@ func (m *machine) whole() (model.VV, bool) {
 	if err != nil || s.Waiting > 0 && !m.haunted() || s.Pending > 0 || s.Returning {
 		return nil, false
 	}
-	k := m.f.Joined()
-	if e := m.w.evil; e != nil && m.f.Knowledge().Get(e.replica) != k.Get(e.replica) {
-		return nil, false
+	k, known := m.f.Joined(), m.f.Knowledge()
+	if e := m.w.evil; e != nil && known.Get(e.replica) != k.Get(e.replica) {
+		if !m.w.copied {
+			return nil, false
+		}
+		for _, d := range k { // what builds on changes that went with a disk may never come
+			if d.Replica != e.replica {
+				known = known.With(d)
+			}
+		}
+		return known, true
 	}
 	return k, true
 }

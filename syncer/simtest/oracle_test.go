@@ -117,6 +117,16 @@ func (o *oracle) recognize(m *machine, b []byte, where string) *text {
 	return t
 }
 
+// others tells whether some of the texts of a database are of others than m.
+func (o *oracle) others(m *machine, s state) bool {
+	for _, t := range o.texts {
+		if t.by != m && slices.Contains(s[:], t.n) {
+			return true
+		}
+	}
+	return false
+}
+
 func (o *oracle) all() map[*text]bool {
 	all := map[*text]bool{}
 	for _, t := range o.texts {
