@@ -205,6 +205,7 @@ func (t *Tx) keepPast() {
 		if t.visible(k) {
 			continue
 		}
+		k.id = t.home(k)
 		p := Past{ID: k.id, Kind: n.kind, Orig: k.orig, Content: k.content, Mtime: n.mtime, Mode: n.mode & 0o777, By: n.by, Path: t.pathOf(k.id)}
 		if k.orig == n.dot {
 			p.By = t.labelOf(n.dot)
@@ -229,6 +230,16 @@ func (t *Tx) keepPast() {
 		e.dot(d)
 		t.fail(t.b.Set(t.ix.keys.expiry(key), e.b, nil))
 	}
+}
+
+// home is the node in whose history a version goes: once its conflict copy is a
+// node of its own, that one's, so that it goes once.
+func (t *Tx) home(k pastOf) model.ID {
+	fork := model.ForkID(k.id, k.orig)
+	if r := t.rowOf(fork); r != nil && r.Kind != model.Dir && r.owner() == fork {
+		return fork
+	}
+	return k.id
 }
 
 // pastKey finds a version that has gone into the history before.
