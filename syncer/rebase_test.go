@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	. "github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
@@ -65,6 +67,60 @@ func TestLongAwayWithoutChangesFollows(t *testing.T) {
 		if !slices.Contains(c.pasts(), "old "+f) {
 			t.Errorf("%q is not in the history: %q", "old "+f, c.pasts())
 		}
+	}
+}
+
+// What its user has done away with, and is not cut yet when a member begins anew, is
+// in its history, and so is what only that member knew and was written over.
+func TestWhatIsNotCutWhenAMemberReturnsIsInItsHistory(t *testing.T) {
+	none := func(*peer) {}
+	for _, tt := range []struct {
+		name            string
+		away, now, then func(c *peer)
+		gone            []string
+		removed         bool
+	}{
+		{"removed", none, func(c *peer) { c.rm("/keep"); c.rm("/edit") }, none, []string{"old /keep", "old /edit"}, true},
+		{"removed while open", none, func(c *peer) { c.open(c.ino("/keep"), false); c.rm("/keep") }, none, []string{"old /keep"}, true},
+		{"removed with all around it", none, func(c *peer) { c.rm("/d") }, none, []string{"old /d/x", "old /d/sub/y"}, true},
+		{"replaced", none, func(c *peer) { c.write("/new", "new"); c.mv("/new", "/keep") }, none, []string{"old /keep"}, false},
+		{"moved over", none, func(c *peer) { c.mv("/keep", "/edit") }, none, []string{"old /edit"}, false},
+		{"its own, removed", func(c *peer) { c.write("/keep", "c's") }, func(c *peer) { c.rm("/keep") }, none, []string{"old /keep", "c's"}, true},
+		{"its own, written over", func(c *peer) { c.write("/edit", "c's") }, func(c *peer) { c.write("/edit", "now") }, none, []string{"c's"}, false},
+		{"its own, written over when it is complete", func(c *peer) { c.write("/edit", "c's") }, none,
+			func(c *peer) { c.write("/edit", "then") }, []string{"c's"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := longAway(t, tt.away)
+				a, c := w.peers[0], w.peers[2]
+				c.mkdir("/e")
+				c.cutNow() // what follows at once is not cut at once
+				tt.now(c)
+				w.talk2(c, a)
+				if len(c.Alarms()) == 0 {
+					t.Fatal("it has not begun anew")
+				}
+				tt.then(c)
+				w.part(false)
+				w.same()
+				n := map[string]int{}
+				c.must(c.Pasts(func(x index.Past) bool { n[c.bytesOf(x)]++; return true }))
+				for _, s := range tt.gone {
+					if n[s] != 1 {
+						t.Errorf("%q is in the history %d times: %q", s, n[s], c.pasts())
+					}
+				}
+				for s := range n {
+					if s == "" {
+						t.Errorf("the history has what was no version: %q", c.pasts())
+					}
+				}
+				if last := tt.gone[len(tt.gone)-1]; tt.removed && !slices.ContainsFunc(c.deleted(), func(x index.Past) bool { return c.bytesOf(x) == last && x.Here }) {
+					t.Errorf("%q is not among what was removed here", last)
+				}
+			})
+		})
 	}
 }
 

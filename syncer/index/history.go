@@ -147,7 +147,7 @@ func (t *Tx) note(ino Ino, r *Row) {
 	if id.IsZero() {
 		return
 	}
-	if r.Shown != nil && r.Shown.Orig != (model.Dot{}) {
+	if r.Shown != nil && (r.Shown.Orig != (model.Dot{}) || t.keptBytes(ino, r)) {
 		t.keep(pastOf{id, r.Shown.Orig, r.Shown.Content}, noted{kind: r.Kind, mtime: r.Shown.Mtime, mode: r.Mode, dot: r.Shown.Orig})
 	}
 	if v := t.Wanted(ino); v.Dot != (model.Dot{}) && t.here(ino, r, v) {
@@ -162,6 +162,12 @@ func (t *Tx) note(ino Ino, r *Row) {
 			t.keepVersion(id, a, h)
 		}
 	}
+}
+
+// keptBytes tells whether a file shows bytes that nobody knows any more as a version.
+func (t *Tx) keptBytes(ino Ino, r *Row) bool {
+	w, _ := t.Bytes(ino)
+	return w.Kept && r.Shown.Content != (content.Content{}).Encode() // what a new file has before it is cut
 }
 
 // here tells whether the bytes of a version that an inode shows, or is to show,
@@ -193,7 +199,7 @@ func (t *Tx) Keep(id model.ID, v model.Version) {
 
 // keepPast writes the history rows of the versions that this Tx has let go of.
 func (t *Tx) keepPast() {
-	now := max(t.now(), t.ix.looked.Load())
+	now := t.gone()
 	order := slices.SortedFunc(maps.Keys(t.noted), func(a, b pastOf) int {
 		return cmp.Or(slices.Compare(a.id[:], b.id[:]), cmp.Compare(a.orig.Replica, b.orig.Replica), cmp.Compare(a.orig.Seq, b.orig.Seq), cmp.Compare(a.content, b.content))
 	})
@@ -206,30 +212,44 @@ func (t *Tx) keepPast() {
 			continue
 		}
 		k.id = t.home(k)
-		p := Past{ID: k.id, Kind: n.kind, Orig: k.orig, Content: k.content, Mtime: n.mtime, Mode: n.mode & 0o777, By: n.by, Path: t.pathOf(k.id)}
-		if k.orig == n.dot {
-			p.By = t.labelOf(n.dot)
-		}
+		p := t.pastOf(k, n)
 		d := t.ender(k.id, &p)
-		if old, was := t.pastKey(k); was && t.endOf(old) == d {
-			continue // an unlinked file that is open goes on to show it
-		} else if was { // it had come back
-			t.fail(t.b.Delete(t.ix.keys.past(old), nil))
-			t.fail(t.b.Delete(t.ix.keys.expiry(old), nil))
-		}
 		p.Here, p.Who = d.Replica == t.ix.replica, t.labelOf(d)
-		key := PastKey{Time: now, ID: k.id}
-		for t.has(t.ix.keys.past(key)) {
-			key.Time++
-		}
-		e := t.enc()
-		t.fail(t.b.Set(t.ix.keys.past(key), p.encode(e), nil))
-		e.b = e.b[:0]
-		e.u(uint64(p.Size()))
-		e.dot(p.Orig)
-		e.dot(d)
-		t.fail(t.b.Set(t.ix.keys.expiry(key), e.b, nil))
+		t.putPast(k, p, d, now)
 	}
+}
+
+// gone is when what goes now has gone.
+func (t *Tx) gone() int64 { return max(t.now(), t.ix.looked.Load()) }
+
+// pastOf describes a version that goes.
+func (t *Tx) pastOf(k pastOf, n noted) Past {
+	p := Past{ID: k.id, Kind: n.kind, Orig: k.orig, Content: k.content, Mtime: n.mtime, Mode: n.mode & 0o777, By: n.by, Path: t.pathOf(k.id)}
+	if k.orig == n.dot {
+		p.By = t.labelOf(n.dot)
+	}
+	return p
+}
+
+// putPast writes the rows of a version that d did away with.
+func (t *Tx) putPast(k pastOf, p Past, d model.Dot, now int64) {
+	if old, was := t.pastKey(k); was && t.endOf(old) == d {
+		return // an unlinked file that is open goes on to show it
+	} else if was { // it had come back
+		t.fail(t.b.Delete(t.ix.keys.past(old), nil))
+		t.fail(t.b.Delete(t.ix.keys.expiry(old), nil))
+	}
+	key := PastKey{Time: now, ID: k.id}
+	for t.has(t.ix.keys.past(key)) {
+		key.Time++
+	}
+	e := t.enc()
+	t.fail(t.b.Set(t.ix.keys.past(key), p.encode(e), nil))
+	e.b = e.b[:0]
+	e.u(uint64(p.Size()))
+	e.dot(p.Orig)
+	e.dot(d)
+	t.fail(t.b.Set(t.ix.keys.expiry(key), e.b, nil))
 }
 
 // home is the node in whose history a version goes: once its conflict copy is a

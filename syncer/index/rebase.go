@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -118,6 +119,9 @@ func (ix *Index) Returning() bool { return ix.back != nil }
 // durable yet.
 // After an error the index must be opened anew.
 func (ix *Index) Rebase(k model.VV, forks map[model.Replica]Fork, own model.Replica) error {
+	if err := ix.keepUnlinked(); err != nil {
+		return fmt.Errorf("begin anew: %w", err)
+	}
 	r := &rebase{ix: ix, t: ix.Begin(), b: ix.db.NewBatch(), k: k, own: own, names: map[nameKey]Drift{}}
 	defer r.t.Abort()
 	r.remember(forks)
@@ -130,6 +134,45 @@ func (ix *Index) Rebase(k model.VV, forks map[model.Replica]Fork, own model.Repl
 		return fmt.Errorf("begin anew: %w", err)
 	}
 	return errors.Join(r.b.Close(), ix.reload())
+}
+
+// keepUnlinked writes into the history what the user has done away with and is not
+// cut yet: when it is, nothing is known any more of what was here.
+func (ix *Index) keepUnlinked() error {
+	t := ix.Begin()
+	removed := map[model.ID]bool{}
+	for _, y := range ix.names {
+		r := t.rowOf(y.Seen)
+		if !y.Ours || r == nil || r.Kind == model.Dir || r.Nlink > 0 {
+			continue
+		}
+		t.Note(y.Seen)
+		id := r.owner()
+		if id.IsZero() { // it is beginning anew already
+			id = r.ID
+		}
+		removed[id] = !slices.ContainsFunc(ix.DirtySeen(y.Seen), func(k Place) bool { _, ok := t.Entry(k.Dir, k.Name); return ok })
+	}
+	for k, n := range t.noted {
+		if t.inTree(k) {
+			continue
+		}
+		p := t.pastOf(k, n)
+		p.Removed, p.Here = removed[k.id], true
+		p.Who = t.labelOf(model.Dot{Replica: ix.replica, Seq: ix.K().Get(ix.replica)})
+		t.putPast(k, p, model.Dot{}, t.gone())
+	}
+	clear(t.noted)
+	return t.Commit()
+}
+
+// inTree tells whether a file, or the conflict copy of it, shows a version under
+// some name.
+func (t *Tx) inTree(k pastOf) bool {
+	return slices.ContainsFunc([]model.ID{k.id, model.ForkID(k.id, k.orig)}, func(id model.ID) bool {
+		r := t.rowOf(id)
+		return r != nil && r.Nlink > 0 && t.Content(t.Ino(id)) == k.content
+	})
 }
 
 // reload reads the mirrors of the rows anew.
