@@ -144,3 +144,51 @@ func TestWhatIsOpenWhenItGoesIsInTheHistory(t *testing.T) {
 		})
 	}
 }
+
+// What is open where others move it to a name that something of this machine only
+// has is shown as soon as that is gone, and is in the history if it goes again.
+func TestWhatIsOpenWhileItFindsNoRoomIsHere(t *testing.T) {
+	for name, open := range map[string]bool{"open": true, "not open": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 2)
+				a, b := w.peers[0], w.peers[1]
+				r := behind(b, 50_000)
+				old := strings.Repeat("old!", 3_000)
+				a.write("/f", old)
+				a.mkdir("/d")
+				w.same()
+				w.part(true)
+				_, err := b.Create(RootIno, "g", New{Kind: model.Fifo, Mode: 0o644})
+				b.must(err)
+				for i := range 16 { // as many as are fetched at once
+					a.write("/d/"+string(rune('a'+i)), strings.Repeat(string(rune('a'+i)), 60_000))
+				}
+				a.cutNow()
+				w.part(false)
+				time.Sleep(time.Second)
+				if open {
+					b.open(b.ino("/f"), false)
+				}
+				a.mv("/f", "/g")
+				a.cutNow()
+				time.Sleep(time.Second)
+				if b.stat("/g").Kind != model.Fifo || strings.Contains(b.tree(), "/f ") {
+					t.Fatalf("b has not followed:\n%s", b.tree())
+				}
+				b.rm("/g")
+				if !strings.Contains(b.tree(), "/g 644 old!") {
+					t.Errorf("what is here waits to be fetched:\n%s", b.tree())
+				}
+				a.write("/g", "next")
+				a.cutNow()
+				time.Sleep(time.Second)
+				close(r.gate)
+				w.same()
+				if !slices.Contains(b.pasts(), old) {
+					t.Error("not in the history of b")
+				}
+			})
+		})
+	}
+}

@@ -502,7 +502,11 @@ func (t *Tx) replace(ino Ino, at []nameKey) Ino {
 	t.note(ino, old)
 	t.freeze(ino, old)
 	r := *old
-	r.Nlink, r.Shown = 0, nil
+	r.Nlink = 0
+	if r.Shown != nil { // it is here: what is cut may put it into the history
+		shown := *r.Shown
+		r.Shown = &shown
+	}
 	fresh := t.Allocate(&r)
 	t.bindID(r.ID, fresh)
 	if r.Xattrs {

@@ -64,11 +64,8 @@ func (t *Tx) follow(ino Ino, changed bool) {
 	v := t.Wanted(ino)
 	live := v.Dot != (model.Dot{})
 	if changed && live && r.Nlink == 0 && t.ix.orphans[ino] { // it comes back, but not to who has it open
-		shown := r.Shown
 		ino = t.replace(ino, nil)
 		r = t.Row(ino)
-		r.Shown = shown // which is here: what is cut may put it into the history
-		t.Changed(ino)
 	}
 	t.followAttrs(ino, r)
 	w, drift := t.Bytes(ino)
