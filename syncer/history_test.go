@@ -238,6 +238,45 @@ func TestWhatIsMovedOverIsOfOneFile(t *testing.T) {
 	}
 }
 
+// What a file held that was moved over another, and written to at once, is a version
+// of the one that it was, and none of the other.
+func TestWhatIsMovedOverAndWrittenIsInTheHistoryOnce(t *testing.T) {
+	for how, do := range map[string]func(p *peer){
+		"moved over, written":       func(p *peer) { p.mv("/f", "/g"); p.write("/g", "next") },
+		"written, moved over":       func(p *peer) { p.write("/f", "next"); p.mv("/f", "/g") },
+		"kept as a backup, written": func(p *peer) { p.mv("/f", "/f~"); p.mv("/g", "/f"); p.write("/f~", "next") },
+	} {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 2)
+				a := w.peers[0]
+				a.write("/f", "f's")
+				a.write("/g", "g's")
+				w.same()
+				a.mkdir("/d")
+				a.cutNow() // what follows at once is not cut at once
+				f := a.node("/f")
+				do(a)
+				w.same()
+				for _, p := range w.peers {
+					n := 0
+					p.must(p.Pasts(func(x index.Past) bool {
+						if p.bytesOf(x) == "f's" {
+							if n++; x.ID != f {
+								t.Errorf("%s: a version of %s is f's", p.name, x.Path)
+							}
+						}
+						return true
+					}))
+					if n != 1 {
+						t.Errorf("%s: it is in the history %d times", p.name, n)
+					}
+				}
+			})
+		})
+	}
+}
+
 // A deafRemote has changes, but for a while no bytes.
 type deafRemote struct {
 	memRemote

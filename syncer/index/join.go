@@ -213,9 +213,9 @@ func (c Cut) Swap(th *model.Thing, id model.ID) {
 		}
 		t.freeze(ino, t.Row(ino)) // who has it open goes on reading it
 		t.suspect(ino, false)
-	}
-	if rb.Nlink == 0 && rb.Shown != nil {
-		rb.Shown.Orig = model.Dot{} // it is no version of the node that it gets
+		if shown := t.Row(ino).Shown; shown != nil {
+			shown.Orig = model.Dot{} // it is no version of the node that it gets
+		}
 	}
 	ra.ID, rb.ID = rb.ID, ra.ID
 	ra.Node, rb.Node = rb.Node, ra.Node
