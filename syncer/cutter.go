@@ -141,15 +141,8 @@ func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) (failed, err error)
 			return r.failed, err
 		}
 		more = s.more
-		done, err := r.round(ctx, s)
-		if err != nil {
+		if err := r.round(ctx, s); err != nil {
 			return r.failed, err
-		}
-		if err := f.Sync(); err != nil {
-			return r.failed, err
-		}
-		for _, x := range done {
-			f.surf.Rebase(x.ino, x.gen, x.v)
 		}
 	}
 	return r.failed, nil
@@ -175,16 +168,25 @@ func (r *cutRun) choose(dirs map[Ino]bool) (*selection, error) {
 	return s, nil
 }
 
-// round stores the bytes of what was selected and logs it.
-func (r *cutRun) round(ctx context.Context, s *selection) (done []*frozen, err error) {
-	defer r.f.store.Hold()() // the blocks, until rows name them
+// round stores the bytes of what was selected and logs it. Blocks are held until rows
+// name them, and those of what was written over until the surface reads the next.
+func (r *cutRun) round(ctx context.Context, s *selection) error {
+	f := r.f
+	defer f.store.Hold()()
 	ready, err := r.freeze(ctx, s.dirty)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	cut, done, err := r.f.applyCut(s, ready, r.left)
-	if err == nil {
-		r.left.add(s, cut)
+	cut, done, err := f.applyCut(s, ready, r.left)
+	if err != nil {
+		return err
 	}
-	return done, err
+	r.left.add(s, cut)
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	for _, x := range done {
+		f.surf.Rebase(x.ino, x.gen, x.v)
+	}
+	return nil
 }

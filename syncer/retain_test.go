@@ -7,11 +7,15 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/clachanfs/clachan/blocks/content"
+	. "github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // noise is bytes that do not compress.
@@ -128,6 +132,58 @@ func TestAShortDiskTakesHistoryFirst(t *testing.T) {
 			a.want(t, "/f", noise(3, 1<<20))
 		})
 	}
+}
+
+// A heraldRemote calls told, once, when something is announced.
+type heraldRemote struct {
+	memRemote
+	told atomic.Pointer[func()]
+}
+
+func (r *heraldRemote) Announce(k model.VV) {
+	r.memRemote.Announce(k)
+	if told := r.told.Swap(nil); told != nil {
+		(*told)()
+	}
+}
+
+// What programs read under the bytes that they have written stays until their
+// surface reads the next version, though it is history and there is no room for any.
+func TestWhatIsStagedOverStaysUntilTheSurfaceHasTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		a := w.peers[0]
+		a.opts.Members, a.opts.KeepShare = func() []string { return nil }, 1e-9
+		a.onDisk(sized(vfs.NewMem(), 1<<30, 900<<20))
+		r := &heraldRemote{memRemote: memRemote{a}}
+		a.again(r)
+		a.write("/f", noise(1, 1<<20))
+		a.cutNow()
+		v, err := a.Content(a.ino("/f"))
+		a.must(err)
+		expired := make(chan error, 1)
+		told := func() {
+			go func() { expired <- a.Expire(t.Context()) }()
+			time.Sleep(time.Second)
+		}
+		r.told.Store(&told)
+		asked := false
+		a.surf.knows = func(Ino) {
+			asked = r.told.Load() == nil
+			b := make([]byte, v.Content.Size)
+			if _, err := content.NewReader(a.Store(), v.Content).ReadAt(t.Context(), b, 0); err != nil {
+				t.Error("what was written over cannot be read:", err)
+			}
+		}
+		a.write("/f", noise(2, 1<<20))
+		a.cutNow()
+		if !asked {
+			t.Fatal("nothing has expired before the surface knew")
+		}
+		if a.must(<-expired); a.countPasts() != 0 {
+			t.Error("history is kept")
+		}
+	})
 }
 
 // An idle folder is looked at and not written to.

@@ -19,6 +19,7 @@ type memSurface struct {
 	flips []Flip
 	froze func(Ino)                        // called after a Freeze, if set
 	fails func(context.Context, Ino) error // asked by a Freeze, if set
+	knows func(Ino)                        // called before a Rebase, if set
 }
 
 type memLayer struct {
@@ -63,6 +64,9 @@ func (s *memSurface) Freeze(ctx context.Context, inos ...Ino) ([]Layer, error) {
 }
 
 func (s *memSurface) Rebase(ino Ino, gen uint64, v Version) {
+	if s.knows != nil {
+		s.knows(ino)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l := s.dirty[ino]; l != nil && l.gen <= gen {
