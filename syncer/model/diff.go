@@ -523,8 +523,8 @@ func (d *diff) births() {
 // edit writes what changed in a thing that is no new node.
 func (d *diff) edit(t *Thing) {
 	x := d.Node(t.ID)
-	if t.ID.IsZero() || x == nil || t.Names == 0 && !d.Alive(t.ID) {
-		return
+	if t.ID.IsZero() || x == nil || !d.Alive(t.ID) && (t.Names == 0 || t.Kind != Dir && !t.Edited) {
+		return // attributes bring no file back, and who has collected it would have them alone
 	}
 	if t.Reset {
 		d.setAttrs(x, t.Attrs)

@@ -1,0 +1,135 @@
+package model
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Scripts of peers who all count. "here" changes what "removes" has removed,
+// beside "moves", who knows more, and has collected it by then: "fourth" helps.
+var collectedElsewhere = []struct {
+	name   string
+	script string
+}{
+	{"a removed file is touched and gets a mode", `
+here write /f F
+here xattr /f 1
+here cut
+moves <- here
+removes <- here
+removes rm /f
+removes cut
+here touch /f 1
+here chmod /f m
+here <- removes
+moves <- removes
+moves <- here
+moves collects
+here cut
+moves <- here
+moves write /f F2
+moves cut
+here <- moves`},
+}
+
+func TestWhatOthersHaveCollectedIsNotSaidInPart(t *testing.T) {
+	for _, tt := range collectedElsewhere {
+		t.Run(tt.name, func(t *testing.T) {
+			if bad := newScripted(tt.script).play(tt.script); bad != nil {
+				t.Errorf("%s: %s", bad.what, bad.why)
+			}
+		})
+	}
+}
+
+// scripted is a world whose peers have names.
+type scripted struct {
+	*collecting
+	who map[string]*peer
+}
+
+// newScripted makes as many peers as a script names, all members from the start.
+func newScripted(script string) scripted {
+	n := 3
+	if strings.Contains(script, "fourth") {
+		n = 4
+	}
+	c := newCollecting(1)
+	for seed := int64(2); len(c.peers) != n || c.out[c.peers[2]] || c.out[c.peers[n-1]]; seed++ {
+		c = newCollecting(seed)
+	}
+	for _, p := range c.peers {
+		p.clock, p.unsure = 0, false
+	}
+	s := scripted{c, map[string]*peer{}}
+	for i, name := range []string{"here", "moves", "removes", "fourth"}[:n] {
+		s.who[name] = c.peers[i]
+	}
+	return s
+}
+
+// play does what a script says, one thing to a line, and has all exchanged in the
+// end: "here mkdir /x", "here cut", "here <- moves" (it joins all, "<1" a batch),
+// "moves collects" (all that is dead, or it fails). It returns what broke.
+func (s scripted) play(script string) (bad *failure) {
+	defer s.recovered(&bad)
+	for _, line := range strings.Split(strings.TrimSpace(script), "\n") {
+		f := strings.Fields(line)
+		p := s.who[f[0]]
+		switch f[1] {
+		case "cut":
+			s.cut(p)
+		case "<-":
+			s.pull(p, s.who[f[2]], 1<<30)
+			s.checkTree(p)
+		case "<1":
+			s.pull(p, s.who[f[2]], 1)
+			s.checkTree(p)
+		case "collects":
+			s.collectDead(p)
+		default:
+			for i := range f {
+				f[i] = strings.ReplaceAll(f[i], "_", " ")
+			}
+			if err := p.do(f[1], f[2:]); err != nil {
+				s.fail("script", "%s: %v", line, err)
+			}
+		}
+	}
+	s.quiesce()
+	s.check()
+	return nil
+}
+
+// collectDead drops all that is dead, also directories in each other.
+func (s scripted) collectDead(p *peer) {
+	stable, before := s.stable(p), s.dropped
+	s.collect(p)
+	dead := func(n *Node) bool { return n.ID != RootID && !p.m.Alive(n.ID) }
+	for _, id := range sortedIDs(p.m.Nodes) {
+		n := p.m.Nodes[id]
+		if !dead(n) {
+			continue
+		}
+		placed := false // something that stays is or was in it
+		for _, o := range p.m.Nodes {
+			placed = placed || !dead(o) && slices.ContainsFunc(o.Links, func(l Link) bool {
+				return slices.ContainsFunc(l.Hist, func(x Loc) bool { return x.Parent == id })
+			})
+		}
+		if placed || !n.Collectable(stable) {
+			s.fail("script", "p%d keeps\n%s", p.r, dump(n))
+		}
+	}
+	for _, id := range sortedIDs(p.m.Nodes) {
+		if dead(p.m.Nodes[id]) {
+			delete(p.m.Nodes, id)
+			delete(p.tree.byID, id)
+			s.drop(p, stable)
+		}
+	}
+	if p.m.view = nil; s.dropped == before {
+		s.fail("script", "p%d collects nothing", p.r)
+	}
+}
