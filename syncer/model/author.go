@@ -162,7 +162,7 @@ func (a *Author) removeOthers(n *Node) {
 
 func (a *Author) setAttr(n *Node, name, val string) {
 	if n.Attrs[name].Val != val {
-		a.say(n.ID, n.Kind, Change{Attrs: []AttrChange{{Name: name, Val: val}}})
+		a.sayAttrs(n, []AttrChange{{Name: name, Val: val}})
 	}
 }
 
@@ -181,8 +181,25 @@ func (a *Author) setAttrs(n *Node, want map[string]string) {
 		}
 	}
 	if len(set) > 0 {
-		a.say(n.ID, n.Kind, Change{Attrs: set})
+		a.sayAttrs(n, set)
 	}
+}
+
+// sayAttrs sets attributes.
+func (a *Author) sayAttrs(n *Node, set []AttrChange) {
+	a.say(n.ID, n.Kind, Change{Attrs: slices.Concat(a.further(a.Node(n.ID), set), set)})
+}
+
+// further are the attributes, beside those set, that are to be said again with a
+// part of a directory that is dead or lives only through what is in it: who has
+// collected it would have that part alone, and give no others to what is born there.
+func (a *Author) further(n *Node, set []AttrChange) []AttrChange {
+	if n.Kind != Dir || n.ID == RootID || n.Live() {
+		return nil
+	}
+	return slices.DeleteFunc(a.whole(n).Attrs, func(x AttrChange) bool {
+		return slices.ContainsFunc(set, func(y AttrChange) bool { return y.Name == x.Name })
+	})
 }
 
 func attrsOf(n *Node) map[string]string {

@@ -31,7 +31,56 @@ moves <- here
 moves write /f F2
 moves cut
 here <- moves`},
+	{"a directory that lives only through what is in it gets a mode", lonelyX + `
+here chmod /x m
+here cut
+moves <- here
+moves mkdir /x
+moves cut
+here <- moves`},
+	{"a dead directory in which something is to be cut gets a mode", `
+here mkdir /x
+here xattr /x 1
+here cut
+moves <- here
+removes <- here
+removes rm /x
+removes cut
+here write /x/n N
+here chmod /x m
+here <- removes
+moves <- removes
+moves <- here
+moves collects
+here cuts /
+here rm /x
+here cut
+moves <- here
+moves mkdir /x
+moves cut
+here <- moves`},
 }
+
+// lonelyX makes a directory that is collected by one, and lives for another through
+// a file in it.
+const lonelyX = `
+here mkdir /x
+here xattr /x 1
+here write /x/g G
+here cut
+moves <- here
+removes <- here
+here write /x/g G2
+here cut
+moves <- here
+removes rm /x
+removes cut
+moves mv /x/g /g
+moves cut
+here <- removes
+moves <- removes
+moves <- here
+moves collects`
 
 func TestWhatOthersHaveCollectedIsNotSaidInPart(t *testing.T) {
 	for _, tt := range collectedElsewhere {
@@ -71,7 +120,8 @@ func newScripted(script string) scripted {
 
 // play does what a script says, one thing to a line, and has all exchanged in the
 // end: "here mkdir /x", "here cut", "here <- moves" (it joins all, "<1" a batch),
-// "moves collects" (all that is dead, or it fails). It returns what broke.
+// "here cuts /" (what is in the root), "moves collects" (all that is dead, or it
+// fails). It returns what broke.
 func (s scripted) play(script string) (bad *failure) {
 	defer s.recovered(&bad)
 	for _, line := range strings.Split(strings.TrimSpace(script), "\n") {
@@ -80,6 +130,8 @@ func (s scripted) play(script string) (bad *failure) {
 		switch f[1] {
 		case "cut":
 			s.cut(p)
+		case "cuts":
+			p.cut(func(pl place) bool { return pl.dir == p.tree.root })
 		case "<-":
 			s.pull(p, s.who[f[2]], 1<<30)
 			s.checkTree(p)
