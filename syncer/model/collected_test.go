@@ -59,6 +59,51 @@ moves <- here
 moves mkdir /x
 moves cut
 here <- moves`},
+	{"a directory that does so is where a move of it is undone", `
+here mkdir /u
+here xattr /u 1
+here mkdir /w
+here write /w/g G
+here cut
+moves <- here
+removes <- here
+fourth <- here
+here mv /w /u/w
+here cut
+removes <- here
+fourth <- here
+moves write /z 1
+moves cut
+moves write /z 2
+moves cut
+moves mv /u /w/u
+moves cut
+moves rm /w/u
+moves cut
+here write /u/w/g G2
+here cut
+fourth <- here
+fourth mv /u/w/g /g
+fourth cut
+removes rm /u/w
+removes cut
+here <- removes
+here <- moves
+removes <- here
+removes <- moves
+moves <- fourth
+moves <- here
+moves <- removes
+fourth <- moves
+moves <- fourth
+moves <- removes
+moves collects
+here mkdir /d
+here cut
+moves <- here
+moves mkdir /u
+moves cut
+here <- moves`},
 }
 
 // lonelyX makes a directory that is collected by one, and lives for another through

@@ -170,7 +170,7 @@ func (a *Author) pinUndone() {
 	}
 	for _, id := range pinned {
 		if l := at[id]; l.Name != "" { // else it has no place yet
-			a.say(id, Dir, Change{Links: []LinkChange{{Key: PrimaryKey, Parent: l.Parent, Name: l.Name}}})
+			a.say(id, Dir, Change{Links: []LinkChange{{Key: PrimaryKey, Parent: l.Parent, Name: l.Name}}, Attrs: a.further(a.Node(id), nil)})
 		}
 	}
 	for _, id := range lone {
