@@ -376,6 +376,9 @@ func (a *Author) renew(n *Node) *Node {
 	}
 	part := a.whole(n)
 	for _, l := range part.Links {
+		if n.Kind != Dir { // of what a cut does with directories footing finds all
+			a.settle(l.Parent)
+		}
 		a.uphold(l.Parent)
 	}
 	for _, l := range a.Node(n.ID).Links {

@@ -59,6 +59,41 @@ moves <- here
 moves mkdir /x
 moves cut
 here <- moves`},
+	{"a removed file gets a name, and had another in a directory that lives only through what is in it", `
+here mkdir /x
+here write /x/g G
+here cut
+moves <- here
+removes <- here
+here write /x/f F
+here cut
+moves mkdir /x/f
+moves cut
+here <- moves
+moves <- here
+removes <- here
+removes <- moves
+moves write /z 1
+moves cut
+moves write /z 2
+moves cut
+moves chmod /x/f` + spaced(annCopy) + ` m
+moves cut
+removes rm /x
+removes cut
+removes <- moves
+here <- moves
+here write /x/g G2
+here cut
+moves <- here
+moves mv /x/g /g
+moves cut
+here ln /x/f` + spaced(annCopy) + ` /e
+here <- removes
+moves <- here
+moves <- removes
+moves collects
+here cut`},
 	{"a directory that does so is where a move of it is undone", `
 here mkdir /u
 here xattr /u 1
@@ -136,6 +171,9 @@ func TestWhatOthersHaveCollectedIsNotSaidInPart(t *testing.T) {
 		})
 	}
 }
+
+// spaced makes one word of a name.
+func spaced(name string) string { return strings.ReplaceAll(name, " ", "_") }
 
 // scripted is a world whose peers have names.
 type scripted struct {
