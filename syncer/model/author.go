@@ -71,12 +71,21 @@ func (a *Author) another(id ID, kind Kind) *Change {
 func (a *Author) say(id ID, kind Kind, part Change) {
 	c := a.change(id, kind)
 	for _, p := range part.inPieces() {
-		if !c.fits(p) {
+		if !c.fits(p) || a.early(c, p) {
 			c = a.another(id, kind)
 		}
 		c.merge(p)
 		a.Apply(*c, a.deps(c.Dot))
 	}
+}
+
+// early tells whether what is to be added to a change places something in a
+// directory that this cut makes live only after it: batches may part between them.
+func (a *Author) early(c *Change, part Change) bool {
+	return !c.Born && slices.ContainsFunc(part.Links, func(l LinkChange) bool {
+		i, said := a.index[l.Parent]
+		return l.Name != "" && said && a.changes[i].Version != nil && a.changes[i].Dot.Seq > c.Dot.Seq
+	})
 }
 
 // put writes a version that supersedes all heads known here, so the versions of

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"math/rand"
 	"slices"
 	"strings"
 	"testing"
@@ -266,5 +267,47 @@ func (s scripted) collectDead(p *peer) {
 	}
 	if p.m.view = nil; s.dropped == before {
 		s.fail("script", "p%d collects nothing", p.r)
+	}
+}
+
+// A cut may be parted after any change: what it places in a directory that it makes
+// live by itself does not come before that.
+func TestWhatIsPlacedInALonelyDirectoryComesAfterIt(t *testing.T) {
+	const script = `
+here mkdir /x
+here write /x/g G
+here write /h H
+here cut
+moves <- here
+removes <- here
+here write /x/g G2
+here write /h H2
+here cut
+moves <- here
+removes write /h H3
+removes rm /x
+removes cut
+moves mv /x/g /g
+moves cut
+here <- removes
+moves <- removes
+moves <- here
+moves collects
+here mv /h /x/h
+here cut
+removes <- moves
+here <- moves
+moves <1 here
+removes <1 here
+moves <1 here
+removes <1 here
+moves <1 here
+removes <1 here`
+	for seed := range int64(12) { // where it is parted
+		s := newScripted(script)
+		s.who["here"].rng = rand.New(rand.NewSource(seed))
+		if bad := s.play(script); bad != nil {
+			t.Fatalf("%s: %s", bad.what, bad.why)
+		}
 	}
 }
