@@ -223,16 +223,10 @@ func attrsOf(n *Node) map[string]string {
 
 // born says that a node is made over nothing known, if that is so.
 func (a *Author) born(n *Node) Change {
-	if n != nil && n.known() && n.made() {
+	if n != nil && n.known() {
 		return Change{}
 	}
 	return Change{Born: true, Lacks: a.Lacks}
-}
-
-// made tells whether it is known here how the node was made. Of one that was
-// collected others may have said something since, knowing that it is dead.
-func (n *Node) made() bool {
-	return len(n.Heads) > 0 || slices.ContainsFunc(n.Links, func(l Link) bool { return len(l.Hist) > 0 })
 }
 
 // birth makes the node of a new name. Its id follows from the place, so that

@@ -39,6 +39,42 @@ moves <- here
 moves mkdir /x
 moves cut
 here <- moves`},
+	{"two give it an attribute, and who makes it anew has heard of one", `
+here mkdir /x
+here write /x/g G
+here cut
+moves <- here
+removes <- here
+fourth <- here
+here write /x/g G2
+here cut
+moves <- here
+fourth <- here
+removes rm /x
+removes cut
+moves mv /x/g /g
+moves cut
+here <- removes
+fourth <- removes
+moves <- removes
+moves <- here
+moves <- fourth
+moves collects
+here write /z 1
+here cut
+here write /z 2
+here cut
+here xattr /x 2
+here cut
+fourth xattr /x 3
+fourth cut
+removes <- fourth
+removes <- here
+moves <- here
+moves mkdir /x
+moves cut
+removes <- moves
+moves <- removes`},
 	{"a dead directory in which something is to be cut gets a mode", `
 here mkdir /x
 here xattr /x 1
