@@ -151,6 +151,12 @@ const (
 	headUnsure
 )
 
+// flags of a node
+const (
+	nodeCovered = 1 << iota
+	nodeBirths
+)
+
 func (e *enc) node(n *model.Node, mtime int64) {
 	e.u(uint64(len(n.Heads)))
 	var covered model.VV
@@ -185,11 +191,22 @@ func (e *enc) node(n *model.Node, mtime int64) {
 		}
 		e.s(h.Content)
 	}
-	if n.Covered.Equal(covered) {
-		e.u(0) // as nearly always: what the heads say
-	} else {
-		e.u(1)
+	var f uint64
+	if !n.Covered.Equal(covered) { // hardly ever: else it is what the heads say
+		f |= nodeCovered
+	}
+	if len(n.Births) > 0 {
+		f |= nodeBirths
+	}
+	e.u(f)
+	if f&nodeCovered != 0 {
 		e.vv(n.Covered)
+	}
+	if f&nodeBirths != 0 {
+		e.u(uint64(len(n.Births)))
+		for _, d := range n.Births {
+			e.dot(d)
+		}
 	}
 	e.u(uint64(len(n.Gone)))
 	for _, g := range n.Gone {
@@ -380,8 +397,14 @@ func (d *dec) node(r *Row) *model.Node {
 		h.Content = d.s()
 		n.Heads = append(n.Heads, h)
 	}
-	if n.Covered = covered; d.u() != 0 {
+	f := d.u()
+	if n.Covered = covered; f&nodeCovered != 0 {
 		n.Covered = d.vv()
+	}
+	if f&nodeBirths != 0 {
+		for k := d.count(); k > 0 && d.err == nil; k-- {
+			n.Births = append(n.Births, d.dot())
+		}
 	}
 	for k := d.count(); k > 0 && d.err == nil; k-- {
 		n.Gone = append(n.Gone, model.Gone{Dot: d.dot(), VV: d.vv()})

@@ -118,10 +118,11 @@ func (n *Node) saidBy(change func(Dot) (Change, VV, bool)) bool {
 	return ok && again.same(n)
 }
 
-// same tells whether two nodes say the same; what they have superseded aside.
+// same tells whether two nodes say the same; what they have superseded and
+// forgotten aside.
 func (n *Node) same(o *Node) bool {
 	a, b := *n, *o
-	a.Covered, b.Covered = nil, nil
+	a.Covered, b.Covered, a.Births, b.Births = nil, nil, nil, nil
 	return a.Equal(&b)
 }
 
@@ -147,7 +148,23 @@ func (n *Node) spent() (out []element) {
 			}})
 		}
 	}
+	for _, d := range n.Births {
+		if !n.says(d) {
+			out = append(out, element{[]Dot{d}, func(n *Node) {
+				n.Births = slices.DeleteFunc(n.Births, func(x Dot) bool { return x == d })
+			}})
+		}
+	}
 	return append(out, n.spentLinks()...)
+}
+
+// says tells whether something that the node says is of a birth, besides that it
+// was born.
+func (n *Node) says(birth Dot) (yes bool) {
+	rest := *n
+	rest.Births = nil
+	rest.Dots(func(d Dot) { yes = yes || d == birth })
+	return yes
 }
 
 func (n *Node) spentLinks() (out []element) {

@@ -10,6 +10,9 @@ func (n *Node) Join(c Change, deps VV) {
 	if had := c.Had(deps); c.Born && n.Forgotten(had) {
 		n.forget(had)
 	}
+	if i, found := slices.BinarySearchFunc(n.Births, c.Dot, compareDots); c.Born && !found {
+		n.Births = slices.Insert(n.Births, i, c.Dot)
+	}
 	if v := c.Version; v != nil {
 		h := Version{Dot: c.Dot, VV: v.VV.With(c.Dot), Orig: v.Orig, Content: v.Content, Mtime: v.Mtime, Unsure: v.Unsure, By: v.By}
 		if h.Orig == (Dot{}) {
@@ -112,6 +115,7 @@ func (n *Node) Forgotten(deps VV) bool {
 func (n *Node) forget(deps VV) {
 	n.Heads = slices.DeleteFunc(n.Heads, func(h Version) bool { return deps.Has(h.Dot) })
 	n.Gone = slices.DeleteFunc(n.Gone, func(g Gone) bool { return deps.Has(g.Dot) })
+	n.Births = slices.DeleteFunc(n.Births, deps.Has)
 	for i := range n.Links {
 		l := &n.Links[i]
 		l.Hist = slices.DeleteFunc(l.Hist, func(x Loc) bool { return deps.Has(x.Dot) })

@@ -100,6 +100,7 @@ type Node struct {
 	Gone    []Gone    // deletions of content, none within another
 	Links   []Link    // by key
 	Attrs   map[string]Attr
+	Births  []Dot // changes that made it anew: what they forget others may still have
 }
 
 // Equal tells whether two nodes hold the same. Nil is one that is unknown.
@@ -115,7 +116,7 @@ func (n *Node) Equal(o *Node) bool {
 		slices.EqualFunc(n.Links, o.Links, func(x, y Link) bool {
 			return x.Key == y.Key && slices.Equal(x.Hist, y.Hist) &&
 				slices.EqualFunc(x.Dels, y.Dels, func(d, e Del) bool { return d.Dot == e.Dot && d.K.Equal(e.K) })
-		}) && maps.Equal(n.Attrs, o.Attrs)
+		}) && maps.Equal(n.Attrs, o.Attrs) && slices.Equal(n.Births, o.Births)
 }
 
 // Del covers the deleted versions.
@@ -231,6 +232,9 @@ func (n *Node) Dots(f func(Dot)) {
 	for _, a := range n.Attrs {
 		f(a.Dot)
 	}
+	for _, d := range n.Births {
+		f(d)
+	}
 }
 
 // Clone returns a copy that shares nothing that is changed in place.
@@ -238,6 +242,7 @@ func (n *Node) Clone() *Node {
 	c := *n
 	c.Heads = slices.Clone(n.Heads)
 	c.Gone = slices.Clone(n.Gone)
+	c.Births = slices.Clone(n.Births)
 	c.Links = make([]Link, len(n.Links))
 	for i, l := range n.Links {
 		c.Links[i] = Link{Key: l.Key, Hist: slices.Clone(l.Hist), Dels: slices.Clone(l.Dels)}
