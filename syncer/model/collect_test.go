@@ -43,7 +43,12 @@ func (c *collecting) pull(p, q *peer, most int) int {
 			c.fail("behind", "p%d gets %v..%d by one who knew %v, and %v is stable there", p.r, Dot{b.Replica, b.Lo}, b.Hi, b.Deps, c.horizon[p])
 		}
 	}
-	n := p.pull(q, most)
+	n := 0
+	if most == 1<<30 && (len(p.log)+len(q.log))%2 == 0 {
+		n = p.pullAlive(q)
+	} else {
+		n = p.pull(q, most)
+	}
 	if q.k.LE(p.k) { // it caught up: of what q has collected only the horizon tells
 		c.horizon[p] = c.horizon[p].Join(c.horizon[q])
 	}

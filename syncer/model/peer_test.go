@@ -408,6 +408,24 @@ func (p *peer) apply(b *joined) {
 
 // pull joins the first batches that q has and p lacks, at most max.
 func (p *peer) pull(q *peer, max int) (n int) {
+	return p.pullOf(q, max, func(b *joined) *joined { return b })
+}
+
+// pullAlive joins all that q has and p lacks, but for the changes of which nothing is
+// left there.
+func (p *peer) pullAlive(q *peer) int {
+	cited := map[Dot]bool{}
+	for _, n := range q.m.Nodes {
+		n.Dots(func(d Dot) { cited[d] = true })
+	}
+	return p.pullOf(q, 1<<30, func(b *joined) *joined {
+		less := *b
+		less.changes = slices.DeleteFunc(slices.Clone(b.changes), func(c Change) bool { return !cited[c.Dot] })
+		return &less
+	})
+}
+
+func (p *peer) pullOf(q *peer, max int, part func(b *joined) *joined) (n int) {
 	for _, b := range q.log {
 		if n == max {
 			break
@@ -418,7 +436,8 @@ func (p *peer) pull(q *peer, max int) (n int) {
 		if !b.Deps.LE(p.k) {
 			panic(failure{"causal", fmt.Sprint(b.Deps, p.k)})
 		}
-		p.apply(b)
+		p.apply(part(b))
+		p.log[len(p.log)-1] = b // where a part is missing, it is asked for nowhere
 		n++
 	}
 	if n == 0 {
