@@ -229,8 +229,8 @@ func (m *machine) replace(x, y place, flags uint32, flips int) error {
 	if err == nil {
 		if m.supersede(m.proc, b.Ino, t, by, "stale renames"); flags != 0 || b.Ino == 0 {
 			m.s.moves(a.Ino)
-			m.s.moves(b.Ino)
 		}
+		m.s.moves(b.Ino) // its number may be another file's some day
 	}
 	return m.proven(err, flips, "rename to "+y.name, func() error { return m.moved(x, y, a, b, flags) })
 }
