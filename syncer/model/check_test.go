@@ -80,6 +80,7 @@ type expected struct {
 	name string
 	to   *inode
 	was  sight // of to
+	of   ID    // the node whose conflict copy it is, if nobody has pinned that
 }
 
 func (p *peer) expect(pick func(place) bool) (out []expected) {
@@ -108,6 +109,7 @@ func (p *peer) expect(pick func(place) bool) (out []expected) {
 		x := expected{dir: pl.dir, name: y.name, to: d.to}
 		if d.to != nil {
 			x.was = sight{kind: d.to.kind, content: d.to.content, mtime: d.to.mtime, attrs: attrString(d.to.attrs)}
+			x.of = p.m.CopyOf(d.to.id)
 		}
 		out = append(out, x)
 	}
@@ -131,7 +133,7 @@ func (x expected) check(p *peer, groups map[*inode]ID) {
 	n := p.m.Node(e.ID)
 	v := version(n, e)
 	got := sight{kind: e.Kind, content: v.Content, mtime: v.Mtime, attrs: attrString(attrsOf(n))}
-	if p.others[e.Node()] || p.others[e.ID] || e.Kind == Dir { // others touched or tagged it too
+	if p.others[e.Node()] || p.others[e.ID] || p.others[x.of] || e.Kind == Dir { // others touched or tagged it too
 		x.was.attrs, got.attrs, x.was.mtime, got.mtime = "", "", 0, 0
 	}
 	if got != x.was {
