@@ -148,14 +148,30 @@ func (n *Node) spent() (out []element) {
 			}})
 		}
 	}
+	out = append(out, n.spentLinks()...)
+	return append(out, n.spentBirths(out)...)
+}
+
+// spentBirths are the births of which nothing is said besides what is spent.
+func (n *Node) spentBirths(spent []element) (out []element) {
+	if len(n.Births) == 0 {
+		return nil
+	}
+	rest := n
+	if len(spent) > 0 {
+		rest = n.Clone()
+	}
+	for _, e := range spent {
+		e.drop(rest)
+	}
 	for _, d := range n.Births {
-		if !n.says(d) {
+		if !rest.says(d) {
 			out = append(out, element{[]Dot{d}, func(n *Node) {
 				n.Births = slices.DeleteFunc(n.Births, func(x Dot) bool { return x == d })
 			}})
 		}
 	}
-	return append(out, n.spentLinks()...)
+	return out
 }
 
 // says tells whether something that the node says is of a birth, besides that it
