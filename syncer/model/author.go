@@ -82,7 +82,7 @@ func (a *Author) say(id ID, kind Kind, part Change) {
 // early tells whether what is to be added to a change places something in a
 // directory that this cut makes live only after it: batches may part between them.
 func (a *Author) early(c *Change, part Change) bool {
-	return !c.Born && slices.ContainsFunc(part.Links, func(l LinkChange) bool {
+	return (!c.Born || c.place() != nil) && slices.ContainsFunc(part.Links, func(l LinkChange) bool {
 		i, said := a.index[l.Parent]
 		return l.Name != "" && said && a.changes[i].Version != nil && a.changes[i].Dot.Seq > c.Dot.Seq
 	})

@@ -309,7 +309,7 @@ func (s scripted) collectDead(p *peer) {
 // A cut may be parted after any change: what it places in a directory that it makes
 // live by itself does not come before that.
 func TestWhatIsPlacedInALonelyDirectoryComesAfterIt(t *testing.T) {
-	const script = `
+	const before = `
 here mkdir /x
 here write /x/g G
 here write /h H
@@ -329,7 +329,8 @@ here <- removes
 moves <- removes
 moves <- here
 moves collects
-here mv /h /x/h
+here mv `
+	const after = ` /x/h
 here cut
 removes <- moves
 here <- moves
@@ -339,11 +340,14 @@ moves <1 here
 removes <1 here
 moves <1 here
 removes <1 here`
-	for seed := range int64(12) { // where it is parted
-		s := newScripted(script)
-		s.who["here"].rng = rand.New(rand.NewSource(seed))
-		if bad := s.play(script); bad != nil {
-			t.Fatalf("%s: %s", bad.what, bad.why)
+	for _, moved := range []string{"/h", "/h" + spaced(annCopy)} {
+		for seed := range int64(12) { // where it is parted
+			script := before + moved + after
+			s := newScripted(script)
+			s.who["here"].rng = rand.New(rand.NewSource(seed))
+			if bad := s.play(script); bad != nil {
+				t.Fatalf("%s: %s: %s", moved, bad.what, bad.why)
+			}
 		}
 	}
 }
