@@ -72,22 +72,25 @@ func (t *Tx) setAt(dir Ino, name string, ns names) Place {
 }
 
 // restOf adds to the set of a database what else of it waits, perhaps with its
-// directory: there was no journal when it came. It tells whether something does.
+// directory: there was no journal when it came; and what is there still, and waits
+// where it goes. It tells whether something does.
 func (t *Tx) restOf(p Place, x *flipSet) (waits bool) {
 	for _, s := range append([]string{""}, model.Journals...) {
 		k := t.key(p.Dir, p.Name+s)
 		if y, drift := t.ix.names[k]; drift && !y.Ours {
 			x.names[k] = struct{}{}
 		}
-		ino := t.Ino(t.viewAt(p.Dir, p.Name+s).id)
-		if _, there := x.inos[ino]; there || ino == 0 {
-			continue
-		}
-		if w, drift := t.Bytes(ino); drift && !w.Ours {
-			waits = true
-			x.inos[ino] = arrived{}
-			if q := t.ix.sets[t.ix.setOf[ino]]; q != nil {
-				x.inos[ino] = q.inos[ino]
+		e, _ := t.Entry(p.Dir, p.Name+s)
+		for _, ino := range []Ino{t.Ino(t.viewAt(p.Dir, p.Name+s).id), e.Ino} {
+			if _, there := x.inos[ino]; there || ino == 0 {
+				continue
+			}
+			if w, drift := t.Bytes(ino); drift && !w.Ours {
+				waits = true
+				x.inos[ino] = arrived{}
+				if q := t.ix.sets[t.ix.setOf[ino]]; q != nil {
+					x.inos[ino] = q.inos[ino]
+				}
 			}
 		}
 	}
@@ -161,6 +164,12 @@ func (t *Tx) gather(ns names) {
 			t.addSet(p, x)
 		}
 	}
+	for k, v := range ns { // a file that waits with a database waits at all of its names
+		if p := t.ix.setOf[t.Ino(v.id)]; p.Name != "" {
+			t.ix.sets[p].names[k] = struct{}{}
+			t.ix.held[k] = p
+		}
+	}
 }
 
 // addSet makes a set, or adds to it. One that becomes too large splits.
@@ -197,12 +206,29 @@ func (t *Tx) addSet(p Place, x *flipSet) {
 		case p.Name != "" && q.Name == "": // what is shown with its journal waits for nothing else
 			delete(t.ix.sets[q].inos, ino)
 			t.ix.setOf[ino] = p
+		case p.Name != "": // it was moved, or has names in both
+			t.merge(q, old, p)
 		default:
 			delete(old.inos, ino) // it has names in several: the first has it
 		}
 	}
 	for k := range old.names {
 		t.ix.held[k] = p
+	}
+}
+
+// merge adds the set at q to another, x at p, that shares a file with it.
+func (t *Tx) merge(q Place, x *flipSet, p Place) {
+	o := t.ix.sets[q]
+	delete(t.ix.sets, q)
+	for ino, a := range o.inos {
+		if _, there := x.inos[ino]; !there {
+			x.inos[ino] = a
+		}
+		t.ix.setOf[ino] = p
+	}
+	for k := range o.names {
+		x.names[k] = struct{}{}
 	}
 }
 
