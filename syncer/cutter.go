@@ -106,10 +106,12 @@ type cutRun struct {
 	failed error // of the first file that could not be read or stored
 }
 
-// left is what was selected and could not be cut: it has been noted again.
+// left is what was selected and could not be cut: it has been noted again; and which
+// databases the run has cut.
 type left struct {
 	names map[nameAt]bool
 	inos  map[Ino]bool
+	had   map[nameAt]bool
 }
 
 // add takes in what was selected and not cut.
@@ -134,13 +136,13 @@ func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) (failed, err error)
 	if f.o.ReadOnly {
 		return nil, nil
 	}
-	r := &cutRun{f: f, left: left{map[nameAt]bool{}, map[Ino]bool{}}}
-	for more := true; more; {
-		s, err := r.choose(dirs)
+	r := &cutRun{f: f, left: left{map[nameAt]bool{}, map[Ino]bool{}, map[nameAt]bool{}}}
+	for more, owes := true, false; more; {
+		s, err := r.choose(dirs, owes)
 		if err != nil || s.empty() {
 			return r.failed, err
 		}
-		more = s.more
+		more, owes = s.more, s.owes
 		if err := r.round(ctx, s); err != nil {
 			return r.failed, err
 		}
@@ -148,8 +150,8 @@ func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) (failed, err error)
 	return r.failed, nil
 }
 
-// choose selects what the next batch is about.
-func (r *cutRun) choose(dirs map[Ino]bool) (*selection, error) {
+// choose selects what the next batch is about, a database if one is owed.
+func (r *cutRun) choose(dirs map[Ino]bool, owed bool) (*selection, error) {
 	f := r.f
 	if err := f.broken(); err != nil {
 		return nil, err
@@ -157,7 +159,7 @@ func (r *cutRun) choose(dirs map[Ino]bool) (*selection, error) {
 	s := &selection{}
 	err := f.locked(func() (err error) {
 		if !f.ix.Incomplete() { // first it must be known what is ours
-			s, err = f.selectDrift(dirs, r.left)
+			s, err = f.selectDrift(dirs, r.left, owed)
 		}
 		return err
 	})

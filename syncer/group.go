@@ -57,18 +57,30 @@ func (g *selector) group(ino Ino) ([]Ino, nameAt) {
 	return []Ino{ino}, nameAt{}
 }
 
-// grouped tells whether a name is of a database, or of a file that is by another
-// of its names.
-func (g *selector) grouped(k nameAt) bool {
+// database is where the database is that a name is of, or a file that is by
+// another of its names; zero: it is of none.
+func (g *selector) database(k nameAt) nameAt {
 	if g.groupAt(k) != nil {
-		return true
+		base, _ := model.Database(k.Name)
+		return nameAt{Dir: k.Dir, Name: base}
 	}
 	_, e, _ := g.f.ix.Dirty(k)
 	if e.Ino == 0 {
-		return false
+		return nameAt{}
 	}
-	all, _ := g.group(e.Ino)
-	return len(all) > 1
+	if all, at := g.group(e.Ino); len(all) > 1 {
+		return at
+	}
+	return nameAt{}
+}
+
+// had tells whether the run has cut a database before: what is written to it since
+// is for the next, or the run would not end.
+func (g *selector) had(at nameAt, dir Ino) bool {
+	if g.left.had[at] {
+		g.later[dir] = true
+	}
+	return g.left.had[at]
 }
 
 // takeGroups takes one database, when there is nothing else, so that it is in
@@ -78,18 +90,19 @@ func (g *selector) takeGroups(names []nameAt, inos []Ino) bool {
 		return true
 	}
 	if !g.empty() {
-		g.more = true // in the next
+		g.more, g.owes = true, true // in the next
 		return true
 	}
 	for _, k := range names {
 		if g.take(k); !g.empty() {
-			g.more = true
+			g.more, g.left.had[g.database(k)] = true, true
 			return false
 		}
 	}
 	for _, ino := range inos {
 		if g.takeIno(ino); !g.empty() {
-			g.more = true
+			_, at := g.group(ino)
+			g.more, g.left.had[at] = true, true
 			return false
 		}
 	}

@@ -18,6 +18,7 @@ type selection struct {
 	later map[Ino]bool      // directories in which something was written since, or is left: looked at again soon
 	wakes map[Ino]time.Time // directories in which something waits: when to look again; zero: when it is closed
 	more  bool
+	owes  bool // a database, which the next cut is to be of
 	all   bool // somebody asked for all that may be cut
 }
 
@@ -49,8 +50,9 @@ type selector struct {
 }
 
 // selectDrift chooses from the directories given, all if nil, without what the
-// run has left. The caller holds the apply lock.
-func (f *Folder) selectDrift(dirs map[Ino]bool, l left) (*selection, error) {
+// run has left; with owed a database before all else. The caller holds the apply
+// lock.
+func (f *Folder) selectDrift(dirs map[Ino]bool, l left, owed bool) (*selection, error) {
 	t := f.ix.Begin()
 	defer t.Abort()
 	g := f.newSelector(t, nil, l)
@@ -58,8 +60,10 @@ func (f *Folder) selectDrift(dirs map[Ino]bool, l left) (*selection, error) {
 		dirs = map[Ino]bool{}
 		f.ix.DirtyDirs(func(dir Ino) bool { dirs[dir] = true; return true })
 	}
-	for _, dir := range sortedInos(dirs) {
-		if !g.takeDir(dir) {
+	order := sortedInos(dirs)
+	enough := owed && slices.ContainsFunc(order, func(dir Ino) bool { return !g.takeGroups(g.groupsIn(dir, func(nameAt) {}, func(Ino) {})) })
+	for _, dir := range order {
+		if enough = enough || !g.takeDir(dir); enough {
 			break
 		}
 	}
@@ -88,35 +92,42 @@ func (f *Folder) newSelector(t *index.Tx, ready map[Ino]*frozen, l left) *select
 
 // takeDir selects in one directory; false: it is enough for one cut.
 func (g *selector) takeDir(dir Ino) bool {
-	var names []nameAt // of databases
-	var inos []Ino
-	full := false
-	g.f.ix.DirtyIn(dir, func(k nameAt) bool {
-		if g.grouped(k) {
-			names = append(names, k)
-		} else {
-			g.take(k)
-		}
-		full = len(g.names) >= cutNames
-		return !full
-	})
-	if !full {
-		g.f.ix.DirtyInos(dir, func(ino Ino) bool {
-			if all, _ := g.group(ino); len(all) > 1 {
-				inos = append(inos, ino)
-			} else {
-				g.takeIno(ino)
-			}
-			full = len(g.inos) >= cutNames
-			return !full
-		})
-	}
-	if full {
+	names, inos := g.groupsIn(dir, g.take, g.takeIno)
+	if g.full() {
 		g.more = true
 		return false
 	}
 	return g.takeGroups(names, inos)
 }
+
+// groupsIn returns what is dirty of databases in a directory, until it is enough
+// for one cut, and calls a function with what is of none.
+func (g *selector) groupsIn(dir Ino, alone func(nameAt), aloneIno func(Ino)) (names []nameAt, inos []Ino) {
+	g.f.ix.DirtyIn(dir, func(k nameAt) bool {
+		switch at := g.database(k); {
+		case at == nameAt{}:
+			alone(k)
+		case !g.had(at, dir):
+			names = append(names, k)
+		}
+		return !g.full()
+	})
+	if g.full() {
+		return names, nil
+	}
+	g.f.ix.DirtyInos(dir, func(ino Ino) bool {
+		switch all, at := g.group(ino); {
+		case len(all) < 2:
+			aloneIno(ino)
+		case !g.had(at, dir):
+			inos = append(inos, ino)
+		}
+		return !g.full()
+	})
+	return names, inos
+}
+
+func (g *selector) full() bool { return len(g.names) >= cutNames || len(g.inos) >= cutNames }
 
 // takeIno selects an inode that is to be cut, with its dirty names. A new one
 // comes with its name.
@@ -240,6 +251,7 @@ func (g *selector) related(k nameAt, y index.Drift, e index.Entry, todo []nameAt
 	for _, o := range g.groupAt(k) {
 		todo = append(todo, o)
 		if x, ok := g.t.Entry(o.Dir, o.Name); ok && x.Ino != e.Ino && x.Kind == model.File {
+			todo = append(todo, ix.DirtyAt(x.Ino)...) // by another of its names
 			*waits = *waits || g.wait(x.Ino, k.Dir)
 		}
 	}
