@@ -13,7 +13,9 @@ import (
 // needs are here: its names and its files are a flip set. Until then the names
 // wait like those whose own bytes are missing. A set that is too large, or waits
 // for too long, splits: each then comes when it is ready. A database with its
-// journals is a set of its own, and never splits.
+// journals is a set of its own, and never splits; what came of it over gaps waits
+// until these are known to be dead, since the last version of one file and an older
+// one of the other may never have been there together.
 //
 // Sets are in memory; after a restart they are made anew of all that waits.
 
@@ -31,6 +33,7 @@ type flipSet struct {
 	names set[nameKey]
 	inos  map[Ino]arrived
 	bytes int64
+	over  model.VV // of a database, what came over gaps: what is missing there may be the rest of a state
 }
 
 // arrived is the version of a file that has come.
@@ -160,7 +163,11 @@ func (t *Tx) gather(ns names) {
 		}
 	}
 	for p, x := range made {
-		if p.Name != "" && t.restOf(p, x) || waits[p] {
+		if p.Name != "" {
+			x.over = t.over
+			waits[p] = t.restOf(p, x) || len(t.over) > 0 || waits[p]
+		}
+		if waits[p] {
 			t.addSet(p, x)
 		}
 	}
@@ -183,6 +190,7 @@ func (t *Tx) addSet(p Place, x *flipSet) {
 		old.names[k] = struct{}{}
 	}
 	old.bytes += x.bytes
+	old.over = old.over.Join(x.over)
 	many := t.ix.sets[p] == nil && len(t.ix.sets) >= maxSets
 	if p.Name == "" && (many || len(old.inos)+len(old.names) > 2*setFiles || len(old.inos) > setFiles || old.bytes > setBytes) {
 		if t.ix.sets[p] == nil {
@@ -230,6 +238,7 @@ func (t *Tx) merge(q Place, x *flipSet, p Place) {
 	for k := range o.names {
 		x.names[k] = struct{}{}
 	}
+	x.over = x.over.Join(o.over)
 }
 
 // split lets go of a set: its names are shown as they become ready.
@@ -269,6 +278,9 @@ func (t *Tx) Arrive(ino Ino, v model.Version, alloc int64, busy func(Ino) bool) 
 // complete shows a set if nothing of it is missing.
 func (t *Tx) complete(p Place, busy func(Ino) bool) {
 	x := t.ix.sets[p]
+	if len(x.over) > 0 && !x.over.LE(t.ix.K()) {
+		return
+	}
 	for ino, a := range x.inos {
 		if w, drift := t.Bytes(ino); !drift || w.Ours {
 			delete(x.inos, ino)
@@ -326,6 +338,9 @@ func (t *Tx) Regroup() {
 		if !w.Ours {
 			t.fresh = append(t.fresh, ino)
 		}
+	}
+	if j := t.ix.Joined(); !j.LE(t.ix.K()) {
+		t.over = j
 	}
 	t.gather(ns)
 	t.vacated = true // all names that wait are tried

@@ -94,13 +94,17 @@ func (t *Tx) AddBatch(h model.Header, b model.Batch, changes []model.Change) {
 	news := changes
 	b, changes = t.unite(h, b, changes)
 	t.log(h, b, changes)
+	whole := t.rep(h.Replica).Known == h.Lo-1 && h.Deps.LE(t.ix.K()) && !stubbed(changes)
+	if !whole {
+		t.over = t.over.With(model.Dot{Replica: h.Replica, Seq: h.Hi})
+	}
 	for _, c := range news {
 		if !c.ID.IsZero() {
 			t.Apply(c, h.Deps)
 		}
 	}
 	t.bury(h, changes)
-	if t.rep(h.Replica).Known == h.Lo-1 && h.Deps.LE(t.ix.K()) && !stubbed(changes) {
+	if whole {
 		t.Know(model.VV{{Replica: h.Replica, Seq: h.Hi}})
 	} else {
 		t.ix.ahead = t.ix.ahead.Join(h.Deps)

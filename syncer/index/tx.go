@@ -40,6 +40,7 @@ type Tx struct {
 	suspects map[Ino]bool
 	together bool                        // what is joined is shown in sets
 	gathered int                         // of fresh, how many are in them or were left out
+	over     model.VV                    // what is joined came over gaps, up to there
 	entries  map[Place]Entry             // d rows read or written; zero: none
 	noted    map[pastOf]noted            // versions that may be let go of
 	thinned  map[string]bool             // b rows of which less than half is alive now
