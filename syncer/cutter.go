@@ -107,7 +107,7 @@ type cutRun struct {
 }
 
 // left is what was selected and could not be cut: it has been noted again; and which
-// databases the run has cut.
+// databases the run has cut, or, if false, has seen to wait.
 type left struct {
 	names map[nameAt]bool
 	inos  map[Ino]bool

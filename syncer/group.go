@@ -77,14 +77,34 @@ func (g *selector) database(k nameAt) nameAt {
 // had tells whether the run has cut a database before: what is written to it since
 // is for the next, or the run would not end.
 func (g *selector) had(at nameAt, dir Ino) bool {
-	if g.left.had[at] {
+	cut, yes := g.left.had[at]
+	if cut {
 		g.later[dir] = true
 	}
-	return g.left.had[at]
+	return yes
 }
 
-// takeGroups takes one database, when there is nothing else, so that it is in
-// one batch; false: there was one.
+// alone tells whether what is of databases, or hangs together with some, may be
+// taken: with nothing else, so that it is in one batch.
+func (g *selector) alone(bases map[nameAt]bool) bool {
+	for at := range bases {
+		if g.had(at, at.Dir) {
+			return false
+		}
+	}
+	if !g.empty() {
+		g.more, g.owes = true, true // in the next
+		return false
+	}
+	g.more, g.whole = true, true
+	for at := range bases {
+		g.left.had[at] = true
+	}
+	return true
+}
+
+// takeGroups takes one database, when there is nothing else; false: there was one.
+// Those that wait are not tried again by the run.
 func (g *selector) takeGroups(names []nameAt, inos []Ino) bool {
 	if len(names)+len(inos) == 0 {
 		return true
@@ -94,17 +114,25 @@ func (g *selector) takeGroups(names []nameAt, inos []Ino) bool {
 		return true
 	}
 	for _, k := range names {
+		at := g.database(k)
 		if g.take(k); !g.empty() {
-			g.more, g.left.had[g.database(k)] = true, true
+			g.more, g.left.had[at] = true, true
 			return false
 		}
 	}
 	for _, ino := range inos {
+		_, at := g.group(ino)
 		if g.takeIno(ino); !g.empty() {
-			_, at := g.group(ino)
 			g.more, g.left.had[at] = true, true
 			return false
 		}
+	}
+	for _, k := range names {
+		g.left.had[g.database(k)] = false
+	}
+	for _, ino := range inos {
+		_, at := g.group(ino)
+		g.left.had[at] = false
 	}
 	return true
 }

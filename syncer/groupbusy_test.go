@@ -40,6 +40,15 @@ func TestDatabasesAreCutBesideWhatIsWrittenWithoutRest(t *testing.T) {
 			a.write(tt.db+"-wal", "of 1")
 			a.write(tt.busy, "begun")
 			a.cutNow()
+			if n > 10 {
+				t.Errorf("frozen were %d versions beside it", n)
+			}
+			h := a.edit(tt.db)
+			h.write(0, "2")
+			n = 0
+			a.write(tt.busy, "begun again")
+			a.cutNow()
+			h.close()
 			a.surf.mu.Lock()
 			defer a.surf.mu.Unlock()
 			if before > 3 || n > 10 {

@@ -19,6 +19,7 @@ type selection struct {
 	wakes map[Ino]time.Time // directories in which something waits: when to look again; zero: when it is closed
 	more  bool
 	owes  bool // a database, which the next cut is to be of
+	whole bool // it is of a database: nothing else may come into its batch
 	all   bool // somebody asked for all that may be cut
 }
 
@@ -127,7 +128,9 @@ func (g *selector) groupsIn(dir Ino, alone func(nameAt), aloneIno func(Ino)) (na
 	return names, inos
 }
 
-func (g *selector) full() bool { return len(g.names) >= cutNames || len(g.inos) >= cutNames }
+func (g *selector) full() bool {
+	return g.whole || len(g.names) >= cutNames || len(g.inos) >= cutNames
+}
 
 // takeIno selects an inode that is to be cut, with its dirty names. A new one
 // comes with its name.
@@ -159,6 +162,7 @@ func (g *selector) take(k nameAt) {
 		return
 	}
 	all, waits := map[nameAt]bool{}, false
+	bases := map[nameAt]bool{} // of databases among it
 	g.dirs = false
 	todo := []nameAt{k}
 	for len(todo) > 0 {
@@ -172,11 +176,17 @@ func (g *selector) take(k nameAt) {
 			continue
 		}
 		all[k] = true
+		if g.groupAt(k) != nil {
+			base, _ := model.Database(k.Name)
+			bases[nameAt{Dir: k.Dir, Name: base}] = true
+		}
 		waits = waits || g.skip[k] || g.leaves(k) || e.Ino != 0 && g.wait(e.Ino, k.Dir) || g.awaitsBackup(k)
 		todo = g.related(k, y, e, todo, &waits)
 	}
 	if waits {
 		g.lookAgain(all)
+	} else if g.ready == nil && len(bases) > 0 {
+		waits = !g.alone(bases)
 	}
 	for k := range all {
 		if waits {
