@@ -221,6 +221,10 @@ func (t *Tx) addSet(p Place, x *flipSet) {
 		}
 	}
 	for k := range old.names {
+		if p.Name == "" && t.ix.held[k].Name != "" { // a database has taken it since
+			delete(old.names, k)
+			continue
+		}
 		t.ix.held[k] = p
 	}
 }
