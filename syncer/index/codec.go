@@ -157,9 +157,9 @@ const (
 	nodeBirths
 )
 
-func (e *enc) node(n *model.Node, mtime int64) {
+// heads writes the versions of a node, and returns what they say is superseded.
+func (e *enc) heads(n *model.Node, mtime int64) (covered model.VV) {
 	e.u(uint64(len(n.Heads)))
-	var covered model.VV
 	for _, h := range n.Heads {
 		var f uint64
 		vv := h.VV.Without(h.Dot)
@@ -191,6 +191,11 @@ func (e *enc) node(n *model.Node, mtime int64) {
 		}
 		e.s(h.Content)
 	}
+	return covered
+}
+
+func (e *enc) node(n *model.Node, mtime int64) {
+	covered := e.heads(n, mtime)
 	var f uint64
 	if !n.Covered.Equal(covered) { // hardly ever: else it is what the heads say
 		f |= nodeCovered
