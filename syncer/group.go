@@ -11,16 +11,22 @@ import (
 // A database is cut as one: it and its journals rest together, are frozen at one
 // instant, and go into one batch.
 
+// databaseAt is where the database is that a name may belong to.
+func databaseAt(k nameAt) nameAt {
+	base, _ := model.Database(k.Name)
+	return nameAt{Dir: k.Dir, Name: base}
+}
+
 // groupAt returns the places of the database that a name may belong to, those
 // at which something is or was; nil if it is alone.
 func (g *selector) groupAt(k nameAt) []nameAt {
-	base, _ := model.Database(k.Name)
-	if ks, ok := g.groups[nameAt{Dir: k.Dir, Name: base}]; ok {
+	at := databaseAt(k)
+	if ks, ok := g.groups[at]; ok {
 		return ks
 	}
 	var ks []nameAt
 	for _, suffix := range append([]string{""}, model.Journals...) {
-		o := nameAt{Dir: k.Dir, Name: base + suffix}
+		o := nameAt{Dir: k.Dir, Name: at.Name + suffix}
 		e, there := g.t.Entry(o.Dir, o.Name)
 		if _, _, dirty := g.f.ix.Dirty(o); there && e.Kind == model.File || dirty {
 			ks = append(ks, o)
@@ -29,7 +35,7 @@ func (g *selector) groupAt(k nameAt) []nameAt {
 	if len(ks) < 2 {
 		ks = nil
 	}
-	g.groups[nameAt{Dir: k.Dir, Name: base}] = ks
+	g.groups[at] = ks
 	return ks
 }
 
@@ -51,8 +57,7 @@ func (g *selector) group(ino Ino) ([]Ino, nameAt) {
 				inos = append(inos, e.Ino)
 			}
 		}
-		base, _ := model.Database(k.Name)
-		return inos, nameAt{Dir: k.Dir, Name: base}
+		return inos, databaseAt(k)
 	}
 	return []Ino{ino}, nameAt{}
 }
@@ -61,8 +66,7 @@ func (g *selector) group(ino Ino) ([]Ino, nameAt) {
 // another of its names; zero: it is of none.
 func (g *selector) database(k nameAt) nameAt {
 	if g.groupAt(k) != nil {
-		base, _ := model.Database(k.Name)
-		return nameAt{Dir: k.Dir, Name: base}
+		return databaseAt(k)
 	}
 	_, e, _ := g.f.ix.Dirty(k)
 	if e.Ino == 0 {

@@ -177,8 +177,7 @@ func (g *selector) take(k nameAt) {
 		}
 		all[k] = true
 		if g.groupAt(k) != nil {
-			base, _ := model.Database(k.Name)
-			bases[nameAt{Dir: k.Dir, Name: base}] = true
+			bases[databaseAt(k)] = true
 		}
 		waits = waits || g.skip[k] || g.leaves(k) || e.Ino != 0 && g.wait(e.Ino, k.Dir) || g.awaitsBackup(k)
 		todo = g.related(k, y, e, todo, &waits)

@@ -36,6 +36,10 @@ type flipSet struct {
 	over  model.VV // of a database, what came over gaps: what is missing there may be the rest of a state
 }
 
+func newFlipSet(since time.Time) *flipSet {
+	return &flipSet{since: since, names: set[nameKey]{}, inos: map[Ino]arrived{}}
+}
+
 // arrived is the version of a file that has come.
 type arrived struct {
 	yes   bool
@@ -143,7 +147,7 @@ func (t *Tx) gather(ns names) {
 		for _, p := range t.placesOf(ino, ns) {
 			x := made[p]
 			if x == nil {
-				x = &flipSet{since: time.Now(), names: set[nameKey]{}, inos: map[Ino]arrived{}}
+				x = newFlipSet(time.Now())
 				made[p] = x
 			}
 			x.inos[ino] = arrived{}
@@ -155,7 +159,7 @@ func (t *Tx) gather(ns names) {
 		p := t.setAt(k.dir, k.name, ns)
 		x := made[p]
 		if x == nil && (t.ix.sets[p] != nil || p.Name != "") {
-			x = &flipSet{since: time.Now(), names: set[nameKey]{}, inos: map[Ino]arrived{}}
+			x = newFlipSet(time.Now())
 			made[p], waits[p] = x, t.ix.sets[p] != nil
 		}
 		if x != nil {
@@ -183,7 +187,7 @@ func (t *Tx) gather(ns names) {
 func (t *Tx) addSet(p Place, x *flipSet) {
 	old := t.ix.sets[p]
 	if old == nil {
-		old = &flipSet{since: x.since, names: set[nameKey]{}, inos: map[Ino]arrived{}}
+		old = newFlipSet(x.since)
 	}
 	maps.Copy(old.inos, x.inos)
 	for k := range x.names {

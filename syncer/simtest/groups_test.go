@@ -122,7 +122,7 @@ func (g *groups) compare(w *world) {
 
 // state is what a machine shows of a group, if all of it can be read.
 func (m *machine) state(db string) (s state, ok bool) {
-	for i, suffix := range []string{"", "-wal", "-journal"} {
+	for i, suffix := range append([]string{""}, model.Journals...) {
 		s[i] = none
 		a, err := m.stat(db + suffix)
 		if err != nil {
