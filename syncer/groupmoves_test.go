@@ -92,3 +92,53 @@ func TestMovedDatabasesAreShownAsTheyWere(t *testing.T) {
 		}
 	}
 }
+
+// A journal that its program has done away with beside a move of its directory stays
+// away: its database has gone on. What is removed with its database comes back.
+func TestJournalOfALiveDatabaseIsNotRescued(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		b    func(b *peer)
+		want string
+	}{
+		{"committed", func(b *peer) { b.rm("/d/x.db-wal"); b.write("/d/x.db", "2") }, "/e/x.db 644 2"},
+		{"then removed", func(b *peer) {
+			b.rm("/d/x.db-wal")
+			b.cutNow()
+			time.Sleep(time.Second)
+			b.write("/d/x.db", "2")
+			b.cutNow()
+			b.rm("/d/x.db")
+		}, "/e/x.db 644 2"},
+		{"removed with it", func(b *peer) { b.rm("/d/x.db-wal"); b.rm("/d/x.db") }, "/e/x.db 644 1\n/e/x.db-wal 644 of 1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 2)
+				a, b := w.peers[0], w.peers[1]
+				a.mkdir("/d")
+				a.write("/d/x.db", "1")
+				a.write("/d/x.db-wal", "of 1")
+				w.settle()
+				w.part(true)
+				a.mv("/d", "/e")
+				a.cutNow()
+				b.mkdir("/busy") // is cut at once; what follows, together
+				synctest.Wait()
+				tt.b(b)
+				b.cutNow()
+				w.part(false)
+				tree := w.same()
+				var got []string
+				for line := range strings.Lines(tree) {
+					if strings.Contains(line, "x.db") {
+						got = append(got, strings.TrimSpace(line[strings.Index(line, "/e/"):]))
+					}
+				}
+				if strings.Join(got, "\n") != tt.want {
+					t.Errorf("want\n%s\ngot\n%s", tt.want, tree)
+				}
+			})
+		})
+	}
+}

@@ -28,6 +28,7 @@ func (f *Folder) Dirty(ino Ino, d DirtyState) error {
 		if seen := t.ShownOrig(ino); seen.Replica == f.ix.Replica() {
 			w.Base = seen // what was cut here meanwhile, its writer has seen
 		}
+		f.overwrites(t, ino, w.Base)
 		w.Written, w.Gen, w.Open, w.Zero, w.Whole = true, d.Gen, d.Open, d.Zero, d.Whole
 		w.Data, w.Small = d.Data, d.Data != nil
 		r.Size, r.Alloc, r.Mtime, r.Ctime = d.Size, d.Alloc, d.Mtime, d.Ctime

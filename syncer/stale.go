@@ -224,3 +224,18 @@ func (f *Folder) replaces(t *index.Tx, p Proc, old, now Ino) {
 		f.seenBy(t, p, k.Dir, k.Name)
 	}
 }
+
+// overwrites is for a file whose bytes begin with a version that is perhaps older than
+// the one shown: where it was moved, and that is not cut yet, no more of it was seen.
+func (f *Folder) overwrites(t *index.Tx, ino Ino, base model.Dot) {
+	id, shown := t.Row(ino).ID, t.ShownOrig(ino)
+	if id.IsZero() || base == shown {
+		return
+	}
+	for _, k := range slices.Clone(f.ix.DirtySeen(id)) {
+		if y, ok := t.Drift(k.Dir, k.Name); ok && !y.Left && y.SeenOrig == shown {
+			y.SeenOrig = base
+			t.SetDrift(k.Dir, k.Name, &y)
+		}
+	}
+}

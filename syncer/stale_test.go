@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	. "github.com/clachanfs/clachan/syncer"
@@ -199,6 +200,30 @@ func TestStaleReplaceOfAMovedFile(t *testing.T) {
 	b.rename("/f", "/g")
 	a.replace("/g", "three")
 	w.want("/f 644 two", "/g 644 three")
+}
+
+// A file that was moved over another, and is not cut yet, is written anew by a stale
+// reader: what others made of it comes back where it was.
+func TestStaleSaveOfAFileMovedOverAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		a, b := program{w.peers[0], 7}, w.peers[1]
+		a.write("/f", "other")
+		a.write("/g", "one")
+		w.settle()
+		w.part(true)
+		a.rename("/g", "/f")
+		a.load("/f")
+		b.write("/g", "theirs")
+		b.cutNow()
+		w.talk2(b, a.peer)
+		if got := a.shows("/f"); got != "theirs" {
+			t.Fatalf("shown where it was moved to: %q", got)
+		}
+		a.put("/f", "mine")
+		w.part(false)
+		w.want("/f 644 mine", "/g 644 theirs")
+	})
 }
 
 // What is remembered is bounded; the latest stays.

@@ -61,7 +61,7 @@ func (ix *Index) replay() (*model.Mem, error) {
 		}
 		for i, c := range changes {
 			d := model.Dot{Replica: h.Replica, Seq: h.Lo + uint64(i)}
-			origins[d] = model.Origin{K: h.Deps.With(model.Dot{Replica: d.Replica, Seq: d.Seq - 1}),
+			origins[d] = model.Origin{K: h.Deps.With(model.Dot{Replica: d.Replica, Seq: d.Seq - 1}), Lo: h.Lo,
 				By: model.Label{Author: h.Author, Device: h.Device}, UTC: h.UTC}
 			if !c.ID.IsZero() {
 				mem.Apply(c, h.Deps)

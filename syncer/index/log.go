@@ -284,7 +284,7 @@ func (t *Tx) Origin(d model.Dot) model.Origin {
 		}
 		return model.Origin{}
 	}
-	o := model.Origin{K: h.Deps.With(model.Dot{Replica: d.Replica, Seq: d.Seq - 1}),
+	o := model.Origin{K: h.Deps.With(model.Dot{Replica: d.Replica, Seq: d.Seq - 1}), Lo: h.Lo,
 		By: model.Label{Author: h.Author, Device: h.Device}, UTC: h.UTC}
 	t.origins[d] = o // who made what is told once, by a header
 	return o

@@ -109,7 +109,7 @@ func (v *viewer) join(bs []said) error {
 // note has the model join a batch.
 func (v *viewer) note(b said) {
 	for _, c := range b.changes {
-		v.about[c.Dot] = model.Origin{K: b.h.Deps.With(model.Dot{Replica: c.Dot.Replica, Seq: c.Dot.Seq - 1}),
+		v.about[c.Dot] = model.Origin{K: b.h.Deps.With(model.Dot{Replica: c.Dot.Replica, Seq: c.Dot.Seq - 1}), Lo: b.h.Lo,
 			By: model.Label{Author: b.h.Author, Device: b.h.Device}, UTC: b.h.UTC}
 		v.mem.Apply(c, b.h.Deps)
 	}
@@ -305,7 +305,7 @@ func work(r *rand.Rand, fold model.Fold, names []string, content func(string) st
 			b := say(model.Header{Replica: u.replica, Lo: cs[0].Dot.Seq, Hi: cs[n-1].Dot.Seq, Deps: u.k, UTC: a.Now,
 				Author: a.By.Author, Device: a.By.Device}, cs[:n])
 			for _, c := range cs[:n] {
-				about[c.Dot] = model.Origin{K: u.k.With(model.Dot{Replica: u.replica, Seq: c.Dot.Seq - 1}), By: a.By, UTC: a.Now}
+				about[c.Dot] = model.Origin{K: u.k.With(model.Dot{Replica: u.replica, Seq: c.Dot.Seq - 1}), Lo: cs[0].Dot.Seq, By: a.By, UTC: a.Now}
 				u.lamport = max(u.lamport, c.Lamport)
 			}
 			u.k = u.k.With(cs[n-1].Dot)

@@ -39,7 +39,7 @@ func (a *Author) Own(d Dot) bool { return d.Replica == a.Replica && d.Seq > a.K.
 // Origin returns what is known of a dot, those of this cut included.
 func (a *Author) Origin(d Dot) Origin {
 	if a.Own(d) {
-		return Origin{K: a.deps(d), By: a.By, UTC: a.Now}
+		return Origin{K: a.deps(d), Lo: a.K.Get(d.Replica) + 1, By: a.By, UTC: a.Now}
 	}
 	return a.State.Origin(d)
 }

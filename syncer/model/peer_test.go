@@ -78,9 +78,9 @@ func (p *peer) origin(d Dot) Origin {
 	bs := p.of[d.Replica]
 	if i := sort.Search(len(bs), func(i int) bool { return bs[i].Hi >= d.Seq }); i < len(bs) {
 		h := bs[i]
-		return Origin{K: h.Deps.With(Dot{d.Replica, d.Seq - 1}), By: Label{h.Author, h.Device}, UTC: h.UTC}
+		return Origin{K: h.Deps.With(Dot{d.Replica, d.Seq - 1}), Lo: h.Lo, By: Label{h.Author, h.Device}, UTC: h.UTC}
 	}
-	return Origin{K: p.k.With(Dot{p.r, d.Seq - 1}), By: p.by, UTC: p.seconds()}
+	return Origin{K: p.k.With(Dot{p.r, d.Seq - 1}), Lo: p.k.Get(p.r) + 1, By: p.by, UTC: p.seconds()}
 }
 
 func (p *peer) author() *Author {

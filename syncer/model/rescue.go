@@ -9,6 +9,8 @@ import "slices"
 // nodes are those that may need it. It is the only thing a replica does without
 // its user.
 func (a *Author) Rescue(nodes []ID) {
+	nodes = slices.Clone(nodes)
+	slices.SortStableFunc(nodes, func(x, y ID) int { return a.rank(x) - a.rank(y) })
 	for _, id := range nodes {
 		n := a.Node(id)
 		if n == nil || n.Kind == Dir || len(n.Heads) == 0 {
@@ -22,7 +24,7 @@ func (a *Author) Rescue(nodes []ID) {
 			}
 		}
 		for _, l := range slices.Clone(n.Links) {
-			if !l.Dead() || len(l.Hist) == 0 || shown[l.Key] || !a.movedAway(l) {
+			if !l.Dead() || len(l.Hist) == 0 || shown[l.Key] || !a.movedAway(l) || a.outlived(l) {
 				continue
 			}
 			a.settle(l.Loc().Parent)
@@ -65,4 +67,36 @@ func (a *Author) movedAway(l Link) bool {
 		}
 	}
 	return true
+}
+
+// rank puts databases before their journals.
+func (a *Author) rank(id ID) int {
+	if n := a.Node(id); n != nil && len(n.Links) > 0 && len(n.Links[0].Hist) > 0 {
+		if _, suffix := journal(n.Links[0].Loc().Name, a.Fold); suffix != "" {
+			return 1
+		}
+	}
+	return 0
+}
+
+// outlived tells whether a removed link is of a journal whose database is there, and
+// was not removed with it: its program did away with it, and has gone on since.
+func (a *Author) outlived(l Link) bool {
+	base, suffix := journal(l.Loc().Name, a.Fold)
+	if suffix == "" {
+		return false
+	}
+	e := a.At(l.Loc().Parent, base)
+	if e == nil || e.Kind == Dir {
+		return false
+	}
+	db := a.Node(e.ID).Link(e.Key)
+	return db == nil || !slices.ContainsFunc(l.Dels, func(d Del) bool {
+		return slices.ContainsFunc(db.Dels, func(o Del) bool { return a.together(d.Dot, o.Dot) })
+	})
+}
+
+// together tells whether two changes are of one batch.
+func (a *Author) together(x, y Dot) bool {
+	return x.Replica == y.Replica && a.Origin(x).Lo == a.Origin(y).Lo
 }

@@ -190,7 +190,8 @@ func (n *Node) placed(key uint64) Dot {
 
 // An Origin is what the header of its batch says of a change.
 type Origin struct {
-	K   VV // what the author knew before
+	K   VV     // what the author knew before
+	Lo  uint64 // the first of its batch
 	By  Label
 	UTC int64
 }
