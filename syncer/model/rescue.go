@@ -60,10 +60,24 @@ func (a *Author) movedAway(l Link) bool {
 			if len(h) > 0 && a.Origin(h[0].Dot).K.Has(d.Dot) {
 				break // it was put there without what was removed
 			}
-			moved = moved || len(h) > 1 && !d.K.Has(h[0].Dot)
+			moved = moved || a.elsewhere(h, d.K)
 		}
 		if !moved {
 			return false
+		}
+	}
+	return true
+}
+
+// elsewhere tells whether a directory has been moved from where those who knew k knew
+// it. That others made one of that name there too is no move.
+func (a *Author) elsewhere(h []Loc, k VV) bool {
+	if len(h) < 2 || k.Has(h[0].Dot) {
+		return false
+	}
+	for _, o := range h[1:] {
+		if k.Has(o.Dot) {
+			return o.Parent != h[0].Parent || a.Fold(o.Name) != a.Fold(h[0].Name)
 		}
 	}
 	return true
