@@ -2,9 +2,9 @@ package model
 
 import "slices"
 
-// Rescue gives names back that were removed from under a directory while
-// somebody else moved that directory away: mv trash/proj keep beside
-// rm -r trash leaves keep/proj whole. And a file left without names gets the
+// Rescue gives names back that were removed with a directory while somebody else
+// moved that directory away: mv trash/proj keep beside rm -r trash leaves keep/proj
+// whole. What was removed alone stays so. And a file left without names gets the
 // one it shows, so that which of several does not hang on who knows what.
 // nodes are those that may need it. It is the only thing a replica does without
 // its user.
@@ -47,7 +47,7 @@ func (a *Author) Rescue(nodes []ID) {
 }
 
 // movedAway tells whether every removal of the link is concurrent with the
-// latest move of a directory above it.
+// latest move of a directory above it, and was of that directory too.
 func (a *Author) movedAway(l Link) bool {
 	for _, d := range l.Dels {
 		moved := false
@@ -60,7 +60,7 @@ func (a *Author) movedAway(l Link) bool {
 			if len(h) > 0 && a.Origin(h[0].Dot).K.Has(d.Dot) {
 				break // it was put there without what was removed
 			}
-			moved = moved || a.elsewhere(h, d.K)
+			moved = moved || a.elsewhere(h, d.K) && n.Links[0].removedBy(d.Dot.Replica)
 		}
 		if !moved {
 			return false
@@ -81,6 +81,14 @@ func (a *Author) elsewhere(h []Loc, k VV) bool {
 		}
 	}
 	return true
+}
+
+// removedBy tells whether a replica has removed a directory from a place that is not
+// the latest, and has not put it elsewhere by that.
+func (l *Link) removedBy(r Replica) bool {
+	return slices.ContainsFunc(l.Dels, func(d Del) bool {
+		return d.Dot.Replica == r && !d.K.Has(l.Hist[0].Dot) && !slices.ContainsFunc(l.Hist, func(x Loc) bool { return x.Dot == d.Dot })
+	})
 }
 
 // rank puts databases before their journals.
