@@ -240,7 +240,7 @@ func (c *collecting) check() {
 		c.checkBack(p)
 	}
 	c.checkLoss(tree)
-	placed := moves(p0.log)
+	placed := moves(c.peers)
 	for _, p := range c.peers {
 		c.collect(p)
 		if got := list(p.m).String(); got != tree {
@@ -261,8 +261,8 @@ func (c *collecting) check() {
 
 // alike compares nodes but for what says nothing any more: which of it stays,
 // because it shares a change with something else, differs. It takes room: so of a
-// directory that was moved more often than is remembered older places may be left
-// to who has dropped it.
+// directory that was moved more often than is remembered older places, and the births
+// that say them, may be left to who has dropped it.
 func alike(a, b *Node, moves int) bool {
 	if a == nil || b == nil {
 		return false
@@ -271,17 +271,23 @@ func alike(a, b *Node, moves int) bool {
 	if la, lb := a.Link(PrimaryKey), b.Link(PrimaryKey); moves > MaxHist && la != nil && lb != nil {
 		n := min(len(la.Hist), len(lb.Hist))
 		la.Hist, lb.Hist = la.Hist[:n], lb.Hist[:n]
+		a.Births, b.Births = nil, nil
 	}
 	return a.Equal(b)
 }
 
-// moves counts how often the directories were placed.
-func moves(log []*joined) map[ID]int {
+// moves counts how often the directories were placed. What nothing cites any more not
+// everybody has heard of.
+func moves(peers []*peer) map[ID]int {
 	out := map[ID]int{}
-	for _, b := range log {
-		for _, x := range b.changes {
-			if x.Kind == Dir && len(x.Links) > 0 && x.Links[0].Name != "" {
-				out[x.ID]++
+	seen := map[Dot]bool{}
+	for _, p := range peers {
+		for _, b := range p.log {
+			for _, x := range b.changes {
+				if x.Kind == Dir && len(x.Links) > 0 && x.Links[0].Name != "" && !seen[x.Dot] {
+					seen[x.Dot] = true
+					out[x.ID]++
+				}
 			}
 		}
 	}
