@@ -91,12 +91,12 @@ type Entry struct {
 // so that a crash loses nothing that was synced.
 type DirtyState struct {
 	Gen                       uint64 // newest staging layer
+	From                      uint64 // the oldest
 	Base                      model.Dot
 	Open                      bool // a writer has it open
 	Size, Alloc, Mtime, Ctime int64
 	Zero                      []content.Range // punched: holes over what lies below
 	Data                      []byte          // a small file's bytes; nil: they are in staging files
-	Whole                     bool            // nothing of the base shows through
 }
 
 // A Layer is what Freeze holds still: the whole file as it was then.

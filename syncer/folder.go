@@ -76,8 +76,8 @@ type Folder struct {
 	// mu guards what follows. It is taken after apply, never before.
 	mu      sync.Mutex
 	held    map[Ino]int
-	waiting map[Ino]bool // directories in which something waits for a file to be closed
-	orphans map[Ino]bool // without a name, deleted when released
+	waiting map[Ino]bool   // directories in which something waits for a file to be closed
+	orphans map[Ino]nameAt // without a name, deleted when released; where others took that, if they did
 	asides  map[nameAt]aside
 	durable model.VV // of K, what is on disk
 	lives   uint64   // how often it began anew
@@ -136,7 +136,7 @@ func Open(o Options) (*Folder, error) {
 	}
 	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
-		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, parted: map[string]bool{}, untold: map[string]bool{}, early: map[string]model.VV{},
+		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]nameAt{}, durable: ix.K(), acks: map[string]Ack{}, parted: map[string]bool{}, untold: map[string]bool{}, early: map[string]model.VV{},
 		met:   map[string]meeting{},
 		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error),
 		failing: map[Ino]time.Time{}, crammed: map[Ino]bool{}, lacks: make(chan lack, 64)}
@@ -422,7 +422,7 @@ func (f *Folder) Release(ino Ino) {
 	gone := false
 	if f.held[ino] <= 0 {
 		delete(f.held, ino)
-		gone = f.orphans[ino]
+		_, gone = f.orphans[ino]
 		delete(f.orphans, ino)
 	}
 	f.mu.Unlock()
@@ -444,10 +444,11 @@ func (f *Folder) dropOrphan(ino Ino) {
 // letGo deletes what has lost its last name, unless somebody holds it.
 func (f *Folder) letGo(t *index.Tx) {
 	for _, ino := range t.Lost() {
+		at, _ := t.Taken(ino)
 		f.mu.Lock()
 		held := f.held[ino] > 0
-		if held {
-			f.orphans[ino] = true
+		if _, is := f.orphans[ino]; held && (!is || at.Dir != 0) {
+			f.orphans[ino] = at
 		}
 		f.mu.Unlock()
 		if held {

@@ -302,7 +302,7 @@ func (p *peer) writeAt(dir Ino, name, data string) bool {
 	p.surf.dirty[a.Ino] = &memLayer{Reader: bytes.NewReader([]byte(data)), gen: p.gen, base: v, mtime: now}
 	gen := p.gen
 	p.surf.mu.Unlock()
-	err = p.Dirty(a.Ino, DirtyState{Gen: gen, Base: v.Orig, Size: int64(len(data)), Alloc: int64(len(data)), Mtime: now, Ctime: now, Whole: true})
+	err = p.Dirty(a.Ino, DirtyState{Gen: gen, Base: v.Orig, Size: int64(len(data)), Alloc: int64(len(data)), Mtime: now, Ctime: now})
 	if errors.Is(err, ErrNotExist) {
 		return false
 	}

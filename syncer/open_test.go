@@ -62,7 +62,7 @@ func (h *handle) write(off int, data string) {
 	h.surf.using[h.ino] = u
 	h.surf.mu.Unlock()
 	size := int64(len(h.data))
-	h.must(h.Dirty(h.ino, DirtyState{Gen: l.gen, Base: l.base.Orig, Open: true, Size: size, Alloc: size, Mtime: l.mtime, Ctime: l.mtime, Whole: true}))
+	h.must(h.Dirty(h.ino, DirtyState{Gen: l.gen, Base: l.base.Orig, Open: true, Size: size, Alloc: size, Mtime: l.mtime, Ctime: l.mtime}))
 }
 
 func (h *handle) fsync() {

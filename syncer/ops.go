@@ -262,7 +262,7 @@ func (f *Folder) Tmpfile(n New) (a Attr, err error) {
 		t.Orphan(ino)
 		a = attrOf(ino, r)
 		f.mu.Lock()
-		f.orphans[ino] = true
+		f.orphans[ino] = nameAt{}
 		f.mu.Unlock()
 		return t.Err()
 	})

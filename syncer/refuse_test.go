@@ -100,7 +100,7 @@ func TestLaterBytesKeepTheirSize(t *testing.T) {
 	a := w.peers[0]
 	a.write("/f", "v")
 	a.must(a.Cut(context.Background()))
-	later := DirtyState{Gen: 100, Size: 5, Alloc: 5, Data: []byte("later"), Whole: true}
+	later := DirtyState{Gen: 100, Size: 5, Alloc: 5, Data: []byte("later")}
 	var once sync.Once
 	a.surf.froze = func(ino Ino) {
 		once.Do(func() {

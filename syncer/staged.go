@@ -14,10 +14,14 @@ import (
 // takes to find them after a crash.
 func (f *Folder) Dirty(ino Ino, d DirtyState) error {
 	var dir Ino
+	var at nameAt
 	err := f.change(func(t *index.Tx) error {
 		r := t.Inode(ino)
 		if r == nil {
 			return ErrNotExist
+		}
+		if r.Nlink == 0 {
+			at = f.giveBack(t, ino, r)
 		}
 		w, _ := t.Bytes(ino)
 		if !w.Ours {
@@ -29,7 +33,7 @@ func (f *Folder) Dirty(ino Ino, d DirtyState) error {
 			w.Base = seen // what was cut here meanwhile, its writer has seen
 		}
 		f.overwrites(t, ino, w.Base)
-		w.Written, w.Gen, w.Open, w.Zero, w.Whole = true, d.Gen, d.Open, d.Zero, d.Whole
+		w.Written, w.Gen, w.From, w.Open, w.Zero = true, d.Gen, d.From, d.Open, d.Zero
 		w.Data, w.Small = d.Data, d.Data != nil
 		r.Size, r.Alloc, r.Mtime, r.Ctime = d.Size, d.Alloc, d.Mtime, d.Ctime
 		t.Changed(ino)
@@ -37,6 +41,9 @@ func (f *Folder) Dirty(ino Ino, d DirtyState) error {
 		dir = groupOf(ino, r)
 		return t.Err()
 	})
+	if err == nil && at.Dir != 0 {
+		f.noted(at.Dir, at.Name, true)
+	}
 	if err == nil && d.Open { // else the close is told
 		f.pace.wake(dir, time.Now().Add(writerQuiet))
 	}
@@ -79,8 +86,8 @@ func (f *Folder) Staged(yield func(Ino, DirtyState) bool) error {
 			errs = append(errs, fmt.Errorf("staged inode %d: %w", ino, err))
 			return
 		}
-		d := DirtyState{Gen: w.Gen, Base: w.Base, Open: w.Open, Size: r.Size, Alloc: r.Alloc, Mtime: r.Mtime, Ctime: r.Ctime,
-			Zero: w.Zero, Whole: w.Whole}
+		d := DirtyState{Gen: w.Gen, From: w.From, Base: w.Base, Open: w.Open, Size: r.Size, Alloc: r.Alloc, Mtime: r.Mtime, Ctime: r.Ctime,
+			Zero: w.Zero}
 		if w.Small {
 			d.Data = append([]byte{}, w.Data...)
 		}

@@ -51,7 +51,7 @@ func (p program) put(path, data string) {
 	gen := p.gen
 	p.surf.dirty[a.Ino] = &memLayer{Reader: bytes.NewReader([]byte(data)), gen: gen, base: v, mtime: now}
 	p.surf.mu.Unlock()
-	p.must(p.Dirty(a.Ino, DirtyState{Gen: gen, Base: base, Size: int64(len(data)), Alloc: int64(len(data)), Mtime: now, Ctime: now, Whole: true}))
+	p.must(p.Dirty(a.Ino, DirtyState{Gen: gen, Base: base, Size: int64(len(data)), Alloc: int64(len(data)), Mtime: now, Ctime: now}))
 	p.Closed(a.Ino)
 	p.forget(a.Ino)
 	p.Release(a.Ino)

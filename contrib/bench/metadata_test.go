@@ -163,7 +163,7 @@ func (r *replica) write(b *testing.B, ino syncer.Ino) {
 	r.mu.Lock()
 	r.dirty[ino] = &layer{bytes.NewReader(data), now}
 	r.mu.Unlock()
-	must(b, r.Folder.Dirty(ino, syncer.DirtyState{Gen: 1, Size: int64(len(data)), Mtime: now, Ctime: now, Whole: true}))
+	must(b, r.Folder.Dirty(ino, syncer.DirtyState{Gen: 1, Size: int64(len(data)), Mtime: now, Ctime: now}))
 	r.Closed(ino)
 }
 

@@ -166,7 +166,7 @@ func (m *Mount) recoverFile(ino syncer.Ino, d syncer.DirtyState) error {
 		return err
 	}
 	st := staging.State{
-		Gen: d.Gen, Size: d.Size, Alloc: d.Alloc, Mtime: d.Mtime, Ctime: d.Ctime, Zero: d.Zero, Data: d.Data, Whole: d.Whole,
+		Gen: d.Gen, Size: d.Size, Alloc: d.Alloc, Mtime: d.Mtime, Ctime: d.Ctime, Zero: d.Zero, Data: d.Data, From: d.From,
 	}
 	if st.Data != nil {
 		st.Size = int64(len(st.Data)) // they are all there is

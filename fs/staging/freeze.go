@@ -143,20 +143,6 @@ func (v *Layer) Holes() []Range {
 	return s.ranges(v.last.size)
 }
 
-// Whole says that nothing of the base shows through.
-func (v *Layer) Whole() bool {
-	v.f.mu.RLock()
-	defer v.f.mu.RUnlock()
-	for off := int64(0); off < min(v.last.size, v.src.Size); {
-		who, end := locate(v.layers, off, v.last.size)
-		if who == inBase {
-			return false
-		}
-		off = end
-	}
-	return true
-}
-
 // Rebase drops the layers up to gen: src is the content that was cut from them.
 func (f *File) Rebase(gen uint64, src Source) error {
 	f.mu.Lock()

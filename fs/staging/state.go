@@ -18,8 +18,8 @@ type State struct {
 	Mtime, Ctime int64
 	Zero         []Range // zero ranges that show through the data of all layers but the last
 	Data         []byte  // all bytes of a small file; nil when they are in staging files
+	From         uint64  // the oldest generation; files of earlier ones were cut, though a power cut may bring them back
 	Under        bool    // there are frozen layers
-	Whole        bool    // nothing of the base shows through
 	Seq          uint64  // of the Info it was taken from; not to be kept
 }
 
@@ -27,6 +27,9 @@ type State struct {
 func (f *File) state() State {
 	st := State{Size: f.size, Alloc: max(f.alloc, 0), Mtime: f.mtime, Ctime: f.ctime, Seq: f.seq}
 	var z spans
+	if len(f.layers) > 0 {
+		st.From = f.layers[0].gen
+	}
 	for i, l := range f.layers {
 		st.Gen, st.Under = l.gen, st.Under || l.frozen
 		if i > 0 {
@@ -38,8 +41,6 @@ func (f *File) state() State {
 		}
 	}
 	st.Zero = z.ranges(forever)
-	in, end := z.at(0)
-	st.Whole = f.src.Size == 0 || in && end >= f.src.Size
 	return st
 }
 
@@ -73,7 +74,7 @@ func (f *File) persist(durable bool) (st State, gaps []gap, base Base, todo []pe
 	}
 	if f.size > 0 && f.size <= smallMax && f.inMemory() {
 		st = f.state()
-		st.Data, st.Zero, st.Whole = make([]byte, f.size), nil, true
+		st.Data, st.Zero = make([]byte, f.size), nil
 		gaps, err = f.local(f.layers, st.Data, 0)
 		return st, gaps, f.src.Base, nil, err
 	}
@@ -172,7 +173,7 @@ func (d *Dir) Recover(ino uint64, st State, src Source) (*File, error) {
 		f.staged.Store(len(f.layers) > 0)
 	}
 	for _, g := range gens {
-		if g < st.Gen && st.Data != nil || g > st.Gen && !d.sameBoot {
+		if g < st.From || g < st.Gen && st.Data != nil || g > st.Gen && !d.sameBoot {
 			if err := os.Remove(d.name(ino, g)); err != nil {
 				return nil, fmt.Errorf("recover inode %d: %w", ino, err)
 			}

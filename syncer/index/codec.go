@@ -512,13 +512,13 @@ func decodeDrift(b []byte, key string, d *dec) (Drift, error) {
 
 // A Bytes is a w row: content drift of one inode.
 type Bytes struct {
-	Ours  bool // written or changed here; else wanted from others
-	Gen   uint64
+	Ours  bool   // written or changed here; else wanted from others
+	Gen   uint64 // the newest staging layer
+	From  uint64 // the oldest
 	Base  model.Dot
 	Zero  []content.Range
 	Data  []byte // staged bytes of a small file
 	Small bool   // Data holds them, even if empty
-	Whole bool
 	Open  bool
 	// what changed here:
 	Written, Touched bool
@@ -539,7 +539,7 @@ func (w *Bytes) Set(name string) {
 func (w Bytes) encode(e *enc) []byte {
 	e.b = append(e.b[:0], rowVersion)
 	var f uint64
-	for i, on := range []bool{w.Ours, w.Written, false, w.Touched, w.Open, w.Small, w.Whole, len(w.Attrs) > 0, w.Kept} {
+	for i, on := range []bool{w.Ours, w.Written, false, w.Touched, w.Open, w.Small, false, len(w.Attrs) > 0, w.Kept, w.From != 0} {
 		if on {
 			f |= 1 << i
 		}
@@ -559,6 +559,9 @@ func (w Bytes) encode(e *enc) []byte {
 	for _, name := range w.Attrs {
 		e.s(name)
 	}
+	if w.From != 0 {
+		e.u(w.From)
+	}
 	return e.b
 }
 
@@ -568,7 +571,7 @@ func decodeBytes(b []byte, d *dec) (Bytes, error) {
 		d.fail()
 	}
 	f := d.u()
-	w := Bytes{Ours: f&1 != 0, Written: f&2 != 0, Touched: f&8 != 0, Open: f&16 != 0, Small: f&32 != 0, Whole: f&64 != 0, Kept: f&256 != 0,
+	w := Bytes{Ours: f&1 != 0, Written: f&2 != 0, Touched: f&8 != 0, Open: f&16 != 0, Small: f&32 != 0, Kept: f&256 != 0,
 		Gen: d.u(), Base: d.dot()}
 	for k := d.count(); k > 0 && d.err == nil; k-- {
 		w.Zero = append(w.Zero, content.Range{Off: int64(d.u()), Len: int64(d.u())})
@@ -581,6 +584,9 @@ func decodeBytes(b []byte, d *dec) (Bytes, error) {
 		for k := d.count(); k > 0 && d.err == nil; k-- {
 			w.Attrs = append(w.Attrs, d.s())
 		}
+	}
+	if f&512 != 0 {
+		w.From = d.u()
 	}
 	return w, d.err
 }

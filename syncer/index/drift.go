@@ -308,6 +308,7 @@ func (t *Tx) flip(dir Ino, name string, target Ino) {
 	if r := t.Row(old); old != 0 && r != nil && r.Kind != model.Dir && r.Nlink == 0 {
 		r.Spared = true
 		t.off[old] = true
+		t.takenAt[old] = Place{dir, was.Name}
 		t.Changed(old)
 	}
 	t.stampFlip(dir)

@@ -269,6 +269,18 @@ func (t *Tx) Lost() []Ino {
 	})
 }
 
+// Taken tells where others have taken the last name of a file, by this transaction.
+func (t *Tx) Taken(ino Ino) (at Place, yes bool) {
+	at, yes = t.takenAt[ino]
+	return at, yes
+}
+
+// GiveBack gives a file without names one, which the kernel is told of.
+func (t *Tx) GiveBack(ino, dir Ino, name string) {
+	t.SetEntry(dir, name, ino)
+	t.flips = append(t.flips, Flip{Dir: dir, Name: name, New: ino})
+}
+
 // Inode returns the row of an inode that programs may know: one with a name, or
 // one that was unlinked and is open.
 func (t *Tx) Inode(ino Ino) *Row {

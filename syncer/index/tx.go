@@ -32,6 +32,7 @@ type Tx struct {
 	owed    []Ino         // directories in which this left something to be cut
 	author  *model.Author // of the cut in the making
 	lost    []Ino         // may have no name any more
+	takenAt map[Ino]Place // where others took the last name of a file
 	off     map[Ino]bool  // had names when this Tx began, and were taken off the last
 	vacated bool          // a name has become free
 	freed   []nameKey     // names that need not wait for others any more
@@ -63,7 +64,7 @@ type Flip struct {
 
 // Begin starts a transaction; the caller holds the apply lock to its end.
 func (ix *Index) Begin() *Tx {
-	t := &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{}, off: map[Ino]bool{},
+	t := &Tx{ix: ix, b: ix.db.NewIndexedBatch(), rows: map[Ino]*Row{}, dirty: map[Ino]bool{}, off: map[Ino]bool{}, takenAt: map[Ino]Place{},
 		inos: map[model.ID]Ino{}, view: newSettling(), suspects: map[Ino]bool{}, entries: map[Place]Entry{},
 		noted: map[pastOf]noted{}, thinned: map[string]bool{},
 		crowded: map[Ino]*crowds{}, shown: map[model.ID][]*model.Entry{}, origins: map[model.Dot]model.Origin{}}

@@ -340,7 +340,12 @@ func (m *machine) known(dir syncer.Ino, name string, do func() error) error {
 	}
 	m.f.Hold(a.Ino)
 	defer m.letGo(a.Ino)
-	return do()
+	if err = do(); err == nil {
+		if a, err := m.f.Attr(a.Ino); err == nil && a.Nlink == 0 {
+			m.s.goes(a.Ino, true)
+		}
+	}
+	return err
 }
 
 // letGo releases a file, and before that forgets what was written to it if it is

@@ -112,6 +112,7 @@ func (m *machine) tmpfile() (*handle, error) {
 		return nil, err
 	}
 	m.s.saw(m.proc, a.Ino, nil)
+	m.s.goes(a.Ino, true)
 	return m.hold(a.Ino, fmt.Sprint("inode ", a.Ino), true), nil
 }
 
@@ -124,6 +125,9 @@ func (h *handle) link(to string) error {
 	dir, name, err := m.walk(to)
 	if err == nil {
 		_, err = m.f.Link(h.ino, dir, name)
+		if err == nil {
+			m.s.goes(h.ino, false)
+		}
 		err = m.proven(err, flips, "link "+to, func() error { return m.shows(dir, name, isIno(h.ino)) })
 	}
 	return m.did(err, "link inode %d %s", h.ino, to)
@@ -193,8 +197,13 @@ func (h *handle) put(off, size int64, b []byte) error {
 	if h.mapped {
 		m.w.count("saves of mapped pages", 1)
 	}
+	named := func() bool { a, err := m.f.Attr(h.ino); return err == nil && a.Nlink > 0 }
+	had := named()
 	if err := m.stage(h.ino, data, dirty, base, now); err != nil {
 		return err
+	}
+	if !had && named() {
+		m.w.count("files given back to their writers", 1)
 	}
 	if before != t {
 		m.supersede(h.proc, h.ino, before, t, "stale overwrites")
@@ -215,7 +224,7 @@ func (m *machine) stage(ino syncer.Ino, data []byte, dirty []content.Range, base
 		data = []byte{}
 	}
 	d := syncer.DirtyState{Gen: gen, Base: m.s.basis(ino, on.Orig), Open: true, Size: int64(len(data)), Alloc: int64(len(data)),
-		Mtime: now, Ctime: now, Data: data, Whole: true}
+		Mtime: now, Ctime: now, Data: data}
 	if len(data) > inline {
 		m.aside(&d)
 	}
@@ -237,7 +246,7 @@ func (m *machine) aside(d *syncer.DirtyState) {
 	}
 	d.Alloc = int64(m.w.oracle.next())
 	m.spool[d.Alloc] = d.Data
-	d.Data, d.Whole = nil, false
+	d.Data = nil
 	m.w.count("files staged aside", 1)
 }
 
@@ -260,17 +269,21 @@ func (h *handle) sync() error {
 	return err
 }
 
-// done says that what was written is to stay. If the name went to another file
-// meanwhile, nobody will see it again.
+// done says that what was written is to stay. If a user here has removed the file
+// meanwhile, nobody will see it again; if others have, it is there again.
 func (h *handle) done() {
 	if h.t == nil {
 		return
 	}
-	if a, err := h.m.f.Attr(h.ino); err == nil && a.Nlink > 0 {
+	a, err := h.m.f.Attr(h.ino)
+	if err == nil && a.Nlink > 0 {
 		h.t.keep()
-	} else {
-		h.t.excused = true
+		return
 	}
+	if err == nil && h.m.s.strays(h.ino) {
+		h.m.w.fail("I3", "%s: others have taken the file from who writes %v", h.m.name, h.t)
+	}
+	h.t.excused = true
 }
 
 func (h *handle) close() {

@@ -28,6 +28,7 @@ type screen struct {
 	stale   map[syncer.Ino]model.Dot // the version that its writer knows, if others have changed the file since
 	seen    map[reading]map[*text]bool
 	writes  map[syncer.Ino]int
+	gone    map[syncer.Ino]bool // without a name by the will of a user here
 	gen     uint64
 	flips   int // shown so far
 }
@@ -52,7 +53,7 @@ type span struct {
 
 func newScreen(slow func() time.Duration) *screen {
 	return &screen{slow: slow, synced: map[syncer.Ino]time.Time{}, mapped: map[syncer.Ino]bool{}, stale: map[syncer.Ino]model.Dot{},
-		seen: map[reading]map[*text]bool{}, writes: map[syncer.Ino]int{}, files: map[syncer.Ino]*staged{}, handles: map[syncer.Ino]int{}, writers: map[syncer.Ino]int{}, opened: map[syncer.Ino]time.Time{}}
+		seen: map[reading]map[*text]bool{}, writes: map[syncer.Ino]int{}, gone: map[syncer.Ino]bool{}, files: map[syncer.Ino]*staged{}, handles: map[syncer.Ino]int{}, writers: map[syncer.Ino]int{}, opened: map[syncer.Ino]time.Time{}}
 }
 
 type layer struct {
@@ -229,6 +230,22 @@ func (s *screen) peek(ino syncer.Ino) ([]byte, bool) {
 		return f.data, true
 	}
 	return nil, false
+}
+
+// goes notes that a file has lost its last name by the will of a user here, or has got
+// one.
+func (s *screen) goes(ino syncer.Ino, gone bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone[ino] = gone
+}
+
+// strays tells whether there are bytes that are not cut in a file, though no user here
+// has taken its last name.
+func (s *screen) strays(ino syncer.Ino) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.files[ino] != nil && !s.gone[ino]
 }
 
 // put stages bytes over what is there: data is all of the file, of which r is
