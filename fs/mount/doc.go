@@ -51,6 +51,7 @@
 // An inode that is open or dirty is never given new content from elsewhere (Busy): the name gets a new inode.
 // OPEN first registers in the table and then reads the content, so that a change committed in between is either
 // seen by OPEN or finds the inode busy; the notifier gives registered clean files the content of today.
+// What has lost its last name to others gets one again when it is written to.
 //
 // The size and times of a dirty file are those of its staging.File. They are looked at before the row is read:
 // if the file is clean by then, the row is already the one of the cut.
