@@ -105,6 +105,13 @@ func TestStaleSavesKeepWhatTheyNeverSaw(t *testing.T) {
 			b.replace("/f", "mine")
 			a.shut(ino)
 		}, true},
+		{"made it and writes, and another replaces that", func(a program) { a.rm("/f"); a.put("/f", "earlier") }, func(a, b program) {
+			ino := a.ino("/f")
+			a.open(ino, true)
+			a.put("/f", "stale")
+			b.replace("/f", "mine")
+			a.shut(ino)
+		}, true},
 		{"writes, and another that knew theirs replaces that", func(a program) { a.load("/f") }, func(a, b program) {
 			ino := a.ino("/f")
 			a.open(ino, true)

@@ -386,7 +386,7 @@ func (t *Tx) ShownOrig(ino Ino) model.Dot {
 // SeenOrig is the version that its user has seen in an inode: what he has written
 // there, not cut yet, perhaps began with an older one than was shown.
 func (t *Tx) SeenOrig(ino Ino) model.Dot {
-	if w, ok := t.Bytes(ino); ok && w.Ours && w.Written && w.Base != (model.Dot{}) {
+	if w, ok := t.Bytes(ino); ok && w.Ours && w.Written {
 		return w.Base
 	}
 	return t.ShownOrig(ino)
