@@ -66,10 +66,11 @@ type Folder struct {
 	// changes rows. It is held for rows and memory only.
 	apply    sync.Mutex
 	ix       *index.Index
-	watching bool               // a look at the flip sets is due; guarded by apply
-	met      map[string]meeting // how the peers met have the folder; guarded by apply
-	anchor   string             // who makes this member complete, while it is not; guarded by apply
-	fed      time.Time          // when the anchor last gave something; guarded by apply
+	watching bool                // a look at the flip sets is due; guarded by apply
+	met      map[string]meeting  // how the peers met have the folder; guarded by apply
+	anchor   string              // who makes this member complete, while it is not; guarded by apply
+	fed      time.Time           // when the anchor last gave something; guarded by apply
+	leftAt   map[nameAt]model.ID // what was at a name to which it was moved, and that is not cut; guarded by apply
 
 	surf Surface // set before Run
 

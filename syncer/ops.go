@@ -359,6 +359,9 @@ func (f *Folder) detach(t *index.Tx, dir Ino, name string, now int64) {
 	if e, ok := t.Entry(dir, name); ok && e.Kind.Replicates() {
 		f.mark(t, dir, name)
 	}
+	if e, ok := t.Entry(dir, name); ok {
+		f.noteLeft(nameAt{Dir: dir, Name: name}, t.Row(e.Ino).ID)
+	}
 	ino, ok := t.RemoveEntry(dir, name)
 	if !ok {
 		return
@@ -405,6 +408,8 @@ func (f *Folder) RenameBy(p Proc, odir Ino, oname string, ndir Ino, nname string
 		if src.Kind.Replicates() || dst.Kind.Replicates() {
 			f.markFor(t, p, odir, oname)
 			f.markFor(t, p, ndir, nname)
+			f.puts(t, p, src.Ino)
+			f.puts(t, p, dst.Ino)
 		}
 		if flags == RenameExchange {
 			t.RemoveEntry(odir, oname)

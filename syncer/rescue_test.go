@@ -1,6 +1,8 @@
 package syncer_test
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -100,4 +102,210 @@ func TestRescue(t *testing.T) {
 			})
 		}
 	}
+}
+
+// tells lets q hear of p, and p of nothing.
+func (w *world) tells(p, q *peer) {
+	w.t.Helper()
+	w.talk.Lock()
+	defer w.talk.Unlock()
+	for range 6 {
+		if w.meet(context.Background(), p, q) {
+			w.send(context.Background(), p, q)
+		}
+	}
+}
+
+// ends runs a world, and compares what all have in the end.
+func ends(t *testing.T, name string, n int, want string, do func(w *world)) {
+	t.Run(name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, n)
+			do(w)
+			if got := w.same(); got != want {
+				t.Errorf("want\n%s\ngot\n%s", want, got)
+			}
+		})
+	})
+}
+
+// database makes one with a journal, and parts those who have it.
+func database(w *world) (a, b *peer) {
+	a, b = w.peers[0], w.peers[1]
+	a.mkdir("/d")
+	a.write("/d/x.db", "1")
+	a.write("/d/x.db-wal", "of 1")
+	w.settle()
+	w.part(true)
+	return a, b
+}
+
+// A directory that is removed in several cuts comes back with its databases whole.
+func TestRemovedDirectoryWithADatabaseThatWasMovedIsWhole(t *testing.T) {
+	for _, first := range []string{"/d/x.db", "/d/x.db-wal"} {
+		ends(t, first, 2, "/e 755 /\n/e/x.db 644 1\n/e/x.db-wal 644 of 1", func(w *world) {
+			a, b := database(w)
+			a.mv("/d", "/e")
+			a.cutNow()
+			b.rm(first) // rm -r, slower than a cut
+			synctest.Wait()
+			time.Sleep(time.Second)
+			b.rm("/d")
+			b.cutNow()
+			w.part(false)
+		})
+	}
+	ends(t, "no database", 2, "/e 755 /\n/e/trip 644 t\n/e/trip-journal 644 j", func(w *world) {
+		a, b := w.peers[0], w.peers[1]
+		a.mkdir("/d")
+		a.write("/d/trip", "t")
+		a.write("/d/trip-journal", "j")
+		w.settle()
+		w.part(true)
+		a.mv("/d", "/e")
+		a.cutNow()
+		b.rm("/d/trip-journal")
+		b.cutNow()
+		b.rm("/d")
+		b.cutNow()
+		w.part(false)
+	})
+}
+
+// Who has moved a directory has, though a third makes one of its old name.
+func TestMovedDirectoryThatAThirdMakesTooIsMoved(t *testing.T) {
+	ends(t, "", 3, "/d 755 /\n/d/f 644 1\n/x 644 8", func(w *world) {
+		a, b, c := w.peers[0], w.peers[1], w.peers[2]
+		w.part(true)
+		a.mkdir("/d")
+		a.write("/d/f", "1")
+		a.cutNow()
+		w.talk2(a, b)
+		b.rm("/d")
+		b.cutNow()
+		a.mv("/d", "/k")
+		a.cutNow()
+		for i := range 9 {
+			c.write("/x", fmt.Sprint(i))
+			c.cutNow()
+		}
+		c.mkdir("/d")
+		c.cutNow()
+		w.tells(c, a)
+		w.tells(c, b)
+		w.part(false)
+	})
+}
+
+// A journal does not come back where its database was moved away from.
+func TestJournalComesBackOnlyWithTheDatabaseItIsOf(t *testing.T) {
+	ends(t, "gone on elsewhere", 3, "/e 755 /\n/e/g 644 g\n/e/h 644 h\n/e/x.db 644 3", func(w *world) {
+		a, b := database(w)
+		c := w.peers[2]
+		a.mv("/d", "/e")
+		a.cutNow()
+		b.write("/d/g", "g") // is cut at once; what follows, together
+		c.write("/d/h", "h")
+		synctest.Wait()
+		b.rm("/d")
+		b.cutNow()
+		c.write("/d/x.db", "3")
+		c.rm("/d/x.db-wal")
+		c.cutNow()
+		w.tells(c, a)
+		w.tells(c, b)
+		w.part(false)
+	})
+	ends(t, "moved out", 2, "/e 755 /\n/e/g 644 g\n/y.db 644 1", func(w *world) {
+		a, b := database(w)
+		a.mv("/d", "/e")
+		a.cutNow()
+		b.write("/d/g", "g")
+		synctest.Wait()
+		b.rm("/d/x.db-wal")
+		b.mv("/d/x.db", "/y.db")
+		b.rm("/d")
+		b.cutNow()
+		w.part(false)
+	})
+}
+
+// Who writes to a journal that others remove with its database gets back both.
+func TestRemovedDatabaseWhoseJournalIsWrittenComesBack(t *testing.T) {
+	ends(t, "", 2, "/d 755 /\n/d/g 644 g\n/d/x.db 644 1\n/d/x.db-wal 644 of 1, 2", func(w *world) {
+		a, b := database(w)
+		a.write("/d/x.db-wal", "of 1, 2")
+		a.cutNow()
+		b.write("/d/g", "g")
+		synctest.Wait()
+		b.rm("/d/x.db")
+		b.rm("/d/x.db-wal")
+		b.cutNow()
+		w.part(false)
+	})
+}
+
+// A lock that is removed stays so, however often others make its directory, and where
+// these births say it is.
+func TestRemovedLockStaysAwayWhenOthersMakeItsDirectoryOften(t *testing.T) {
+	for _, n := range []int{8, 17} {
+		ends(t, fmt.Sprint(n), 2, "", func(w *world) {
+			a, b := w.peers[0], w.peers[1]
+			w.part(true)
+			a.mkdir("/lock.d")
+			a.write("/lock.d/owner", "x")
+			a.cutNow()
+			a.rm("/lock.d")
+			a.cutNow()
+			for range n {
+				b.mkdir("/lock.d")
+				b.cutNow()
+				b.rm("/lock.d")
+				b.cutNow()
+			}
+			w.part(false)
+		})
+	}
+	ends(t, "moved by who removed", 2, "/lock.d 755 /\n/x 644 8", func(w *world) {
+		a, b := w.peers[0], w.peers[1]
+		w.part(true)
+		a.mkdir("/lock.d")
+		a.cutNow()
+		a.mv("/lock.d", "/kept")
+		a.cutNow()
+		a.write("/kept/owner", "x")
+		a.cutNow()
+		a.rm("/kept")
+		a.cutNow()
+		for i := range 9 {
+			b.write("/x", fmt.Sprint(i))
+			b.cutNow()
+		}
+		b.mkdir("/lock.d")
+		b.cutNow()
+		w.part(false)
+	})
+}
+
+// What was removed before the others moved its directory stays removed, wherever that
+// is moved.
+func TestWhatWasRemovedBeforeItsDirectoryMovedStaysSo(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.mkdir("/o")
+	a.mkdir("/e")
+	a.write("/e/x", "X")
+	a.write("/stays", "S")
+	w.same()
+	w.part(true)
+	a.mv("/o", "/p")
+	a.cutNow()
+	b.rm("/e/x")
+	b.cutNow()
+	w.part(false)
+	w.want("/e 755 /", "/p 755 /", "/stays 644 S")
+	a.mv("/e", "/p/e")
+	w.want("/p 755 /", "/p/e 755 /", "/stays 644 S")
+	b.rm("/p")
+	w.want("/stays 644 S")
 }

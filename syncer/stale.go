@@ -196,6 +196,22 @@ func (f *Folder) stale(p Proc, id model.ID, ino Ino, shown model.Dot) (model.Dot
 func (f *Folder) markFor(t *index.Tx, p Proc, dir Ino, name string) {
 	f.mark(t, dir, name)
 	f.seenBy(t, p, dir, name)
+	if id := f.leftAt[nameAt{Dir: dir, Name: name}]; !id.IsZero() {
+		for _, k := range slices.Clone(f.ix.DirtySeen(id)) {
+			f.seenBy(t, p, k.Dir, k.Name)
+		}
+	}
+}
+
+// noteLeft remembers what was at a name to which it was moved, and that is not cut.
+func (f *Folder) noteLeft(k nameAt, id model.ID) {
+	if id.IsZero() || len(f.ix.DirtySeen(id)) == 0 {
+		return
+	}
+	if f.leftAt == nil || len(f.leftAt) >= maxAsides {
+		f.leftAt = map[nameAt]model.ID{}
+	}
+	f.leftAt[k] = id
 }
 
 // seenBy lets a name that is not cut say no more than what a process has seen there.
@@ -220,7 +236,16 @@ func (f *Folder) replaces(t *index.Tx, p Proc, old, now Ino) {
 		f.guard.pass(old, readingAt(0, t.Row(now).ID, now))
 		return
 	}
-	for _, k := range slices.Clone(f.ix.DirtySeen(id)) {
+	f.puts(t, p, old)
+}
+
+// puts is for a file that a process puts elsewhere.
+func (f *Folder) puts(t *index.Tx, p Proc, ino Ino) {
+	r := t.Row(ino)
+	if r == nil || r.ID.IsZero() {
+		return
+	}
+	for _, k := range slices.Clone(f.ix.DirtySeen(r.ID)) {
 		f.seenBy(t, p, k.Dir, k.Name)
 	}
 }

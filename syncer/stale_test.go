@@ -233,6 +233,51 @@ func TestStaleSaveOfAFileMovedOverAnother(t *testing.T) {
 	})
 }
 
+// A stale save of a file that was moved and is not cut keeps what others made of it, in
+// whichever way it is saved.
+func TestStaleSavesOfAMovedFile(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(a program)
+	}{
+		{"exchanges", func(a program) {
+			a.put("/f.new", "mine")
+			d1, n1 := a.at("/f.new")
+			d2, n2 := a.at("/f")
+			a.must(a.RenameBy(a.is, d1, n1, d2, n2, RenameExchange))
+			a.rm("/f.new")
+		}},
+		{"moves aside", func(a program) { a.rename("/f", "/f~"); a.put("/f", "mine"); a.rm("/f~") }},
+		{"removes", func(a program) { a.rm("/f"); a.put("/f", "mine") }},
+		{"links aside", func(a program) { a.link("/f", "/f~"); a.rm("/f"); a.put("/f", "mine"); a.rm("/f~") }},
+		{"renames over", func(a program) { a.replace("/f", "mine") }},
+	} {
+		for _, over := range []bool{true, false} {
+			ends(t, fmt.Sprint(tt.name, " ", over), 2, "/busy 755 /\n/f 644 mine\n/g 644 theirs", func(w *world) {
+				a, b := program{w.peers[0], 7}, w.peers[1]
+				if over {
+					a.write("/f", "other")
+				}
+				a.write("/g", "one")
+				w.settle()
+				w.part(true)
+				a.mkdir("/busy") // is cut at once; what follows, together
+				synctest.Wait()
+				a.rename("/g", "/f")
+				a.load("/f")
+				b.write("/g", "theirs")
+				b.cutNow()
+				w.tells(b, a.peer)
+				if got := a.shows("/f"); got != "theirs" {
+					t.Fatalf("shown where it was moved to: %q", got)
+				}
+				tt.do(a)
+				w.part(false)
+			})
+		}
+	}
+}
+
 // What is remembered is bounded; the latest stays.
 func TestReadingsAreBounded(t *testing.T) {
 	w := newWorld(t, 2)

@@ -4,7 +4,8 @@ import "slices"
 
 // Rescue gives names back that were removed with a directory while somebody else
 // moved that directory away: mv trash/proj keep beside rm -r trash leaves keep/proj
-// whole. What was removed alone stays so. And a file left without names gets the
+// whole. What was removed alone stays so. A database and its journals come back
+// together, also where somebody else has written to a journal. And a file left without names gets the
 // one it shows, so that which of several does not hang on who knows what.
 // nodes are those that may need it. It is the only thing a replica does without
 // its user.
@@ -24,7 +25,7 @@ func (a *Author) Rescue(nodes []ID) {
 			}
 		}
 		for _, l := range slices.Clone(n.Links) {
-			if !l.Dead() || len(l.Hist) == 0 || shown[l.Key] || !a.movedAway(l) || a.outlived(l) {
+			if !l.Dead() || len(l.Hist) == 0 || shown[l.Key] || !(a.movedAway(l) && !a.outlived(l) || a.needed(l)) {
 				continue
 			}
 			a.settle(l.Loc().Parent)
@@ -60,7 +61,7 @@ func (a *Author) movedAway(l Link) bool {
 			if len(h) > 0 && a.Origin(h[0].Dot).K.Has(d.Dot) {
 				break // it was put there without what was removed
 			}
-			moved = moved || a.elsewhere(h, d.K) && n.Links[0].removedBy(d.Dot.Replica)
+			moved = moved || a.elsewhere(n, d.K) && n.Links[0].removedBy(d.Dot.Replica)
 		}
 		if !moved {
 			return false
@@ -69,18 +70,20 @@ func (a *Author) movedAway(l Link) bool {
 	return true
 }
 
-// elsewhere tells whether a directory has been moved from where those who knew k knew
-// it. That others made one of that name there too is no move.
-func (a *Author) elsewhere(h []Loc, k VV) bool {
+// elsewhere tells whether others moved a directory from where those who knew k knew
+// it, wherever it is since. That they made one of a name is no move.
+func (a *Author) elsewhere(n *Node, k VV) bool {
+	h := n.Links[0].Hist
 	if len(h) < 2 || k.Has(h[0].Dot) {
 		return false
 	}
-	for _, o := range h[1:] {
-		if k.Has(o.Dot) {
-			return o.Parent != h[0].Parent || a.Fold(o.Name) != a.Fold(h[0].Name)
-		}
+	i := slices.IndexFunc(h, func(x Loc) bool { return k.Has(x.Dot) })
+	if i < 0 {
+		i = len(h) - 1
 	}
-	return true
+	return slices.ContainsFunc(h[:i], func(x Loc) bool {
+		return (x.Parent != h[i].Parent || a.Fold(x.Name) != a.Fold(h[i].Name)) && !slices.Contains(n.Births, x.Dot)
+	})
 }
 
 // removedBy tells whether a replica has removed a directory from a place that is not
@@ -101,20 +104,48 @@ func (a *Author) rank(id ID) int {
 	return 0
 }
 
-// outlived tells whether a removed link is of a journal whose database is there, and
-// was not removed with it: its program did away with it, and has gone on since.
+// outlived tells whether a removed link is of a journal whose database is there, or was
+// moved away, and was not removed with it: its program did away with it, and has gone on
+// since.
 func (a *Author) outlived(l Link) bool {
 	base, suffix := journal(l.Loc().Name, a.Fold)
 	if suffix == "" {
 		return false
 	}
 	e := a.At(l.Loc().Parent, base)
-	if e == nil || e.Kind == Dir {
+	if e == nil {
+		id := BirthID(l.Loc().Parent, a.Fold(base), File, 0)
+		return len(a.Entries(id)) > 0
+	}
+	if e.Kind == Dir {
 		return false
 	}
-	db := a.Node(e.ID).Link(e.Key)
-	return db == nil || !slices.ContainsFunc(l.Dels, func(d Del) bool {
-		return slices.ContainsFunc(db.Dels, func(o Del) bool { return a.together(d.Dot, o.Dot) })
+	n := a.Node(e.ID)
+	db := n.Link(e.Key)
+	return db == nil || slices.ContainsFunc(l.Dels, func(d Del) bool {
+		return !slices.ContainsFunc(db.Dels, func(o Del) bool {
+			return a.together(d.Dot, o.Dot) || d.K.Has(o.Dot) || o.K.Has(d.Dot) && a.asItWas(n, d)
+		})
+	})
+}
+
+// asItWas tells whether a file has no version that who removed something did not know.
+func (a *Author) asItWas(n *Node, d Del) bool {
+	return !slices.ContainsFunc(n.Heads, func(v Version) bool { return !d.K.Has(v.Orig) || a.together(v.Orig, d.Dot) }) &&
+		!slices.ContainsFunc(n.Gone, func(g Gone) bool { return !g.VV.LE(d.K) }) // of versions that never came
+}
+
+// needed tells whether a removed link is of a database whose journal was written by
+// somebody who did not know.
+func (a *Author) needed(l Link) bool {
+	return slices.ContainsFunc(Journals, func(suffix string) bool {
+		e := a.At(l.Loc().Parent, l.Loc().Name+suffix)
+		if e == nil || e.Kind != File {
+			return false
+		}
+		return slices.ContainsFunc(a.Node(e.ID).Shown(), func(v Version) bool {
+			return !slices.ContainsFunc(l.Dels, func(d Del) bool { return d.K.Has(v.Orig) || a.Origin(v.Dot).K.Has(d.Dot) })
+		})
 	})
 }
 
