@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"github.com/clachanfs/clachan/fs/staging"
 	"github.com/clachanfs/clachan/syncer"
@@ -115,6 +116,29 @@ func (m *Mount) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.At
 	}
 	m.fill(&a, &out.Attr)
 	out.SetTimeout(cacheTime)
+	return fuse.OK
+}
+
+// Statx implements fuse.RawFileSystem: the kernel asks for the time of birth.
+func (m *Mount) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
+	ino := syncer.Ino(in.NodeId)
+	a, err := m.attr(ctxOf(cancel, &in.InHeader), ino)
+	if err != nil {
+		return m.status("statx", ino, err)
+	}
+	var st fuse.Attr
+	m.fill(&a, &st)
+	out.Statx = fuse.Statx{
+		Mask: unix.STATX_BASIC_STATS, Blksize: st.Blksize, Nlink: st.Nlink, Uid: st.Uid, Gid: st.Gid, Mode: uint16(st.Mode),
+		Ino: st.Ino, Size: st.Size, Blocks: st.Blocks, RdevMajor: unix.Major(uint64(st.Rdev)), RdevMinor: unix.Minor(uint64(st.Rdev)),
+		Atime: fuse.SxTime{Sec: st.Atime, Nsec: st.Atimensec}, Mtime: fuse.SxTime{Sec: st.Mtime, Nsec: st.Mtimensec},
+		Ctime: fuse.SxTime{Sec: st.Ctime, Nsec: st.Ctimensec},
+	}
+	if a.Btime != 0 {
+		out.Mask |= unix.STATX_BTIME
+		out.Btime.Sec, out.Btime.Nsec = split(a.Btime)
+	}
+	out.AttrValid = uint64(cacheTime / time.Second)
 	return fuse.OK
 }
 

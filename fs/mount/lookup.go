@@ -175,9 +175,6 @@ func (m *Mount) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut)
 	return fuse.OK
 }
 
-// Statx implements fuse.RawFileSystem. The kernel falls back to GETATTR.
-func (m *Mount) Statx(<-chan struct{}, *fuse.StatxIn, *fuse.StatxOut) fuse.Status { return fuse.ENOSYS }
-
 // kindOf is the kind for the type bits of a mode.
 func kindOf(mode uint32) (model.Kind, bool) {
 	for k, bits := range types {
