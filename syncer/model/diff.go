@@ -356,6 +356,9 @@ func (d *diff) deletes() {
 		for _, n := range ns[k:] {
 			d.unlink(id, n, stays[id] || n.Spared || n.Still)
 		}
+		if gains[id] == 0 {
+			d.due(id)
+		}
 		d.lost[id] = ns[:k]
 	}
 }

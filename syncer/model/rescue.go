@@ -34,15 +34,21 @@ func (a *Author) Rescue(nodes []ID) {
 				a.revive(n)
 			}
 		}
-		n = a.Node(id)
-		if !n.Live() {
-			continue
-		}
-		for _, e := range n.Names(a.Fold) {
-			if e.Undue && (e.Key != PrimaryKey || len(n.Links) > 1) {
-				a.settle(e.Parent)
-				a.place(a.Node(id), e.Key, e.Parent, e.Base)
-			}
+		a.due(id)
+	}
+}
+
+// due gives a live file that has lost all its names the one it shows, if there were
+// several: who has forgotten some of them might show another.
+func (a *Author) due(id ID) {
+	n := a.Node(id)
+	if n == nil || n.Kind == Dir || !n.Live() {
+		return
+	}
+	for _, e := range n.Names(a.Fold) {
+		if e.Undue && (e.Key != PrimaryKey || len(n.Links) > 1) {
+			a.settle(e.Parent)
+			a.place(a.Node(id), e.Key, e.Parent, e.Base)
 		}
 	}
 }
