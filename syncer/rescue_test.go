@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // What is removed with a directory that somebody else moves away meanwhile comes back;
@@ -308,4 +310,35 @@ func TestWhatWasRemovedBeforeItsDirectoryMovedStaysSo(t *testing.T) {
 	w.want("/p 755 /", "/p/e 755 /", "/stays 644 S")
 	b.rm("/p")
 	w.want("/stays 644 S")
+}
+
+// What is removed with a directory, and not cut yet when others' move of that comes,
+// comes back too.
+func TestWhatIsRemovedBesideAMoveThatComesBeforeTheCutComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		a, b := w.peers[0], w.peers[1]
+		a.mkdir("/d")
+		a.write("/d/f", "1")
+		w.settle()
+		w.part(true)
+		a.mv("/d", "/e")
+		a.cutNow()
+		var moved []model.Batch
+		for batch, err := range a.Since(t.Context(), b.Knowledge(), nil) {
+			a.must(err)
+			moved = append(moved, batch)
+		}
+		b.mkdir("/d/busy") // is cut at once; what follows, a little later
+		synctest.Wait()
+		b.rm("/d")
+		for _, batch := range moved {
+			b.must(b.Receive(t.Context(), a.name, batch))
+		}
+		b.cutNow()
+		w.part(false)
+		if tree := w.same(); !strings.Contains(tree, "/e/f 644 1") {
+			t.Errorf("lost:\n%s", tree)
+		}
+	})
 }

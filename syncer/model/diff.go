@@ -350,10 +350,14 @@ func (d *diff) deletes() {
 	for _, t := range d.things {
 		stays[t.ID] = t.Names > 0
 	}
+	away := d.carried(gains)
 	for _, id := range sortedIDs(d.lost) {
 		ns := d.lost[id]
 		k := min(gains[id], len(ns))
 		for _, n := range ns[k:] {
+			if away[n.Dir.ID] {
+				continue
+			}
 			d.unlink(id, n, stays[id] || n.Spared || n.Still)
 		}
 		if gains[id] == 0 {
@@ -361,6 +365,34 @@ func (d *diff) deletes() {
 		}
 		d.lost[id] = ns[:k]
 	}
+}
+
+// carried are the directories that others have moved away from where their user has
+// removed them, unseen, with what is below them: who moved them wants all of that.
+func (d *diff) carried(gains map[ID]int) map[ID]bool {
+	away := map[ID]bool{}
+	below := map[ID][]ID{}
+	var todo []ID
+	for id, ns := range d.lost {
+		if x := d.Node(id); x == nil || x.Kind != Dir || gains[id] > 0 {
+			continue
+		}
+		for _, n := range ns {
+			below[n.Dir.ID] = append(below[n.Dir.ID], id)
+		}
+		if d.Alive(id) && !slices.ContainsFunc(ns, func(n *Name) bool { _, there := d.key[n]; return there }) {
+			todo = append(todo, id)
+		}
+	}
+	for len(todo) > 0 {
+		id := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if !away[id] {
+			away[id] = true
+			todo = append(todo, below[id]...)
+		}
+	}
+	return away
 }
 
 // unlink removes a name, and the content with the last: unless the node stays
