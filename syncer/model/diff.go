@@ -350,6 +350,16 @@ func (d *diff) deletes() {
 	for _, t := range d.things {
 		stays[t.ID] = t.Names > 0
 	}
+	type spot struct {
+		dir  ID
+		fold string
+	}
+	filled := map[spot]bool{} // with something else by this cut
+	for _, n := range d.names {
+		if n.Tree != nil {
+			filled[spot{n.Dir.ID, d.Fold(n.Name)}] = true
+		}
+	}
 	away := d.carried(gains)
 	for _, id := range sortedIDs(d.lost) {
 		ns := d.lost[id]
@@ -361,38 +371,10 @@ func (d *diff) deletes() {
 			d.unlink(id, n, stays[id] || n.Spared || n.Still)
 		}
 		if gains[id] == 0 {
-			d.due(id)
+			d.due(id, func(e *Entry) bool { return filled[spot{e.Parent, d.Fold(e.Base)}] })
 		}
 		d.lost[id] = ns[:k]
 	}
-}
-
-// carried are the directories that others have moved away from where their user has
-// removed them, unseen, with what is below them: who moved them wants all of that.
-func (d *diff) carried(gains map[ID]int) map[ID]bool {
-	away := map[ID]bool{}
-	below := map[ID][]ID{}
-	var todo []ID
-	for id, ns := range d.lost {
-		if x := d.Node(id); x == nil || x.Kind != Dir || gains[id] > 0 {
-			continue
-		}
-		for _, n := range ns {
-			below[n.Dir.ID] = append(below[n.Dir.ID], id)
-		}
-		if d.Alive(id) && !slices.ContainsFunc(ns, func(n *Name) bool { _, there := d.key[n]; return there }) {
-			todo = append(todo, id)
-		}
-	}
-	for len(todo) > 0 {
-		id := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if !away[id] {
-			away[id] = true
-			todo = append(todo, below[id]...)
-		}
-	}
-	return away
 }
 
 // unlink removes a name, and the content with the last: unless the node stays

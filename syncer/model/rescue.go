@@ -34,19 +34,19 @@ func (a *Author) Rescue(nodes []ID) {
 				a.revive(n)
 			}
 		}
-		a.due(id)
+		a.due(id, func(*Entry) bool { return false })
 	}
 }
 
 // due gives a live file that has lost all its names the one it shows, if there were
-// several: who has forgotten some of them might show another.
-func (a *Author) due(id ID) {
+// several and that is not taken: who has forgotten some of them might show another.
+func (a *Author) due(id ID, taken func(*Entry) bool) {
 	n := a.Node(id)
 	if n == nil || n.Kind == Dir || !n.Live() {
 		return
 	}
 	for _, e := range n.Names(a.Fold) {
-		if e.Undue && (e.Key != PrimaryKey || len(n.Links) > 1) {
+		if e.Undue && (e.Key != PrimaryKey || len(n.Links) > 1) && !taken(e) {
 			a.settle(e.Parent)
 			a.place(a.Node(id), e.Key, e.Parent, e.Base)
 		}
@@ -158,4 +158,32 @@ func (a *Author) needed(l Link) bool {
 // together tells whether two changes are of one batch.
 func (a *Author) together(x, y Dot) bool {
 	return x.Replica == y.Replica && a.Origin(x).Lo == a.Origin(y).Lo
+}
+
+// carried are the directories that others have moved away from where their user has
+// removed them, unseen, with what is below them: who moved them wants all of that.
+func (d *diff) carried(gains map[ID]int) map[ID]bool {
+	away := map[ID]bool{}
+	below := map[ID][]ID{}
+	var todo []ID
+	for id, ns := range d.lost {
+		if x := d.Node(id); x == nil || x.Kind != Dir || gains[id] > 0 {
+			continue
+		}
+		for _, n := range ns {
+			below[n.Dir.ID] = append(below[n.Dir.ID], id)
+		}
+		if d.Alive(id) && !slices.ContainsFunc(ns, func(n *Name) bool { _, there := d.key[n]; return there }) {
+			todo = append(todo, id)
+		}
+	}
+	for len(todo) > 0 {
+		id := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if !away[id] {
+			away[id] = true
+			todo = append(todo, below[id]...)
+		}
+	}
+	return away
 }
