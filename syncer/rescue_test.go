@@ -7,8 +7,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // What is removed with a directory that somebody else moves away meanwhile comes back;
@@ -54,6 +52,13 @@ func TestRescue(t *testing.T) {
 		}, func(b *peer) { b.mkdir("/lock"); b.cutNow(); b.mv("/lock", "/kept") }, "/kept/ /kept/owner=x"},
 		{"a database with its journal", "/d/ /d/x.db /d/x.db-wal", func(a *peer) { a.rm("/d") },
 			func(b *peer) { b.mv("/d", "/e") }, "/e/ /e/x.db=1 /e/x.db-wal=1"},
+		{"a file with a name like its journal", "", func(a *peer) {
+			a.write("/d", "1")
+			a.link("/d", "/d-wal")
+			a.cutNow()
+			a.write("/d-wal", "2")
+			a.rm("/d")
+		}, func(b *peer) {}, "/d-wal=2"},
 		{"a database that had gone on", "/d/ /d/x.db /d/x.db-wal", func(a *peer) {
 			a.rm("/d/x.db-wal")
 			a.cutNow()
@@ -310,35 +315,4 @@ func TestWhatWasRemovedBeforeItsDirectoryMovedStaysSo(t *testing.T) {
 	w.want("/p 755 /", "/p/e 755 /", "/stays 644 S")
 	b.rm("/p")
 	w.want("/stays 644 S")
-}
-
-// What is removed with a directory, and not cut yet when others' move of that comes,
-// comes back too.
-func TestWhatIsRemovedBesideAMoveThatComesBeforeTheCutComesBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 2)
-		a, b := w.peers[0], w.peers[1]
-		a.mkdir("/d")
-		a.write("/d/f", "1")
-		w.settle()
-		w.part(true)
-		a.mv("/d", "/e")
-		a.cutNow()
-		var moved []model.Batch
-		for batch, err := range a.Since(t.Context(), b.Knowledge(), nil) {
-			a.must(err)
-			moved = append(moved, batch)
-		}
-		b.mkdir("/d/busy") // is cut at once; what follows, a little later
-		synctest.Wait()
-		b.rm("/d")
-		for _, batch := range moved {
-			b.must(b.Receive(t.Context(), a.name, batch))
-		}
-		b.cutNow()
-		w.part(false)
-		if tree := w.same(); !strings.Contains(tree, "/e/f 644 1") {
-			t.Errorf("lost:\n%s", tree)
-		}
-	})
 }

@@ -87,17 +87,9 @@ func (p *peer) expect(pick func(place) bool) (out []expected) {
 	if p.halfway() {
 		return nil
 	}
-	went := false // a directory
-	for pl, y := range p.tree.drift {
-		n := p.m.Node(y.seen)
-		went = went || n != nil && n.Kind == Dir && pl.dir.kids[pl.fold].to == nil
-	}
 	for _, pl := range p.tree.places() {
 		y := p.tree.drift[pl]
 		d := pl.dir.kids[pl.fold]
-		if d.to == nil && went && p.moved {
-			continue // it comes back if others have moved the directory that went away
-		}
 		var now ID
 		if e := p.m.At(pl.dir.id, y.name); e != nil {
 			now = e.Node()

@@ -350,28 +350,11 @@ func (d *diff) deletes() {
 	for _, t := range d.things {
 		stays[t.ID] = t.Names > 0
 	}
-	type spot struct {
-		dir  ID
-		fold string
-	}
-	filled := map[spot]bool{} // with something else by this cut
-	for _, n := range d.names {
-		if n.Tree != nil {
-			filled[spot{n.Dir.ID, d.Fold(n.Name)}] = true
-		}
-	}
-	away := d.carried(gains)
 	for _, id := range sortedIDs(d.lost) {
 		ns := d.lost[id]
 		k := min(gains[id], len(ns))
 		for _, n := range ns[k:] {
-			if away[n.Dir.ID] {
-				continue
-			}
 			d.unlink(id, n, stays[id] || n.Spared || n.Still)
-		}
-		if gains[id] == 0 {
-			d.due(id, func(e *Entry) bool { return filled[spot{e.Parent, d.Fold(e.Base)}] })
 		}
 		d.lost[id] = ns[:k]
 	}

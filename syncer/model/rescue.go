@@ -34,21 +34,15 @@ func (a *Author) Rescue(nodes []ID) {
 				a.revive(n)
 			}
 		}
-		a.due(id, func(*Entry) bool { return false })
-	}
-}
-
-// due gives a live file that has lost all its names the one it shows, if there were
-// several and that is not taken: who has forgotten some of them might show another.
-func (a *Author) due(id ID, taken func(*Entry) bool) {
-	n := a.Node(id)
-	if n == nil || n.Kind == Dir || !n.Live() {
-		return
-	}
-	for _, e := range n.Names(a.Fold) {
-		if e.Undue && (e.Key != PrimaryKey || len(n.Links) > 1) && !taken(e) {
-			a.settle(e.Parent)
-			a.place(a.Node(id), e.Key, e.Parent, e.Base)
+		n = a.Node(id)
+		if !n.Live() {
+			continue
+		}
+		for _, e := range n.Names(a.Fold) {
+			if e.Undue && (e.Key != PrimaryKey || len(n.Links) > 1) {
+				a.settle(e.Parent)
+				a.place(a.Node(id), e.Key, e.Parent, e.Base)
+			}
 		}
 	}
 }
@@ -150,7 +144,7 @@ func (a *Author) needed(l Link) bool {
 			return false
 		}
 		return slices.ContainsFunc(a.Node(e.ID).Shown(), func(v Version) bool {
-			return !slices.ContainsFunc(l.Dels, func(d Del) bool { return d.K.Has(v.Orig) || a.Origin(v.Dot).K.Has(d.Dot) })
+			return !slices.ContainsFunc(l.Dels, func(d Del) bool { return d.K.Has(v.Orig) || v.Dot == d.Dot || a.Origin(v.Dot).K.Has(d.Dot) })
 		})
 	})
 }
@@ -158,32 +152,4 @@ func (a *Author) needed(l Link) bool {
 // together tells whether two changes are of one batch.
 func (a *Author) together(x, y Dot) bool {
 	return x.Replica == y.Replica && a.Origin(x).Lo == a.Origin(y).Lo
-}
-
-// carried are the directories that others have moved away from where their user has
-// removed them, unseen, with what is below them: who moved them wants all of that.
-func (d *diff) carried(gains map[ID]int) map[ID]bool {
-	away := map[ID]bool{}
-	below := map[ID][]ID{}
-	var todo []ID
-	for id, ns := range d.lost {
-		if x := d.Node(id); x == nil || x.Kind != Dir || gains[id] > 0 {
-			continue
-		}
-		for _, n := range ns {
-			below[n.Dir.ID] = append(below[n.Dir.ID], id)
-		}
-		if d.Alive(id) && !slices.ContainsFunc(ns, func(n *Name) bool { _, there := d.key[n]; return there }) {
-			todo = append(todo, id)
-		}
-	}
-	for len(todo) > 0 {
-		id := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if !away[id] {
-			away[id] = true
-			todo = append(todo, below[id]...)
-		}
-	}
-	return away
 }
