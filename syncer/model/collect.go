@@ -184,7 +184,7 @@ func (n *Node) says(birth Dot) (yes bool) {
 }
 
 func (n *Node) spentLinks() (out []element) {
-	lives := slices.ContainsFunc(n.Links, func(l Link) bool { return !l.Dead() })
+	lives := n.Live() || slices.ContainsFunc(n.Links, func(l Link) bool { return !l.Dead() })
 	last := n.last()
 	for i := range n.Links {
 		l := &n.Links[i]
