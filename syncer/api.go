@@ -92,6 +92,7 @@ type Entry struct {
 type DirtyState struct {
 	Gen                       uint64 // newest staging layer
 	From                      uint64 // the oldest
+	Empty                     bool   // nothing is written yet
 	Base                      model.Dot
 	Open                      bool // a writer has it open
 	Size, Alloc, Mtime, Ctime int64

@@ -77,8 +77,9 @@ type Folder struct {
 	// mu guards what follows. It is taken after apply, never before.
 	mu      sync.Mutex
 	held    map[Ino]int
-	waiting map[Ino]bool   // directories in which something waits for a file to be closed
-	orphans map[Ino]nameAt // without a name, deleted when released; where others took that, if they did
+	waiting map[Ino]bool         // directories in which something waits for a file to be closed
+	orphans map[Ino]nameAt       // without a name, deleted when released; where others took that, if they did
+	taken   map[Ino]map[Ino]bool // of these, those that others took the name of, by its directory
 	asides  map[nameAt]aside
 	durable model.VV // of K, what is on disk
 	lives   uint64   // how often it began anew
@@ -137,7 +138,7 @@ func Open(o Options) (*Folder, error) {
 	}
 	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
-		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]nameAt{}, durable: ix.K(), acks: map[string]Ack{}, parted: map[string]bool{}, untold: map[string]bool{}, early: map[string]model.VV{},
+		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]nameAt{}, taken: map[Ino]map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, parted: map[string]bool{}, untold: map[string]bool{}, early: map[string]model.VV{},
 		met:   map[string]meeting{},
 		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error),
 		failing: map[Ino]time.Time{}, crammed: map[Ino]bool{}, lacks: make(chan lack, 64)}
@@ -423,8 +424,7 @@ func (f *Folder) Release(ino Ino) {
 	gone := false
 	if f.held[ino] <= 0 {
 		delete(f.held, ino)
-		_, gone = f.orphans[ino]
-		delete(f.orphans, ino)
+		_, gone = f.named(ino)
 	}
 	f.mu.Unlock()
 	if gone {
@@ -449,7 +449,7 @@ func (f *Folder) letGo(t *index.Tx) {
 		f.mu.Lock()
 		held := f.held[ino] > 0
 		if _, is := f.orphans[ino]; held && (!is || at.Dir != 0) {
-			f.orphans[ino] = at
+			f.orphan(ino, at)
 		}
 		f.mu.Unlock()
 		if held {

@@ -262,7 +262,7 @@ func (f *Folder) Tmpfile(n New) (a Attr, err error) {
 		t.Orphan(ino)
 		a = attrOf(ino, r)
 		f.mu.Lock()
-		f.orphans[ino] = nameAt{}
+		f.orphan(ino, nameAt{})
 		f.mu.Unlock()
 		return t.Err()
 	})
@@ -305,7 +305,7 @@ func (f *Folder) Link(ino, dir Ino, name string) (a Attr, err error) {
 		t.SetEntry(dir, name, ino)
 		stampDir(t, dir, now)
 		f.mu.Lock()
-		delete(f.orphans, ino)
+		f.named(ino)
 		f.mu.Unlock()
 		a = attrOf(ino, r)
 		return t.Err()
@@ -366,6 +366,7 @@ func (f *Folder) detach(t *index.Tx, dir Ino, name string, now int64) {
 	if !ok {
 		return
 	}
+	f.removedHere(dir, name, ino)
 	stampDir(t, dir, now)
 	r := t.Row(ino)
 	r.Ctime = now

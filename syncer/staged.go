@@ -20,7 +20,7 @@ func (f *Folder) Dirty(ino Ino, d DirtyState) error {
 		if r == nil {
 			return ErrNotExist
 		}
-		if r.Nlink == 0 {
+		if r.Nlink == 0 && !d.Empty {
 			at = f.giveBack(t, ino, r)
 		}
 		w, _ := t.Bytes(ino)

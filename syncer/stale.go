@@ -194,6 +194,9 @@ func (f *Folder) stale(p Proc, id model.ID, ino Ino, shown model.Dot) (model.Dot
 
 // markFor is mark for what a process does: it has seen what it last read there.
 func (f *Folder) markFor(t *index.Tx, p Proc, dir Ino, name string) {
+	if y, ok := t.Drift(dir, name); !ok || !y.Ours {
+		delete(f.leftAt, nameAt{Dir: dir, Name: name}) // that is cut
+	}
 	f.mark(t, dir, name)
 	f.seenBy(t, p, dir, name)
 	if id := f.leftAt[nameAt{Dir: dir, Name: name}]; !id.IsZero() {

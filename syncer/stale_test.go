@@ -278,6 +278,35 @@ func TestStaleSavesOfAMovedFile(t *testing.T) {
 	}
 }
 
+// Where a file was moved from long ago says nothing of it now.
+func TestRemovedFileThatWasMovedOnceStaysAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		p, b := program{w.peers[0], 7}, w.peers[1]
+		p.write("/g", "one")
+		w.settle()
+		p.mkdir("/busy")
+		synctest.Wait()
+		p.mv("/g", "/f")
+		p.link("/f", "/h")
+		p.rm("/f")
+		w.settle() // all of that is cut
+		p.load("/h")
+		b.write("/h", "two")
+		w.settle()
+		if got := p.shows("/h"); got != "two" {
+			t.Fatal(got)
+		}
+		p.mkdir("/busy/x")
+		synctest.Wait()
+		p.rm("/h") // by a user who sees "two"
+		p.put("/f", "something else")
+		if tree := w.same(); strings.Contains(tree, "/h") {
+			t.Errorf("it is back:\n%s", tree)
+		}
+	})
+}
+
 // What is remembered is bounded; the latest stays.
 func TestReadingsAreBounded(t *testing.T) {
 	w := newWorld(t, 2)

@@ -89,3 +89,80 @@ func TestWritersToWhatIsRemovedHereGetNothingBack(t *testing.T) {
 		})
 	}
 }
+
+// A journal is not laid beside a database that it is not of.
+func TestJournalsAreNotGivenBackBesideAnotherDatabase(t *testing.T) {
+	for name, tt := range map[string]struct {
+		suffix string
+		b      func(b *peer)
+		both   bool // the program writes to the database too
+	}{
+		"removed and made anew":       {"-wal", func(b *peer) { b.rm("/x.db"); b.rm("/x.db-wal"); b.cutNow(); b.write("/x.db", "new") }, false},
+		"removed and made anew, both": {"-wal", func(b *peer) { b.rm("/x.db"); b.rm("/x.db-wal"); b.cutNow(); b.write("/x.db", "new") }, true},
+		"replaced":                    {"-wal", func(b *peer) { b.write("/n", "new"); b.mv("/n", "/x.db"); b.rm("/x.db-wal") }, false},
+		"replaced, both":              {"-wal", func(b *peer) { b.write("/n", "new"); b.mv("/n", "/x.db"); b.rm("/x.db-wal") }, true},
+		"rollback journal":            {"-journal", func(b *peer) { b.write("/n", "new"); b.mv("/n", "/x.db"); b.rm("/x.db-journal") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 2)
+				a, b := w.peers[0], w.peers[1]
+				a.write("/x.db", "old")
+				a.write("/x.db"+tt.suffix, "of old")
+				w.settle()
+				db, wal := a.edit("/x.db"), a.edit("/x.db"+tt.suffix)
+				tt.b(b)
+				w.settle()
+				time.Sleep(time.Minute)
+				if got := a.shows("/x.db"); got != "new" {
+					t.Fatal(got)
+				}
+				wal.write(6, ", more")
+				if tt.both {
+					db.write(3, ", more")
+				}
+				wal.close()
+				db.close()
+				tree := w.same()
+				if strings.Contains(tree, "/x.db 644 new") && strings.Contains(tree, "/x.db"+tt.suffix+" 644 of old") {
+					t.Errorf("the journal of another database is beside it:\n%s", tree)
+				}
+				if !strings.Contains(tree, "of old, more") || tt.both && !strings.Contains(tree, "old, more") {
+					t.Errorf("lost:\n%s", tree)
+				}
+			})
+		})
+	}
+}
+
+// What others took first and its own user removes then stays away too.
+func TestWhatItsUserRemovesAfterOthersIsNotGivenBack(t *testing.T) {
+	for name, do := range map[string]struct{ b, a func(p *peer) }{
+		"changed, removed here":           {func(b *peer) { b.write("/d/f", "theirs") }, func(a *peer) { a.rm("/d/f") }},
+		"changed, replaced here":          {func(b *peer) { b.write("/d/f", "theirs") }, func(a *peer) { a.write("/d/n", "new"); a.mv("/d/n", "/d/f") }},
+		"removed, directory removed here": {func(b *peer) { b.rm("/d/f") }, func(a *peer) { a.rm("/d") }},
+		"removed, made and removed here":  {func(b *peer) { b.rm("/d/f") }, func(a *peer) { a.write("/d/f", "new"); a.rm("/d/f") }},
+		"changed, directory removed here": {func(b *peer) { b.write("/d/f", "theirs") }, func(a *peer) { a.rm("/d") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 2)
+				a, b := w.peers[0], w.peers[1]
+				a.mkdir("/d")
+				a.write("/d/f", "was")
+				w.settle()
+				h := a.edit("/d/f")
+				do.b(b)
+				w.settle()
+				time.Sleep(time.Minute)
+				do.a(a)
+				w.settle()
+				h.write(0, "mine")
+				h.close()
+				if tree := w.same(); strings.Contains(tree, "mine") {
+					t.Errorf("it is back:\n%s", tree)
+				}
+			})
+		})
+	}
+}

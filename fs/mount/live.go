@@ -137,7 +137,7 @@ func (m *Mount) begin(ctx context.Context, l *live, f *staging.File) (uint64, er
 func (m *Mount) dirtyState(l *live, st staging.State) syncer.DirtyState {
 	d := syncer.DirtyState{
 		Gen: st.Gen, Open: m.table.writers(l.ino) > 0, Size: st.Size, Alloc: st.Alloc, Mtime: st.Mtime, Ctime: st.Ctime,
-		Zero: st.Zero, Data: st.Data, From: st.From,
+		Zero: st.Zero, Data: st.Data, From: st.From, Empty: st.Empty,
 	}
 	if v := l.base.Load(); v != nil {
 		d.Base = v.Orig

@@ -67,3 +67,32 @@ func TestWritersLoseNothingToOthers(t *testing.T) {
 		})
 	}
 }
+
+// What writes nothing brings nothing back.
+func TestRefusedWritesBringNothingBack(t *testing.T) {
+	for name, do := range map[string]func(fd int) error{
+		"a write that is refused": func(fd int) error { _, err := unix.Pwrite(fd, []byte("x"), 1<<62); return err },
+		"its own size":            func(fd int) error { return unix.Ftruncate(fd, 3) },
+		"room that is refused":    func(fd int) error { return unix.Fallocate(fd, 0, 0, 1<<50) },
+		"room":                    func(fd int) error { return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, 0, 3) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, 2, "")
+			a, b := filepath.Join(s.mnt(0), "log"), filepath.Join(s.mnt(1), "log")
+			write(t, a, "old")
+			within(t, 10*time.Second, "file on the other side", holds(b, "old"))
+			f, err := os.OpenFile(b, os.O_RDWR, 0)
+			must(t, err)
+			must(t, os.Remove(a))
+			within(t, 10*time.Second, "what others did", func() bool { _, err := os.Stat(b); return os.IsNotExist(err) })
+			t.Log(do(int(f.Fd())))
+			f.Close()
+			s.tell("cut")
+			for _, path := range []string{a, b} {
+				if data, err := os.ReadFile(path); err == nil {
+					t.Errorf("%s is back: %q", path, data)
+				}
+			}
+		})
+	}
+}

@@ -20,6 +20,7 @@ type State struct {
 	Data         []byte  // all bytes of a small file; nil when they are in staging files
 	From         uint64  // the oldest generation; files of earlier ones were cut, though a power cut may bring them back
 	Under        bool    // there are frozen layers
+	Empty        bool    // nothing was written: the file is its base
 	Seq          uint64  // of the Info it was taken from; not to be kept
 }
 
@@ -41,6 +42,7 @@ func (f *File) state() State {
 		}
 	}
 	st.Zero = z.ranges(forever)
+	st.Empty = f.size == f.src.Size && !slices.ContainsFunc(f.layers, func(l *layer) bool { return l.data.n > 0 || len(l.zero) > 0 })
 	return st
 }
 
