@@ -357,10 +357,8 @@ func (f *Folder) remove(dir Ino, name string, wantDir bool) error {
 // detach takes a name away by its user's will.
 func (f *Folder) detach(t *index.Tx, dir Ino, name string, now int64) {
 	if e, ok := t.Entry(dir, name); ok && e.Kind.Replicates() {
+		f.noteLeft(nameAt{Dir: dir, Name: name}, t.Row(e.Ino).ID) // before it has left this one too
 		f.mark(t, dir, name)
-	}
-	if e, ok := t.Entry(dir, name); ok {
-		f.noteLeft(nameAt{Dir: dir, Name: name}, t.Row(e.Ino).ID)
 	}
 	ino, ok := t.RemoveEntry(dir, name)
 	if !ok {

@@ -194,16 +194,13 @@ func (f *Folder) stale(p Proc, id model.ID, ino Ino, shown model.Dot) (model.Dot
 
 // markFor is mark for what a process does: it has seen what it last read there.
 func (f *Folder) markFor(t *index.Tx, p Proc, dir Ino, name string) {
+	k := nameAt{Dir: dir, Name: name}
 	if y, ok := t.Drift(dir, name); !ok || !y.Ours {
-		delete(f.leftAt, nameAt{Dir: dir, Name: name}) // that is cut
+		delete(f.leftAt, k) // that is cut
 	}
 	f.mark(t, dir, name)
 	f.seenBy(t, p, dir, name)
-	if id := f.leftAt[nameAt{Dir: dir, Name: name}]; !id.IsZero() {
-		for _, k := range slices.Clone(f.ix.DirtySeen(id)) {
-			f.seenBy(t, p, k.Dir, k.Name)
-		}
-	}
+	f.seenIn(t, p, f.leftAt[k])
 }
 
 // noteLeft remembers what was at a name to which it was moved, and that is not cut.
@@ -239,16 +236,22 @@ func (f *Folder) replaces(t *index.Tx, p Proc, old, now Ino) {
 		f.guard.pass(old, readingAt(0, t.Row(now).ID, now))
 		return
 	}
-	f.puts(t, p, old)
+	f.seenIn(t, p, id)
 }
 
 // puts is for a file that a process puts elsewhere.
 func (f *Folder) puts(t *index.Tx, p Proc, ino Ino) {
-	r := t.Row(ino)
-	if r == nil || r.ID.IsZero() {
+	if r := t.Row(ino); r != nil {
+		f.seenIn(t, p, r.ID)
+	}
+}
+
+// seenIn is seenBy for all the names that a node had, and that are not cut.
+func (f *Folder) seenIn(t *index.Tx, p Proc, id model.ID) {
+	if id.IsZero() {
 		return
 	}
-	for _, k := range slices.Clone(f.ix.DirtySeen(r.ID)) {
+	for _, k := range slices.Clone(f.ix.DirtySeen(id)) {
 		f.seenBy(t, p, k.Dir, k.Name)
 	}
 }

@@ -5,10 +5,10 @@ import "slices"
 // Rescue gives names back that were removed with a directory while somebody else
 // moved that directory away: mv trash/proj keep beside rm -r trash leaves keep/proj
 // whole. What was removed alone stays so. A database and its journals come back
-// together, also where somebody else has written to a journal. And a file left without names gets the
-// one it shows, so that which of several does not hang on who knows what.
-// nodes are those that may need it. It is the only thing a replica does without
-// its user.
+// together, also where somebody else has written to a journal. And a file left
+// without names gets the one it shows, so that which of several does not hang on
+// who knows what. nodes are those that may need it. It is the only thing a replica
+// does without its user.
 func (a *Author) Rescue(nodes []ID) {
 	nodes = slices.Clone(nodes)
 	slices.SortStableFunc(nodes, func(x, y ID) int { return a.rank(x) - a.rank(y) })
