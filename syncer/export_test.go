@@ -44,6 +44,16 @@ func (f *Folder) NodeOf(ino Ino) model.ID {
 	return id
 }
 
+// Removing runs fn in the middle of the removal of a file.
+func (f *Folder) Removing(dir Ino, name string, fn func()) error {
+	return f.update(func(t *index.Tx) error {
+		t.RemoveEntry(dir, name)
+		f.letGo(t)
+		fn()
+		return nil
+	})
+}
+
 // Holding tells whether something waits to be shown together.
 func (f *Folder) Holding() bool {
 	f.apply.Lock()

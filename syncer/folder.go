@@ -77,6 +77,7 @@ type Folder struct {
 	// mu guards what follows. It is taken after apply, never before.
 	mu      sync.Mutex
 	held    map[Ino]int
+	going   map[Ino]bool         // let go of by the transaction that is under way
 	waiting map[Ino]bool         // directories in which something waits for a file to be closed
 	orphans map[Ino]nameAt       // without a name, deleted when released; where others took that, if they did
 	taken   map[Ino]map[Ino]bool // of these, those that others took the name of, by its directory
@@ -138,7 +139,7 @@ func Open(o Options) (*Folder, error) {
 	}
 	f := &Folder{o: o, disk: o.Disk, store: o.Disk.Store(o.Number, o.Key), ix: ix, log: o.Log.With("folder", o.Name),
 		seal: model.Seal{Folder: o.ID, Key: [32]byte(o.Key)},
-		held: map[Ino]int{}, waiting: map[Ino]bool{}, orphans: map[Ino]nameAt{}, taken: map[Ino]map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, parted: map[string]bool{}, untold: map[string]bool{}, early: map[string]model.VV{},
+		held: map[Ino]int{}, going: map[Ino]bool{}, waiting: map[Ino]bool{}, orphans: map[Ino]nameAt{}, taken: map[Ino]map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, parted: map[string]bool{}, untold: map[string]bool{}, early: map[string]model.VV{},
 		met:   map[string]meeting{},
 		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error),
 		failing: map[Ino]time.Time{}, crammed: map[Ino]bool{}, lacks: make(chan lack, 64)}
@@ -289,6 +290,11 @@ func (f *Folder) commit(t *index.Tx) ([]Flip, error) {
 		t.Fail(err)
 	}
 	f.letGo(t)
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		clear(f.going)
+	}()
 	flips := t.Flips()
 	for _, ino := range t.Fresh() {
 		f.wants.add(ino)
@@ -411,6 +417,7 @@ func (f *Folder) runSyncer(ctx context.Context) error {
 // others who have moved the file bring it back under another number. So a surface
 // holds what it takes the last name of, and forgets what was written to it before
 // it releases it: else bytes that no row tells of are shown when it comes back.
+// Held tells whether it was in time.
 func (f *Folder) Hold(ino Ino) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -451,6 +458,7 @@ func (f *Folder) letGo(t *index.Tx) {
 		if _, is := f.orphans[ino]; held && (!is || at.Dir != 0) {
 			f.orphan(ino, at)
 		}
+		f.going[ino] = !held
 		f.mu.Unlock()
 		if held {
 			t.Orphan(ino)

@@ -37,7 +37,7 @@ func notFound(err error) error {
 // Attr returns what stat shows of an inode, one without a name included while
 // it is held.
 func (f *Folder) Attr(ino Ino) (Attr, error) {
-	r, err := f.ix.Attr(ino)
+	r, err := f.ix.Known(ino)
 	if err != nil {
 		return Attr{}, notFound(err)
 	}
@@ -46,6 +46,19 @@ func (f *Folder) Attr(ino Ino) (Attr, error) {
 		a.Nlink = 0
 	}
 	return a, nil
+}
+
+// Held is Attr for an inode that was found, and then held. It is ErrNotExist if
+// it was let go of in between.
+func (f *Folder) Held(ino Ino) (Attr, error) {
+	f.mu.Lock()
+	going := f.going[ino]
+	f.mu.Unlock()
+	if going { // when that is done, its row tells
+		f.apply.Lock()
+		f.apply.Unlock() //lint:ignore SA2001 nothing but the wait is wanted
+	}
+	return f.Attr(ino)
 }
 
 // Lookup returns what stands under a name.

@@ -160,14 +160,14 @@ func (u *user) open(ino Ino, path string) {
 	}
 	writes := u.r.Intn(2) == 0
 	u.peer.open(ino, writes)
-	if writes {
+	if _, err := u.Held(ino); err != nil { // removed in between
+		u.shut(ino)
+	} else if writes {
 		u.say("open %s", path)
 		u.writes[ino] = true
-	} else if _, err := u.Content(ino); err == nil {
+	} else {
 		u.say("open %s to read", path)
 		u.reads[ino] = u.read(ino)
-	} else { // removed in between
-		u.shut(ino)
 	}
 }
 

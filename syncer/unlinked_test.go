@@ -1,6 +1,7 @@
 package syncer_test
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,4 +44,50 @@ func TestRemovedFileComesBackWithoutItsStagedBytes(t *testing.T) {
 		}
 		w.same()
 	})
+}
+
+// Who has looked a file up, and holds it too late, is told that it is gone, whatever
+// the others still have of it: else he would read what it becomes.
+func TestFileHeldTooLateIsGone(t *testing.T) {
+	for _, tt := range []struct {
+		when string // it is held
+		held error
+	}{{"before", nil}, {"amid", ErrNotExist}, {"after", ErrNotExist}} {
+		t.Run(tt.when, func(t *testing.T) {
+			w := newWorld(t, 2)
+			a, b := w.peers[0], w.peers[1]
+			a.write("/f", "agreed upon")
+			w.settle()
+			w.part(true)
+			ino := b.stat("/f").Ino
+			got := make(chan error, 1)
+			hold := func() {
+				b.Hold(ino)
+				_, err := b.Held(ino)
+				got <- err
+			}
+			if tt.when == "before" {
+				hold()
+			}
+			b.must(b.Removing(RootIno, "f", func() {
+				if tt.when == "amid" {
+					go hold()
+					time.Sleep(20 * time.Millisecond) // it waits for the end of this
+				}
+			}))
+			if tt.when == "after" {
+				hold()
+			}
+			if err := <-got; !errors.Is(err, tt.held) {
+				t.Errorf("held %s its removal: %v", tt.when, err)
+			}
+			if a, err := b.Attr(ino); !errors.Is(err, tt.held) || err == nil && a.Nlink != 0 {
+				t.Errorf("then: %+v, %v", a, err)
+			}
+			b.Release(ino)
+			if _, err := b.Attr(ino); !errors.Is(err, ErrNotExist) {
+				t.Errorf("when nobody holds it: %v", err)
+			}
+		})
+	}
 }

@@ -25,7 +25,7 @@ func TestAppendingOverwritesNothingOfOthers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m.table.lookup(a.Ino)
+			m.table.lookup(a.Ino, m.folder.Hold)
 			l, _ := m.table.open(a.Ino, true)
 			l.behind.Store(changed)
 			write := func(data string, off uint64, flags uint32) {

@@ -92,16 +92,14 @@ func gone(err error) bool {
 func (m *Mount) enter(ctx context.Context, a syncer.Attr, out *fuse.EntryOut) error {
 	ino, entered := a.Ino, false
 	o := m.overlay(ctx, ino)
-	if m.table.lookup(ino) {
-		m.folder.Hold(ino)
-	}
+	m.table.lookup(ino, m.folder.Hold)
 	defer func() {
 		if !entered {
 			m.Forget(uint64(ino), 1)
 		}
 	}()
 	// Again, now that it is held: it may have been removed, or cut, since it was found.
-	a, err := m.folder.Attr(ino)
+	a, err := m.folder.Held(ino)
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func TestDirectoriesAreHeardOfBesideManyOthers(t *testing.T) {
 		return a.Ino
 	}
 	dir := at(syncer.RootIno, model.Dir)
-	m.table.lookup(dir)
+	m.table.lookup(dir, m.folder.Hold)
 	unseen := at(dir, model.Dir)
 	var flips []syncer.Flip
 	for i := range syncer.Ino(eventsMax + 2) {

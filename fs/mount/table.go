@@ -80,15 +80,17 @@ func (s *shard) get(ino syncer.Ino) *node {
 	return n
 }
 
-// lookup counts a reference of the kernel, and says whether the caller must Hold the inode.
-func (t *table) lookup(ino syncer.Ino) (first bool) {
+// lookup counts a reference of the kernel. The first holds the inode.
+func (t *table) lookup(ino syncer.Ino, hold func(syncer.Ino)) {
 	s := t.shard(ino)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.get(ino)
 	n.lookups++
-	first, n.held = !n.held, true
-	return first
+	if !n.held {
+		hold(ino)
+	}
+	n.held = true
 }
 
 // forget takes references of the kernel back. If they were the last, it says whether the inode was held and

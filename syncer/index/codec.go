@@ -39,6 +39,11 @@ type Row struct {
 	Node     *model.Node
 }
 
+// named tells whether the tree has a name for it; it never has for the root.
+func (r *Row) named() bool {
+	return r.Kind == model.Dir && r.Parent != 0 || r.Kind != model.Dir && r.Nlink > 0
+}
+
 // Shown is committed content that the tree shows.
 type Shown struct {
 	Orig    model.Dot

@@ -265,7 +265,7 @@ func (t *Tx) Lost() []Ino {
 	t.lost = nil
 	return slices.DeleteFunc(lost, func(ino Ino) bool {
 		r := t.Row(ino)
-		return r == nil || r.Kind == model.Dir && r.Parent != 0 || r.Kind != model.Dir && r.Nlink > 0
+		return r == nil || r.named()
 	})
 }
 
@@ -285,7 +285,7 @@ func (t *Tx) GiveBack(ino, dir Ino, name string) {
 // one that was unlinked and is open.
 func (t *Tx) Inode(ino Ino) *Row {
 	r := t.Row(ino)
-	if r == nil || t.ix.orphans[ino] || r.Kind == model.Dir && r.Parent != 0 || r.Kind != model.Dir && r.Nlink > 0 {
+	if r == nil || t.ix.orphans[ino] || r.named() {
 		return r
 	}
 	return nil

@@ -427,6 +427,25 @@ func (ix *Index) Attr(ino Ino) (*Row, error) {
 	return r, errors.Join(err, c.Close())
 }
 
+// Known is Attr for an inode that programs may know, as Tx.Inode.
+func (ix *Index) Known(ino Ino) (*Row, error) {
+	r, err := ix.Attr(ino)
+	if err != nil || r.named() || ino == RootIno {
+		return r, err
+	}
+	_, c, err := ix.db.Get(ix.keys.orphan(ino))
+	if err == nil {
+		return r, c.Close()
+	}
+	if !errors.Is(err, pebble.ErrNotFound) {
+		return nil, fmt.Errorf("read inode %d: %w", ino, err)
+	}
+	if r, err = ix.Attr(ino); err == nil && !r.named() { // it was not given a name between the two reads
+		err = ErrNotFound
+	}
+	return r, err
+}
+
 // An Entry is a d row.
 type Entry struct {
 	Ino  Ino

@@ -437,7 +437,7 @@ func (t *Tx) setOrphan(ino Ino, on bool) {
 func (t *Tx) DropOrphan(ino Ino) {
 	t.setOrphan(ino, false)
 	r := t.Row(ino)
-	if r == nil || r.Kind != model.Dir && r.Nlink > 0 || r.Kind == model.Dir && r.Parent != 0 {
+	if r == nil || r.named() {
 		return
 	}
 	t.left(r.ID)
