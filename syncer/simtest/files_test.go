@@ -162,7 +162,9 @@ func (m *machine) link(from, to string) error {
 		var dir syncer.Ino
 		var name string
 		if dir, name, err = m.walk(to); err == nil {
-			_, err = m.f.Link(a.Ino, dir, name)
+			if _, err = m.f.Link(a.Ino, dir, name); err == nil {
+				m.s.been(a.Ino, place{dir, name})
+			}
 			err = m.proven(err, flips, "link "+to, func() error {
 				return m.shows(dir, name, func(x syncer.Attr) bool { return x.Ino == a.Ino && x.Nlink == a.Nlink+1 })
 			})
@@ -179,7 +181,7 @@ func (m *machine) unlink(path string) error {
 		var t *text
 		still(func() { t, err = m.last(dir, name) })
 		if err == nil {
-			err = m.known(dir, name, func() error { return m.f.Unlink(dir, name) })
+			err = m.known(place{dir, name}, func() error { return m.f.Unlink(dir, name) })
 		}
 		if err == nil {
 			t.consume(m, nil)
@@ -193,7 +195,7 @@ func (m *machine) rmdir(path string) error {
 	flips := m.s.flipped()
 	dir, name, err := m.walk(path)
 	if err == nil {
-		err = m.f.Rmdir(dir, name)
+		err = m.known(place{dir, name}, func() error { return m.f.Rmdir(dir, name) })
 		err = m.proven(err, flips, "rmdir "+path, func() error { return m.lacksName(dir, name) })
 	}
 	return m.did(err, "rmdir %s", path)
@@ -224,11 +226,19 @@ func (m *machine) replace(x, y place, flags uint32, flips int) error {
 	a, _ := m.f.Lookup(x.dir, x.name)
 	b, _ := m.f.Lookup(y.dir, y.name)
 	if err == nil {
-		err = m.known(y.dir, y.name, func() error { return m.f.RenameBy(m.proc, x.dir, x.name, y.dir, y.name, flags) })
+		do := func() error { return m.f.RenameBy(m.proc, x.dir, x.name, y.dir, y.name, flags) }
+		if flags == syncer.RenameExchange { // nothing is taken away
+			err = do()
+		} else {
+			err = m.known(y, do)
+		}
 	}
 	if err == nil {
 		if m.supersede(m.proc, b.Ino, t, by, "stale renames"); flags != 0 || b.Ino == 0 {
 			m.s.moves(a.Ino)
+		}
+		if m.s.been(a.Ino, y); flags == syncer.RenameExchange {
+			m.s.been(b.Ino, x)
 		}
 		m.s.moves(b.Ino) // its number may be another file's some day
 	}
@@ -333,17 +343,15 @@ func (m *machine) sync() error {
 // known does what may take away the last name of a file. As with a kernel, which
 // has looked it up, the file is held meanwhile: it does not come back under its
 // number, where others have moved it, before what was written to it is forgotten.
-func (m *machine) known(dir syncer.Ino, name string, do func() error) error {
-	a, err := m.f.Lookup(dir, name)
+func (m *machine) known(at place, do func() error) error {
+	a, err := m.f.Lookup(at.dir, at.name)
 	if err != nil { // nothing is taken away
 		return do()
 	}
 	m.f.Hold(a.Ino)
 	defer m.letGo(a.Ino)
 	if err = do(); err == nil {
-		if a, err := m.f.Attr(a.Ino); err == nil && a.Nlink == 0 {
-			m.s.goes(a.Ino, true)
-		}
+		m.clears(at, a.Ino)
 	}
 	return err
 }

@@ -61,6 +61,7 @@ func (m *machine) openFor(path string, writes, create, excl, reads bool) (*handl
 		return nil, err
 	}
 	h := m.hold(a.Ino, path, writes)
+	m.s.been(a.Ino, place{dir, name})
 	if fresh {
 		m.s.saw(m.proc, a.Ino, nil)
 		m.dates(a)
@@ -127,6 +128,7 @@ func (h *handle) link(to string) error {
 		_, err = m.f.Link(h.ino, dir, name)
 		if err == nil {
 			m.s.goes(h.ino, false)
+			m.s.been(h.ino, place{dir, name})
 		}
 		err = m.proven(err, flips, "link "+to, func() error { return m.shows(dir, name, isIno(h.ino)) })
 	}

@@ -28,7 +28,8 @@ type screen struct {
 	stale   map[syncer.Ino]model.Dot // the version that its writer knows, if others have changed the file since
 	seen    map[reading]map[*text]bool
 	writes  map[syncer.Ino]int
-	gone    map[syncer.Ino]bool // without a name by the will of a user here
+	gone    map[syncer.Ino]bool           // without a name by the will of a user here
+	at      map[syncer.Ino]map[place]bool // where those that are open have been
 	gen     uint64
 	flips   int // shown so far
 }
@@ -53,7 +54,7 @@ type span struct {
 
 func newScreen(slow func() time.Duration) *screen {
 	return &screen{slow: slow, synced: map[syncer.Ino]time.Time{}, mapped: map[syncer.Ino]bool{}, stale: map[syncer.Ino]model.Dot{},
-		seen: map[reading]map[*text]bool{}, writes: map[syncer.Ino]int{}, gone: map[syncer.Ino]bool{}, files: map[syncer.Ino]*staged{}, handles: map[syncer.Ino]int{}, writers: map[syncer.Ino]int{}, opened: map[syncer.Ino]time.Time{}}
+		seen: map[reading]map[*text]bool{}, writes: map[syncer.Ino]int{}, gone: map[syncer.Ino]bool{}, at: map[syncer.Ino]map[place]bool{}, files: map[syncer.Ino]*staged{}, handles: map[syncer.Ino]int{}, writers: map[syncer.Ino]int{}, opened: map[syncer.Ino]time.Time{}}
 }
 
 type layer struct {
@@ -188,6 +189,9 @@ func (s *screen) Shown(flips []syncer.Flip) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flips += len(flips)
+	for _, x := range flips {
+		s.isAt(x.New, place{x.Dir, x.Name})
+	}
 }
 
 // flipped is how many changes that no user of this machine made were shown.
@@ -212,6 +216,7 @@ func (s *screen) close(ino syncer.Ino, writes bool) {
 	defer s.mu.Unlock()
 	if s.handles[ino]--; s.handles[ino] == 0 {
 		delete(s.handles, ino)
+		delete(s.at, ino)
 	}
 	if writes {
 		if s.writers[ino]--; s.writers[ino] == 0 {
