@@ -193,7 +193,7 @@ func (w *world) glance() {
 		if l.err != nil || m.unwell() || w.net.flying() {
 			continue
 		}
-		if k, ok := m.whole(); ok {
+		if k, ok := m.whole(); ok && !m.gapped() {
 			whole = append(whole, look{m, k, l})
 		}
 	}
@@ -243,19 +243,27 @@ func (m *machine) whole() (model.VV, bool) {
 	if err != nil || s.Waiting > 0 && !m.haunted() || s.Pending > 0 || s.Returning {
 		return nil, false
 	}
-	k, known := m.f.Joined(), m.f.Knowledge()
-	if e := m.w.evil; e != nil && known.Get(e.replica) != k.Get(e.replica) {
-		if !m.w.copied {
-			return nil, false
-		}
-		for _, d := range k { // what builds on changes that went with a disk may never come
-			if d.Replica != e.replica {
-				known = known.With(d)
-			}
-		}
-		return known, true
+	k := m.f.Joined()
+	if !m.gapped() {
+		return k, true
 	}
-	return k, true
+	if !m.w.copied {
+		return nil, false
+	}
+	known := m.f.Knowledge()
+	for _, d := range k { // what builds on changes that went with a disk may never come
+		if d.Replica != m.w.evil.replica {
+			known = known.With(d)
+		}
+	}
+	return known, true
+}
+
+// gapped tells whether a machine has something of the malicious member, and lacks
+// what is before it.
+func (m *machine) gapped() bool {
+	e := m.w.evil
+	return e != nil && m.f.Knowledge().Get(e.replica) != m.f.Joined().Get(e.replica)
 }
 
 // together ends all faults, brings everybody back, and waits until all know and
