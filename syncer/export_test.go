@@ -44,6 +44,14 @@ func (f *Folder) NodeOf(ino Ino) model.ID {
 	return id
 }
 
+// Amid runs fn while a change is under way, which others wait for.
+func (f *Folder) Amid(fn func()) error {
+	return f.update(func(*index.Tx) error {
+		fn()
+		return nil
+	})
+}
+
 // Removing runs fn in the middle of the removal of a file.
 func (f *Folder) Removing(dir Ino, name string, fn func()) error {
 	return f.update(func(t *index.Tx) error {

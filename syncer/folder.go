@@ -431,7 +431,7 @@ func (f *Folder) Release(ino Ino) {
 	gone := false
 	if f.held[ino] <= 0 {
 		delete(f.held, ino)
-		_, gone = f.named(ino)
+		_, gone = f.orphans[ino]
 	}
 	f.mu.Unlock()
 	if gone {
@@ -439,9 +439,19 @@ func (f *Folder) Release(ino Ino) {
 	}
 }
 
+// dropOrphan deletes a file without a name, unless somebody holds it again.
 func (f *Folder) dropOrphan(ino Ino) {
 	err := f.update(func(t *index.Tx) error {
-		t.DropOrphan(ino)
+		f.mu.Lock()
+		_, gone := f.orphans[ino]
+		if gone = gone && f.held[ino] == 0; gone {
+			f.named(ino)
+			f.going[ino] = true
+		}
+		f.mu.Unlock()
+		if gone {
+			t.DropOrphan(ino)
+		}
 		return nil
 	})
 	if err != nil {

@@ -91,3 +91,32 @@ func TestFileHeldTooLateIsGone(t *testing.T) {
 		})
 	}
 }
+
+// Who holds a removed file while the last of the others lets it go, has it.
+func TestFileHeldAgainStays(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	a.write("/f", "agreed upon")
+	w.settle()
+	w.part(true)
+	ino := b.stat("/f").Ino
+	b.Hold(ino)
+	b.rm("/f")
+	released := make(chan bool)
+	b.must(b.Amid(func() {
+		go func() {
+			b.Release(ino)
+			close(released)
+		}()
+		time.Sleep(20 * time.Millisecond) // it waits for the end of this
+		b.Hold(ino)
+	}))
+	<-released
+	if _, err := b.Held(ino); err != nil || b.read(ino) != "agreed upon" {
+		t.Errorf("%v, shows %q", err, b.read(ino))
+	}
+	b.Release(ino)
+	if _, err := b.Attr(ino); !errors.Is(err, ErrNotExist) {
+		t.Errorf("when nobody holds it: %v", err)
+	}
+}

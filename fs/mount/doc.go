@@ -84,6 +84,6 @@
 //
 // # Locks
 //
-// live.mu comes before the locks of the Folder; the locks of staging and of a table shard are the last, taken
-// also under the Folder's. No lock is held over a kernel notification, a peer call or a disk sync.
+// live.mu comes before the locks of the Folder; those of staging, and of a table shard, are taken also under
+// Folder.apply, and under a shard's only Folder.mu, to hold an inode. No lock is held over a kernel notification, a peer call or a disk sync.
 package mount
