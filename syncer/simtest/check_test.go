@@ -21,6 +21,7 @@ import (
 // A listing is all that must be the same everywhere, and what texts are in it.
 type listing struct {
 	lines []string
+	dirs  map[syncer.Ino]string
 	texts map[*text]bool
 	names map[string]bool // with kinds
 	vals  map[string]bool // of attributes
@@ -84,6 +85,7 @@ func (m *machine) look() listing {
 		}
 	}
 	walk(syncer.RootIno, "")
+	l.dirs = dirs
 	_, whole := m.whole()
 	for ino, g := range groups {
 		slices.Sort(g)
@@ -199,7 +201,7 @@ func (w *world) glance() {
 	}
 	for i, a := range whole {
 		for _, b := range whole[i+1:] {
-			if !w.forked && a.k.Equal(b.k) && a.l.String() != b.l.String() {
+			if !w.forked && a.k.Equal(b.k) && differ(a.m, b.m, a.l, b.l) {
 				w.explain(a.m, b.m, a.l, b.l)
 				w.fail("I14", "1 %s and 2 %s know the same and show\n%s", a.m.name, b.m.name, diff(a.l.lines, b.l.lines))
 			}
@@ -381,9 +383,9 @@ func (w *world) same() bool {
 // alike tells whether all show the same. Those whose histories have parted may
 // know the same numbers for a moment.
 func alike(ms []*machine) bool {
-	first := ms[0].tree().String()
+	first := ms[0].tree()
 	for _, m := range ms[1:] {
-		if m.tree().String() != first {
+		if differ(ms[0], m, first, m.tree()) {
 			return false
 		}
 	}
@@ -449,7 +451,7 @@ func (w *world) compare() bool {
 		}
 		if i == 0 {
 			first = l
-		} else if l.String() != first.String() {
+		} else if differ(w.ms[0], m, first, l) {
 			if w.evil != nil && !(m.f.Joined().Equal(k) && w.ms[0].f.Joined().Equal(k)) {
 				return false
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -295,6 +296,41 @@ func (m *machine) haunted() bool {
 		})
 	})
 	return all
+}
+
+// haunts returns where a file is to come that nobody has: till then its name shows what
+// it did, in which machines may differ.
+func (m *machine) haunts(l listing) (out []string) {
+	if m.w.evil == nil || len(m.w.evil.ghosts) == 0 {
+		return nil
+	}
+	m.rows(func(ix *index.Index, _ *pebble.DB) {
+		t := ix.Begin()
+		defer t.Abort()
+		ix.Names(func(dir index.Ino, name string, y index.Drift) {
+			if ino := t.Ino(y.View); !y.Ours && t.Row(ino) != nil && m.w.evil.ghosts[t.Wanted(ino).Content] {
+				out = append(out, m.w.memory.fold(l.dirs[dir]+"/"+name))
+			}
+		})
+	})
+	return out
+}
+
+// differ tells whether two machines show what is not the same, and should be.
+func differ(a, b *machine, la, lb listing) bool {
+	if la.String() == lb.String() {
+		return false
+	}
+	haunts := append(a.haunts(la), b.haunts(lb)...)
+	without := func(l listing) []string {
+		return slices.DeleteFunc(slices.Clone(l.lines), func(line string) bool {
+			line = a.w.memory.fold(line)
+			return slices.ContainsFunc(haunts, func(at string) bool {
+				return strings.HasPrefix(line, at+" ") || strings.HasPrefix(line, at+"/") || line[0] == '[' && strings.Contains(line, at)
+			})
+		})
+	}
+	return !slices.Equal(without(la), without(lb))
 }
 
 // robbed checks that what the villain did away with is somewhere: shown, or in the
