@@ -224,7 +224,8 @@ func (t *Tx) watchForks(id model.ID) {
 	}
 }
 
-// differing returns the claims of a node that only one of a and b has.
+// differing returns the claims of a node that only one of a and b has. Of what a
+// forger says there may be several that differ only in who is said to have made them.
 func differing(a, b []*model.Entry) (out []*model.Entry) {
 	type which struct {
 		key   uint64
@@ -232,20 +233,20 @@ func differing(a, b []*model.Entry) (out []*model.Entry) {
 		extra bool
 	}
 	of := func(e *model.Entry) which { return which{e.Key, e.Orig, e.Extra} }
-	had := make(map[which]*model.Entry, len(a))
+	had := make(map[which][]*model.Entry, len(a))
 	for _, e := range a {
-		had[of(e)] = e
+		had[of(e)] = append(had[of(e)], e)
 	}
 	for _, e := range b {
 		k := of(e)
-		if o := had[k]; o != nil && sameClaim(o, e) {
-			delete(had, k)
+		if i := slices.IndexFunc(had[k], func(o *model.Entry) bool { return sameClaim(o, e) }); i >= 0 {
+			had[k] = slices.Delete(had[k], i, i+1)
 		} else {
 			out = append(out, e)
 		}
 	}
-	for _, e := range had {
-		out = append(out, e)
+	for _, left := range had {
+		out = append(out, left...)
 	}
 	return out
 }

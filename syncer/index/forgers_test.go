@@ -20,6 +20,15 @@ func TestClaimsThatStayDoNotDiffer(t *testing.T) {
 	if d := differing(claims, claims); len(d) > 0 {
 		t.Errorf("%d claims differ from themselves", len(d))
 	}
+	ann := &model.Entry{Orig: orig, Base: "f", Extra: true, By: model.Label{Author: "ann"}}
+	eve := &model.Entry{Orig: orig, Base: "f", Extra: true, By: model.Label{Author: "eve"}}
+	both, one := []*model.Entry{ann, eve}, []*model.Entry{eve}
+	if d := differing(both, one); len(d) != 1 || d[0] != ann {
+		t.Errorf("of two versions said to be of one change, one went: %v", d)
+	}
+	if d := differing(one, both); len(d) != 1 || d[0] != ann {
+		t.Errorf("of two versions said to be of one change, one came: %v", d)
+	}
 }
 
 // forgers all write a file, and seldom take away what others wrote.
