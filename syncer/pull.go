@@ -360,6 +360,14 @@ func (f *Folder) blockStore() content.Store {
 	}{getter{f}, f.store}
 }
 
+type waits struct{}
+
+// Interruptible returns a context for which only waiting for the peers ends with ctx:
+// as on any disk, what is here is read to its end.
+func Interruptible(ctx context.Context) context.Context {
+	return context.WithValue(context.WithoutCancel(ctx), waits{}, ctx)
+}
+
 type getter struct{ f *Folder }
 
 // Get implements content.Getter.
@@ -371,7 +379,11 @@ func (g getter) Get(ctx context.Context, id blocks.ID, buf []byte) ([]byte, erro
 	if ctx.Value(atHand{}) != nil {
 		return nil, &lacking{id, err}
 	}
-	if ferr := g.f.fetchNow(ctx, id); ferr != nil {
+	wait := ctx
+	if w, ok := ctx.Value(waits{}).(context.Context); ok {
+		wait = w
+	}
+	if ferr := g.f.fetchNow(wait, id); ferr != nil {
 		return nil, errors.Join(err, ferr)
 	}
 	return g.f.store.Get(ctx, id, buf)

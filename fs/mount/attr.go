@@ -30,9 +30,10 @@ var types = map[model.Kind]uint32{
 	model.Socket: syscall.S_IFSOCK, model.Char: syscall.S_IFCHR, model.Block: syscall.S_IFBLK,
 }
 
-// ctxOf is the context of a request: it ends when the caller is interrupted.
+// ctxOf is the context of a request. A signal to the caller, of whatever kind, ends its wait for peers and nothing else,
+// as on any disk.
 func ctxOf(cancel <-chan struct{}, h *fuse.InHeader) context.Context {
-	return &fuse.Context{Caller: h.Caller, Cancel: cancel}
+	return syncer.Interruptible(&fuse.Context{Caller: h.Caller, Cancel: cancel})
 }
 
 // attr returns what stat shows of an inode.

@@ -406,3 +406,33 @@ func readOnlyTries() []try {
 	}
 	return tries
 }
+
+// The kernel asks for ranges beyond the largest size too, since it knows none.
+func TestLargestSizeIsThatOfTheDisk(t *testing.T) {
+	s := newServer(t, 1, "")
+	disk := t.TempDir()
+	const largest = 1<<44 - 4096
+	old := bytes.Repeat([]byte("old."), 64<<10)
+	for _, dir := range []string{s.mnt(0), disk} {
+		must(t, os.WriteFile(filepath.Join(dir, "f"), old, 0o644))
+	}
+	s.tell("cut")
+	fallocate := func(mode uint32, off, n int64) func(string) error {
+		return with("f", unix.O_RDWR, func(fd int) error { return unix.Fallocate(fd, mode, off, n) })
+	}
+	const punch = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
+	compare(t, s.mnt(0), disk, []try{
+		{what: "punch beyond it", call: fallocate(punch, 0, 1<<50)},
+		{what: "zero beyond it", call: fallocate(unix.FALLOC_FL_ZERO_RANGE, 4096, 1<<62)},
+		{what: "room beyond it", call: fallocate(0, 0, 1<<50)},
+		{what: "write across it", call: with("g", unix.O_RDWR|unix.O_CREAT, pwrite(8192, largest-4096))},
+		{what: "size then", call: in("g", size(largest))},
+		{what: "write at it", call: with("g", unix.O_RDWR, pwrite(4, largest))},
+		{what: "nothing at it", call: with("g", unix.O_RDWR, pwrite(0, largest))},
+	})
+	s.stop() // and the kernel's pages go
+	s.start()
+	if got := read(t, s.path("f")); got != string(old) {
+		t.Error("what was refused has changed the file")
+	}
+}

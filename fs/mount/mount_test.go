@@ -133,6 +133,48 @@ func TestFilesSurviveAKilledDaemon(t *testing.T) {
 	}
 }
 
+// What is written and survives has moved the times, of which others see it; what was
+// only moved to the disk has not.
+func TestWritesThatSurviveAKillMoveTheTimes(t *testing.T) {
+	s := newServer(t, 1, "")
+	long := time.Now().Add(-time.Hour)
+	files := map[string]*os.File{"written": nil, "then touched": nil, "then touched and synced": nil}
+	for name := range files {
+		must(t, os.WriteFile(s.path(name), bytes.Repeat([]byte("0123456789abcdef"), 64<<10), 0o644))
+		must(t, os.Chtimes(s.path(name), long, long))
+	}
+	s.tell("cut")
+	for name := range files {
+		f, err := os.OpenFile(s.path(name), os.O_RDWR, 0)
+		must(t, err)
+		defer f.Close()
+		n := 512 << 10 // too much for memory
+		if name == "then touched and synced" {
+			n = 100
+		}
+		_, err = f.WriteAt(bytes.Repeat([]byte("new."), n/4), 256<<10)
+		must(t, err)
+		if name != "written" {
+			must(t, os.Chtimes(s.path(name), long, long))
+		}
+		files[name] = f
+	}
+	time.Sleep(20 * time.Millisecond)                // more than a tick of the disk's clock
+	must(t, files["then touched and synced"].Sync()) // with it, the rows before it
+	s.kill()
+	s.start()
+	for name := range files {
+		fi, err := os.Stat(s.path(name))
+		must(t, err)
+		if got := read(t, s.path(name)); got[256<<10:][:4] != "new." {
+			t.Errorf("%s: the write did not survive", name)
+		}
+		if fi.ModTime().Equal(long) != (name != "written") {
+			t.Errorf("%s: the time is %v", name, fi.ModTime())
+		}
+	}
+}
+
 func TestInodeNumbersFollowPOSIX(t *testing.T) {
 	s := newServer(t, 1, "")
 	ino := func(name string) uint64 {

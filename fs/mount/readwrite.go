@@ -245,8 +245,8 @@ func (m *Mount) copyRange(ctx context.Context, from *staging.File, to *live, in,
 		if k == 0 {
 			return done, nil // cut short meanwhile
 		}
-		err = m.change(ctx, to, func(f *staging.File, gen uint64) error {
-			_, err := f.Write(ctx, gen, buf[:k], out+done, now)
+		err = m.change(ctx, to, func(f *staging.File, gen uint64) (err error) {
+			k, err = f.Write(ctx, gen, buf[:k], out+done, now)
 			return err
 		})
 		if err != nil {

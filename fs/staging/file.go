@@ -264,15 +264,16 @@ func (f *File) prepare(t *layer, p []byte, off int64) (parts []gap, gaps []gap, 
 	return parts, gaps, nil
 }
 
-// Write writes p at off into generation gen; now becomes mtime and ctime. After an error the file is as it
-// was before, except that a part of p at its start may have been written: n says how much.
+// Write writes p at off into generation gen, as far as the largest size allows; now becomes mtime and ctime. After an
+// error the file is as it was before, except that a part of p at its start may have been written: n says how much.
 func (f *File) Write(ctx context.Context, gen uint64, p []byte, off, now int64) (n int, err error) {
-	if off < 0 || off > MaxSize-int64(len(p)) {
-		return 0, ErrTooBig
-	}
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if off < 0 || off >= MaxSize {
+		return 0, ErrTooBig
+	}
+	p = p[:min(int64(len(p)), MaxSize-off)]
 	var parts []gap
 	err = f.change(ctx, gen, func(t *layer) (gaps []gap, err error) {
 		if err := f.grow(t, int64(len(p))); err != nil {
@@ -389,7 +390,7 @@ func (f *File) grow(t *layer, n int64) error {
 	if t.held+n <= smallMax+3*blockSize && f.dir.used.Load()+n <= f.dir.memory {
 		return nil
 	}
-	return t.spill(f.dir, f.ino, f.size)
+	return t.spill(f.dir, f.ino, f.size, f.ctime)
 }
 
 // Truncate sets the size.
@@ -443,6 +444,9 @@ func (f *File) Covers(off, end int64) bool {
 // drops staged bytes: once they are gone, what was below them must be known to be zero, also after a crash. So the state
 // is kept in between.
 func (f *File) Hide(ctx context.Context, gen uint64, off, n, now int64) error {
+	if off < 0 || n <= 0 || off > MaxSize-n {
+		return ErrTooBig
+	}
 	return f.change(ctx, gen, func(*layer) ([]gap, error) { return nil, nil }, func(t *layer) error {
 		b := min(off+n, f.size)
 		if off >= b || t.crowded(n) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -125,7 +126,7 @@ func (l *layer) memDrop(d *Dir, a, b int64) {
 }
 
 // spill moves the layer from memory to its file.
-func (l *layer) spill(d *Dir, ino uint64, size int64) (err error) {
+func (l *layer) spill(d *Dir, ino uint64, size, ctime int64) (err error) {
 	name := d.name(ino, l.gen)
 	f, err := os.OpenFile(name+".tmp", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -151,6 +152,10 @@ func (l *layer) spill(d *Dir, ino uint64, size int64) (err error) {
 	})
 	if werr != nil {
 		return fmt.Errorf("write staging file: %w", werr)
+	}
+	at := time.Unix(0, ctime) // a later time tells of a later write: see recoverLayer
+	if err := os.Chtimes(name+".tmp", at, at); err != nil {
+		return fmt.Errorf("make staging file: %w", err)
 	}
 	if err := os.Rename(name+".tmp", name); err != nil {
 		return fmt.Errorf("make staging file: %w", err)

@@ -404,8 +404,14 @@ func TestFileOfSixteenTiBIsSparse(t *testing.T) {
 	if _, err := f.Write(ctx, st.Gen, []byte("end"), MaxSize-3, 1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Write(ctx, st.Gen, []byte("over"), MaxSize-3, 1); !errors.Is(err, ErrTooBig) {
+	if n, err := f.Write(ctx, st.Gen, []byte("end, and over it"), MaxSize-3, 1); err != nil || n != 3 {
+		t.Errorf("write across the limit: %d, %v", n, err)
+	}
+	if _, err := f.Write(ctx, st.Gen, []byte("over"), MaxSize, 1); !errors.Is(err, ErrTooBig) {
 		t.Errorf("write over the limit: %v", err)
+	}
+	if err := f.Hide(ctx, st.Gen, 0, MaxSize+1, 1); !errors.Is(err, ErrTooBig) {
+		t.Errorf("hole over the limit: %v", err)
 	}
 	if _, err := f.Persist(ctx, true); err != nil {
 		t.Fatal(err)

@@ -122,7 +122,7 @@ func (f *File) spillAll() error {
 		if l.data.n == 0 && !l.frozen {
 			continue
 		}
-		if err := l.spill(f.dir, f.ino, size); err != nil {
+		if err := l.spill(f.dir, f.ino, size, f.ctime); err != nil {
 			return err
 		}
 	}
@@ -213,6 +213,9 @@ func (f *File) recoverLayer(gen uint64, st State) error {
 		return err
 	}
 	if gen >= st.Gen {
+		if at := fi.ModTime().UnixNano(); f.dir.sameBoot && at > f.ctime { // written after the state was taken
+			f.mtime, f.ctime = at, at
+		}
 		// What was written after the state may be lost with the machine; what was cut off is gone.
 		if f.dir.sameBoot || fi.Size() < st.Size {
 			f.size = fi.Size()
