@@ -97,9 +97,6 @@ func (m *Mount) reload(ino syncer.Ino) {
 
 // begin opens a generation for writing, after the Folder knows of it.
 func (m *Mount) begin(ctx context.Context, l *live, f *staging.File) (uint64, error) {
-	if m.closing.Load() {
-		return 0, errClosing
-	}
 	if g := f.Gen(); g != 0 && g == l.rowGen.Load() {
 		return g, nil
 	}
@@ -160,6 +157,14 @@ func (m *Mount) dirtyState(l *live, st staging.State) syncer.DirtyState {
 
 // change runs a write of some sort, in a generation that the Folder knows.
 func (m *Mount) change(ctx context.Context, l *live, fn func(f *staging.File, gen uint64) error) error {
+	if m.closing.Load() {
+		return errClosing
+	}
+	return m.store(ctx, l, fn)
+}
+
+// store is change at the end of the mount too: of pages of a mapping, which the kernel hands over only then.
+func (m *Mount) store(ctx context.Context, l *live, fn func(f *staging.File, gen uint64) error) error {
 	f, err := m.load(l)
 	if err != nil {
 		return err

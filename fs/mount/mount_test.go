@@ -338,6 +338,18 @@ func TestReadOnlyMountRefusesWrites(t *testing.T) {
 	}
 }
 
+// mapped stores in a mapping of a new file, of which the kernel says nothing before it has to.
+func mapped(t *testing.T, path string) (unmap func()) {
+	f, err := os.Create(path)
+	must(t, err)
+	must(t, f.Truncate(8192))
+	m, err := unix.Mmap(int(f.Fd()), 0, 8192, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(t, err)
+	copy(m[4096:], "not lost")
+	must(t, f.Close())
+	return func() { must(t, unix.Munmap(m)) }
+}
+
 func TestUnmountDoesNotWaitForUsersForever(t *testing.T) {
 	s := newServer(t, 1, "")
 	f, err := os.Create(s.path("busy"))
@@ -345,10 +357,35 @@ func TestUnmountDoesNotWaitForUsersForever(t *testing.T) {
 	defer f.Close()
 	_, err = f.WriteString("not lost")
 	must(t, err)
+	defer mapped(t, s.path("mapped"))()
 	s.stop() // fails the test if the server does not end well
 	s.start()
 	if got := read(t, s.path("busy")); got != "not lost" {
 		t.Errorf("file that was open at the end: %q", got)
+	}
+	if got := read(t, s.path("mapped")); got[4096:][:8] != "not lost" {
+		t.Errorf("file that was mapped at the end: %q", got[4096:][:8])
+	}
+}
+
+func TestProgramsThatEndAfterTheMountLoseNothing(t *testing.T) {
+	s := newServer(t, 1, "")
+	unmap := mapped(t, s.path("mapped"))
+	ended := make(chan bool)
+	go func() {
+		defer close(ended)
+		time.Sleep(500 * time.Millisecond) // it is asked to stop by then
+		if f, err := os.OpenFile(s.path("mapped"), os.O_RDWR, 0); err == nil {
+			t.Error("the mount takes new writers")
+			f.Close()
+		}
+		unmap()
+	}()
+	s.stop()
+	<-ended
+	s.start()
+	if got := read(t, s.path("mapped")); got[4096:][:8] != "not lost" {
+		t.Errorf("file that was mapped: %q", got[4096:][:8])
 	}
 }
 

@@ -63,13 +63,15 @@ func (m *Mount) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 	if err != nil {
 		return 0, m.status("write", ino, err)
 	}
-	if in.WriteFlags&fuse.WRITE_CACHE != 0 {
+	change, paged := m.change, in.WriteFlags&fuse.WRITE_CACHE != 0
+	if paged {
+		change = m.store
 		l.paged.Store(true)
 	}
 	// The file ends where it ends here: the kernel does not ask before it appends.
-	appends := in.Flags&syscall.O_APPEND != 0 && in.WriteFlags&fuse.WRITE_CACHE == 0 && l.behind.Load()
+	appends := in.Flags&syscall.O_APPEND != 0 && !paged && l.behind.Load()
 	n, off, ctx := 0, int64(in.Offset), ctxOf(cancel, &in.InHeader)
-	err = m.change(ctx, l, func(f *staging.File, gen uint64) (err error) {
+	err = change(ctx, l, func(f *staging.File, gen uint64) (err error) {
 		if appends {
 			off = f.Info().Size
 		}

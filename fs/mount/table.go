@@ -309,6 +309,22 @@ func (t *table) dirty() []*live {
 	return out
 }
 
+// written lists the inodes that somebody has open for writing.
+func (t *table) written() []syncer.Ino {
+	var out []syncer.Ino
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for ino, n := range s.nodes {
+			if n.writers > 0 {
+				out = append(out, ino)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return out
+}
+
 // unhold forgets what the kernel knew, and lists the inodes that were held.
 func (t *table) unhold() []syncer.Ino {
 	var held []syncer.Ino

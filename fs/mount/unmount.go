@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"syscall"
 	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
 const (
@@ -63,6 +66,7 @@ func (m *Mount) place() (string, error) {
 
 // unmount ends the mount: politely first, then without those who use it.
 func (m *Mount) unmount(served <-chan struct{}) error {
+	m.unmap()
 	err := m.saveAll()
 	deadline := time.After(unmountWait)
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
@@ -83,6 +87,7 @@ func (m *Mount) unmount(served <-chan struct{}) error {
 		if derr := m.detach(); derr != nil {
 			err = errors.Join(err, fmt.Errorf("unmount %s: %w; it stays, dead, until `clachan umount --stale`", m.dir, derr))
 		}
+		m.unmap()
 		m.abort()
 		break
 	}
@@ -95,6 +100,23 @@ func (m *Mount) unmount(served <-chan struct{}) error {
 		}
 	}
 	return errors.Join(err, errStuck)
+}
+
+// unmap has the kernel hand over what programs have stored in mappings. It does not wait for long.
+func (m *Mount) unmap() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, ino := range m.table.written() {
+			if m.server.InodeNotify(uint64(ino), 0, 0) == fuse.Status(syscall.ENOTCONN) {
+				return
+			}
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(drainWait):
+	}
 }
 
 // abort cuts the connection to the kernel.
