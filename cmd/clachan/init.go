@@ -11,7 +11,7 @@ import (
 // mountFlags adds the flag for mount options to a verb that mounts.
 func mountFlags(c *cobra.Command, options *[]string) {
 	c.Flags().StringSliceVarP(options, "options", "o", nil,
-		"mount options: allow_other, default_permissions, ro, noatime, noexec, suid, dev, uid=N, gid=N")
+		"mount options: allow_other, default_permissions, ro, noatime, noexec, sync, suid, dev, uid=N, gid=N")
 }
 
 // namesFlag adds the flag for the name policy to a verb that makes folders.

@@ -61,6 +61,8 @@ func TestOptionsNameWhatTheyKnow(t *testing.T) {
 		want  func(o mount.Options) bool
 		bad   bool
 	}{
+		{words: "sync", want: func(o mount.Options) bool { return o.Sync }},
+		{words: "sync,async", want: func(o mount.Options) bool { return !o.Sync }},
 		{words: "ro,noatime,noexec", want: func(o mount.Options) bool { return o.ReadOnly && o.NoAtime && o.NoExec }},
 		{words: "suid,dev,uid=7,gid=8", want: func(o mount.Options) bool { return o.Suid && o.Dev && *o.UID == 7 && *o.GID == 8 }},
 		{words: "ro,rw", want: func(o mount.Options) bool { return !o.ReadOnly }},
@@ -172,6 +174,22 @@ func TestWritesThatSurviveAKillMoveTheTimes(t *testing.T) {
 		if fi.ModTime().Equal(long) != (name != "written") {
 			t.Errorf("%s: the time is %v", name, fi.ModTime())
 		}
+	}
+}
+
+func TestSyncMountsKeepEachWrite(t *testing.T) {
+	s := newServer(t, 1, "sync")
+	f, err := os.Create(s.path("f"))
+	must(t, err)
+	defer f.Close()
+	for i := range 20 {
+		_, err = fmt.Fprintln(f, "line", i)
+		must(t, err)
+	}
+	s.kill()
+	s.start()
+	if got := read(t, s.path("f")); !strings.HasSuffix(got, "line 19\n") {
+		t.Errorf("after a kill it has %q", got)
 	}
 }
 

@@ -34,6 +34,7 @@ type Options struct {
 	DefaultPermissions bool
 	NoAtime            bool
 	NoExec             bool
+	Sync               bool // each write is an fsync too
 	Suid               bool
 	Dev                bool
 	UID, GID           *uint32 // shown as the owner of everything
@@ -53,12 +54,13 @@ var words = map[string]func(*Options){
 	"noatime":             func(o *Options) { o.NoAtime = true },
 	"atime":               func(o *Options) { o.NoAtime = false }, "relatime": func(o *Options) { o.NoAtime = false },
 	"noexec": func(o *Options) { o.NoExec = true }, "exec": func(o *Options) { o.NoExec = false },
+	"sync": func(o *Options) { o.Sync = true }, "async": func(o *Options) { o.Sync = false },
 	"suid": func(o *Options) { o.Suid = true }, "nosuid": func(o *Options) { o.Suid = false },
 	"dev": func(o *Options) { o.Dev = true }, "nodev": func(o *Options) { o.Dev = false },
 }
 
 // ignored are words of fstab that mean nothing here.
-var ignored = []string{"defaults", "auto", "noauto", "user", "nouser", "users", "_netdev", "nofail", "sync", "async"}
+var ignored = []string{"defaults", "auto", "noauto", "user", "nouser", "users", "_netdev", "nofail"}
 
 // Parse changes o as the words of -o say: each may be a list with commas.
 func (o *Options) Parse(list ...string) error {
@@ -179,7 +181,7 @@ func (o *Options) fuse(m *Mount) *fuse.MountOptions {
 		f.DirectMountFlags = o.flags()
 		return f
 	}
-	for word, on := range map[string]bool{"ro": o.ReadOnly, "noatime": o.NoAtime, "noexec": o.NoExec} {
+	for word, on := range map[string]bool{"ro": o.ReadOnly, "noatime": o.NoAtime, "noexec": o.NoExec, "sync": o.Sync} {
 		if on {
 			f.Options = append(f.Options, word)
 		}
@@ -193,7 +195,7 @@ func (o *Options) flags() uintptr {
 	bits := uintptr(syscall.MS_MGC_VAL) // says that no bit is meant when there is none
 	for bit, on := range map[uintptr]bool{
 		syscall.MS_NOSUID: !o.Suid, syscall.MS_NODEV: !o.Dev, syscall.MS_NOEXEC: o.NoExec,
-		syscall.MS_RDONLY: o.ReadOnly, syscall.MS_NOATIME: o.NoAtime,
+		syscall.MS_RDONLY: o.ReadOnly, syscall.MS_NOATIME: o.NoAtime, syscall.MS_SYNCHRONOUS: o.Sync,
 	} {
 		if on {
 			bits |= bit

@@ -222,7 +222,7 @@ func TestUsersWorkInTheirMount(t *testing.T) {
 		ordinary(t)
 		return
 	}
-	s := newServer(t, 1, "noexec,noatime")
+	s := newServer(t, 1, "noexec,noatime,sync")
 	disk := t.TempDir()
 	compare(t, s.mnt(0), disk, userTries())
 	text, err := os.ReadFile("/proc/self/mountinfo")
@@ -231,7 +231,7 @@ func TestUsersWorkInTheirMount(t *testing.T) {
 		if !strings.Contains(line, " "+s.mnt(0)+" ") {
 			continue
 		}
-		for _, flag := range []string{"nosuid", "nodev", "noexec", "noatime"} {
+		for _, flag := range []string{"nosuid", "nodev", "noexec", "noatime", "sync"} {
 			if !strings.Contains(line, flag) {
 				t.Errorf("mounted without %s: %s", flag, line)
 			}
