@@ -121,7 +121,7 @@ func (m *Mount) reset(ctx context.Context, a *act, ino syncer.Ino, out *fuse.Att
 	if a.do != sets && a.do != creates || ino != a.ino && ino != a.old {
 		return fuse.Status(syscall.ECANCELED)
 	}
-	attr, err := m.attr(ctx, ino)
+	attr, _, err := m.attr(ctx, ino)
 	if err != nil {
 		return fuse.Status(code(err))
 	}

@@ -36,15 +36,15 @@ func ctxOf(cancel <-chan struct{}, h *fuse.InHeader) context.Context {
 	return syncer.Interruptible(&fuse.Context{Caller: h.Caller, Cancel: cancel})
 }
 
-// attr returns what stat shows of an inode.
-func (m *Mount) attr(ctx context.Context, ino syncer.Ino) (syncer.Attr, error) {
+// attr returns what stat shows of an inode, and for how long the kernel may believe it.
+func (m *Mount) attr(ctx context.Context, ino syncer.Ino) (syncer.Attr, time.Duration, error) {
 	o := m.overlay(ctx, ino) // before the row: see the package comment
 	a, err := m.folder.Attr(ino)
 	if err != nil {
-		return a, err
+		return a, 0, err
 	}
 	o.over(&a)
-	return a, nil
+	return a, o.holds(), nil
 }
 
 // overlay is what is known better than the row.
@@ -52,7 +52,16 @@ type overlay struct {
 	dirty bool
 	info  staging.Info
 	alloc int64
+	vague bool // alloc is not known
 	atime int64
+}
+
+// holds is for how long the kernel may believe it.
+func (o overlay) holds() time.Duration {
+	if o.vague {
+		return 0
+	}
+	return cacheTime
 }
 
 func (m *Mount) overlay(ctx context.Context, ino syncer.Ino) (o overlay) {
@@ -67,7 +76,7 @@ func (m *Mount) overlay(ctx context.Context, ino syncer.Ino) (o overlay) {
 	o.dirty = true
 	var err error
 	if o.alloc, err = f.Alloc(ctx); err != nil {
-		o.alloc = o.info.Size // the holes of the base are out of reach: say that there are none
+		o.alloc, o.vague = o.info.Size, true // the holes of the base are out of reach: say that there are none
 	}
 	return o
 }
@@ -111,19 +120,19 @@ func split(ns int64) (sec uint64, nsec uint32) {
 // GetAttr implements fuse.RawFileSystem.
 func (m *Mount) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	ino := syncer.Ino(in.NodeId)
-	a, err := m.attr(ctxOf(cancel, &in.InHeader), ino)
+	a, holds, err := m.attr(ctxOf(cancel, &in.InHeader), ino)
 	if err != nil {
 		return m.status("getattr", ino, err)
 	}
 	m.fill(&a, &out.Attr)
-	out.SetTimeout(cacheTime)
+	out.SetTimeout(holds)
 	return fuse.OK
 }
 
 // Statx implements fuse.RawFileSystem: the kernel asks for the time of birth.
 func (m *Mount) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
 	ino := syncer.Ino(in.NodeId)
-	a, err := m.attr(ctxOf(cancel, &in.InHeader), ino)
+	a, holds, err := m.attr(ctxOf(cancel, &in.InHeader), ino)
 	if err != nil {
 		return m.status("statx", ino, err)
 	}
@@ -139,7 +148,7 @@ func (m *Mount) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxO
 		out.Mask |= unix.STATX_BTIME
 		out.Btime.Sec, out.Btime.Nsec = split(a.Btime)
 	}
-	out.AttrValid = uint64(cacheTime / time.Second)
+	out.AttrValid = uint64(holds / time.Second)
 	return fuse.OK
 }
 
@@ -154,7 +163,7 @@ func (m *Mount) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.At
 		err = m.setAttr(ctx, a, in)
 	}
 	if err == nil {
-		a, err = m.attr(ctx, ino)
+		a, _, err = m.attr(ctx, ino)
 	}
 	if err != nil {
 		return m.status("setattr", ino, err)

@@ -105,6 +105,7 @@ func (m *Mount) enter(ctx context.Context, a syncer.Attr, out *fuse.EntryOut) er
 	}
 	o.over(&a)
 	m.fillEntry(&a, out)
+	out.SetAttrTimeout(o.holds())
 	entered = true
 	return nil
 }
@@ -116,7 +117,6 @@ func (m *Mount) fillEntry(a *syncer.Attr, out *fuse.EntryOut) {
 		out.Generation = m.table.generation(a.Ino)
 	}
 	out.SetEntryTimeout(m.entries)
-	out.SetAttrTimeout(cacheTime)
 }
 
 // Forget implements fuse.RawFileSystem. Many come in one request: a panic must not keep the others from being done.

@@ -1,0 +1,64 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/clachanfs/clachan/fs/staging"
+	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// dark is a base of which nothing can be read.
+type dark struct{}
+
+var errDark = errors.New("out of reach")
+
+func (dark) ReadAt(context.Context, []byte, int64) (int, error) { return 0, errDark }
+func (dark) SeekData(context.Context, int64) (int64, error)     { return 0, errDark }
+func (dark) SeekHole(context.Context, int64) (int64, error)     { return 0, errDark }
+func (dark) Alloc(context.Context) (int64, error)               { return 0, errDark }
+
+// How many blocks a file has, when that cannot be found out, the kernel asks again.
+func TestUnknownBlocksAreNotBelieved(t *testing.T) {
+	m := unmounted(t)
+	var err error
+	if m.stage, err = staging.Open(t.TempDir(), staging.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := m.folder.Create(syncer.RootIno, "file", syncer.New{Kind: model.File})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.table.lookup(a.Ino, m.folder.Hold)
+	l, _ := m.table.open(a.Ino, true)
+	for _, base := range []bool{false, true} {
+		src := staging.Source{}
+		if base {
+			src = staging.Source{Size: 1 << 40, Alloc: -1, Base: dark{}}
+		}
+		l.file.Store(m.stage.New(uint64(a.Ino), src))
+		l.rowGen.Store(0)
+		err = m.change(context.Background(), l, func(f *staging.File, gen uint64) error {
+			_, err := f.Write(context.Background(), gen, make([]byte, 8192), 0, 1)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var attr fuse.AttrOut
+		if st := m.GetAttr(nil, &fuse.GetAttrIn{InHeader: fuse.InHeader{NodeId: uint64(a.Ino)}}, &attr); !st.Ok() {
+			t.Fatal(st)
+		}
+		var entry fuse.EntryOut
+		if err := m.enter(context.Background(), a, &entry); err != nil {
+			t.Fatal(err)
+		}
+		if (attr.AttrValid == 0) != base || (entry.AttrValid == 0) != base {
+			t.Errorf("base out of reach: %v; believed for %d and %d s", base, attr.AttrValid, entry.AttrValid)
+		}
+	}
+}
