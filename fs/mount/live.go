@@ -100,6 +100,16 @@ func (m *Mount) begin(ctx context.Context, l *live, f *staging.File) (uint64, er
 	if g := f.Gen(); g != 0 && g == l.rowGen.Load() {
 		return g, nil
 	}
+	if f.Dirty() && f.Gen() == 0 { // syncs what there is: under the lock little is left to be done
+		l.mu.Lock()
+		synced := l.synced
+		l.mu.Unlock()
+		if synced {
+			if _, err := f.Persist(ctx, true); err != nil {
+				return 0, err
+			}
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	under := f.Dirty() && f.Gen() == 0
