@@ -362,10 +362,10 @@ func (f *Folder) blockStore() content.Store {
 
 type waits struct{}
 
-// Interruptible returns a context for which only waiting for the peers ends with ctx:
-// as on any disk, what is here is read to its end.
-func Interruptible(ctx context.Context) context.Context {
-	return context.WithValue(context.WithoutCancel(ctx), waits{}, ctx)
+// Interruptible returns ctx, but that waiting for the peers ends with wait: as on any
+// disk, what is here is read to its end.
+func Interruptible(ctx, wait context.Context) context.Context {
+	return context.WithValue(ctx, waits{}, wait)
 }
 
 type getter struct{ f *Folder }

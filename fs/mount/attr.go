@@ -32,8 +32,8 @@ var types = map[model.Kind]uint32{
 
 // ctxOf is the context of a request. A signal to the caller, of whatever kind, ends its wait for peers and nothing else,
 // as on any disk.
-func ctxOf(cancel <-chan struct{}, h *fuse.InHeader) context.Context {
-	return syncer.Interruptible(&fuse.Context{Caller: h.Caller, Cancel: cancel})
+func (m *Mount) ctxOf(cancel <-chan struct{}, h *fuse.InHeader) context.Context {
+	return syncer.Interruptible(m.life, &fuse.Context{Caller: h.Caller, Cancel: cancel})
 }
 
 // attr returns what stat shows of an inode, and for how long the kernel may believe it.
@@ -56,10 +56,11 @@ type overlay struct {
 	atime int64
 }
 
-// holds is for how long the kernel may believe it.
+// holds is for how long the kernel may believe it: not for long if it must be asked for again, nor for so short that
+// each open asks the peers.
 func (o overlay) holds() time.Duration {
 	if o.vague {
-		return 0
+		return 10 * time.Second
 	}
 	return cacheTime
 }
@@ -120,7 +121,7 @@ func split(ns int64) (sec uint64, nsec uint32) {
 // GetAttr implements fuse.RawFileSystem.
 func (m *Mount) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	ino := syncer.Ino(in.NodeId)
-	a, holds, err := m.attr(ctxOf(cancel, &in.InHeader), ino)
+	a, holds, err := m.attr(m.ctxOf(cancel, &in.InHeader), ino)
 	if err != nil {
 		return m.status("getattr", ino, err)
 	}
@@ -132,7 +133,7 @@ func (m *Mount) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.At
 // Statx implements fuse.RawFileSystem: the kernel asks for the time of birth.
 func (m *Mount) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
 	ino := syncer.Ino(in.NodeId)
-	a, holds, err := m.attr(ctxOf(cancel, &in.InHeader), ino)
+	a, holds, err := m.attr(m.ctxOf(cancel, &in.InHeader), ino)
 	if err != nil {
 		return m.status("statx", ino, err)
 	}
@@ -154,7 +155,7 @@ func (m *Mount) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxO
 
 // SetAttr implements fuse.RawFileSystem.
 func (m *Mount) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
-	ino, ctx := syncer.Ino(in.NodeId), ctxOf(cancel, &in.InHeader)
+	ino, ctx := syncer.Ino(in.NodeId), m.ctxOf(cancel, &in.InHeader)
 	if a := m.replay.of(in.Pid); a != nil {
 		return m.reset(ctx, a, ino, out)
 	}

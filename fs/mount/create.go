@@ -77,7 +77,7 @@ func (m *Mount) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out
 		var b syncer.New
 		if b, err = m.newborn(dir, &in.InHeader, kind, in.Mode, in.Umask); err == nil {
 			b.Rdev = in.Rdev
-			_, err = m.make(ctxOf(cancel, &in.InHeader), dir, name, b, out)
+			_, err = m.make(m.ctxOf(cancel, &in.InHeader), dir, name, b, out)
 		}
 	}
 	return m.status("mknod", dir, err)
@@ -87,13 +87,13 @@ func (m *Mount) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out
 func (m *Mount) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
 	dir := syncer.Ino(in.NodeId)
 	if a := m.replay.of(in.Pid); a != nil {
-		return m.remake(ctxOf(cancel, &in.InHeader), a, dir, name, out)
+		return m.remake(m.ctxOf(cancel, &in.InHeader), a, dir, name, out)
 	}
 	err := m.mayChange(dir, name)
 	if err == nil {
 		var b syncer.New
 		if b, err = m.newborn(dir, &in.InHeader, model.Dir, in.Mode, in.Umask); err == nil {
-			_, err = m.make(ctxOf(cancel, &in.InHeader), dir, name, b, out)
+			_, err = m.make(m.ctxOf(cancel, &in.InHeader), dir, name, b, out)
 		}
 	}
 	return m.status("mkdir", dir, err)
@@ -103,14 +103,14 @@ func (m *Mount) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out
 func (m *Mount) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
 	dir := syncer.Ino(h.NodeId)
 	if a := m.replay.of(h.Pid); a != nil {
-		return m.remake(ctxOf(cancel, h), a, dir, name, out)
+		return m.remake(m.ctxOf(cancel, h), a, dir, name, out)
 	}
 	err := m.mayChange(dir, name)
 	if err == nil {
 		var b syncer.New
 		if b, err = m.newborn(dir, h, model.Symlink, 0o777, 0); err == nil {
 			b.Target = target
-			_, err = m.make(ctxOf(cancel, h), dir, name, b, out)
+			_, err = m.make(m.ctxOf(cancel, h), dir, name, b, out)
 		}
 	}
 	return m.status("symlink", dir, err)
@@ -118,7 +118,7 @@ func (m *Mount) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name s
 
 // Create implements fuse.RawFileSystem.
 func (m *Mount) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
-	dir, ctx := syncer.Ino(in.NodeId), ctxOf(cancel, &in.InHeader)
+	dir, ctx := syncer.Ino(in.NodeId), m.ctxOf(cancel, &in.InHeader)
 	if a := m.replay.of(in.Pid); a != nil {
 		if st := m.remake(ctx, a, dir, name, &out.EntryOut); st != fuse.OK {
 			return st
@@ -161,7 +161,7 @@ func (m *Mount) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.Cre
 	}
 	a, err := m.folder.Tmpfile(b)
 	if err == nil {
-		err = m.enter(ctxOf(cancel, &in.InHeader), a, &out.EntryOut)
+		err = m.enter(m.ctxOf(cancel, &in.InHeader), a, &out.EntryOut)
 	}
 	if err != nil {
 		return m.status("tmpfile", dir, err)

@@ -47,7 +47,7 @@ func (m *Mount) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryLi
 
 // ReadDirPlus implements fuse.RawFileSystem: each entry but the dots is a reference of the kernel.
 func (m *Mount) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	dir, ctx := syncer.Ino(in.NodeId), ctxOf(cancel, &in.InHeader)
+	dir, ctx := syncer.Ino(in.NodeId), m.ctxOf(cancel, &in.InHeader)
 	if !m.dots(dir, in.Offset, func(e fuse.DirEntry) bool { return out.AddDirLookupEntry(e) != nil }) {
 		return fuse.OK
 	}

@@ -68,7 +68,7 @@
 // # The end
 //
 // A mount is known by its number, not by its path: it is unmounted wherever it is by then, and what others have mounted
-// over it is left alone. Nothing more is written then but what programs have stored in mappings before. Who still uses it is cut off after unmountWait, as are requests that do not end: Run returns in
+// over it is left alone. Nothing more is written then but what programs store in mappings that they have. Who still uses it is cut off after unmountWait, as are requests that do not end: Run returns in
 // any case. Of a mountpoint it is asked only what the kernel knows, before it is clear that no daemon that hangs has it.
 //
 // # Bugs

@@ -173,7 +173,7 @@ func (m *Mount) change(ctx context.Context, l *live, fn func(f *staging.File, ge
 	return m.store(ctx, l, fn)
 }
 
-// store is change at the end of the mount too: of pages of a mapping, which the kernel hands over only then.
+// store is change at the end of the mount too: of pages of a mapping, which the kernel may hand over only then.
 func (m *Mount) store(ctx context.Context, l *live, fn func(f *staging.File, gen uint64) error) error {
 	f, err := m.load(l)
 	if err != nil {

@@ -41,7 +41,7 @@ func (m *Mount) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, ou
 	if len(name) > nameMax {
 		return enametoolong
 	}
-	ctx := ctxOf(cancel, h)
+	ctx := m.ctxOf(cancel, h)
 	if a := m.replay.of(h.Pid); a != nil {
 		if st, ok := m.look(ctx, a, dir, name, out); ok {
 			return st

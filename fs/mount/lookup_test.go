@@ -29,7 +29,7 @@ func unmounted(t *testing.T) *Mount {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &Mount{folder: folder, replay: newReplayer()}
+	m := &Mount{folder: folder, replay: newReplayer(), life: context.Background()}
 	m.table.init()
 	return m
 }

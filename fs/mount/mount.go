@@ -45,9 +45,11 @@ type Mount struct {
 	server  *fuse.Server // set by Run before the first request
 	at      *entry       // what is mounted; nil: not known
 	ready   chan struct{}
-	entries time.Duration // how long the kernel believes in names
-	closing atomic.Bool   // no more writes
-	closed  atomic.Bool   // no more staging
+	entries time.Duration   // how long the kernel believes in names
+	closing atomic.Bool     // no more writes but of mapped pages
+	life    context.Context // of requests
+	abandon func()          // ends it
+	closed  atomic.Bool     // no more staging
 }
 
 // New prepares a mount of folder at dir: stale mounts are cleared, and files that were not cut when the last mount
@@ -83,6 +85,7 @@ func New(folder *syncer.Folder, dir string, o Options) (*Mount, error) {
 	if folder.Policy() == model.NamesBytes {
 		m.entries = cacheTime
 	}
+	m.life, m.abandon = context.WithCancel(context.Background())
 	m.table.init()
 	if err := m.recover(); err != nil {
 		stage.Close()
@@ -171,6 +174,7 @@ func (m *Mount) finish() error {
 // Close ends the Surface. It comes after the Folder's Run, which cuts what is staged when it ends.
 func (m *Mount) Close() error {
 	m.closed.Store(true)
+	m.abandon()
 	return m.stage.Close()
 }
 

@@ -140,7 +140,8 @@ func TestFilesSurviveAKilledDaemon(t *testing.T) {
 func TestWritesThatSurviveAKillMoveTheTimes(t *testing.T) {
 	s := newServer(t, 1, "")
 	long := time.Now().Add(-time.Hour)
-	files := map[string]*os.File{"written": nil, "then touched": nil, "then touched and synced": nil}
+	const written, touched, synced, punched = "written", "then touched", "then touched and synced", "punched and closed"
+	files := map[string]*os.File{written: nil, touched: nil, synced: nil, punched: nil}
 	for name := range files {
 		must(t, os.WriteFile(s.path(name), bytes.Repeat([]byte("0123456789abcdef"), 64<<10), 0o644))
 		must(t, os.Chtimes(s.path(name), long, long))
@@ -151,18 +152,24 @@ func TestWritesThatSurviveAKillMoveTheTimes(t *testing.T) {
 		must(t, err)
 		defer f.Close()
 		n := 512 << 10 // too much for memory
-		if name == "then touched and synced" {
+		if name == synced {
 			n = 100
 		}
 		_, err = f.WriteAt(bytes.Repeat([]byte("new."), n/4), 256<<10)
 		must(t, err)
-		if name != "written" {
+		if name == touched || name == synced {
 			must(t, os.Chtimes(s.path(name), long, long))
 		}
 		files[name] = f
 	}
-	time.Sleep(20 * time.Millisecond)                // more than a tick of the disk's clock
-	must(t, files["then touched and synced"].Sync()) // with it, the rows before it
+	time.Sleep(20 * time.Millisecond) // more than a tick of the disk's clock
+	must(t, files[punched].Sync())
+	must(t, unix.Fallocate(int(files[punched].Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 300<<10, 8<<10))
+	fi, err := files[punched].Stat()
+	must(t, err)
+	then := fi.ModTime()
+	must(t, files[punched].Close())
+	must(t, files[synced].Sync()) // with it, the rows before it
 	s.kill()
 	s.start()
 	for name := range files {
@@ -171,8 +178,9 @@ func TestWritesThatSurviveAKillMoveTheTimes(t *testing.T) {
 		if got := read(t, s.path(name)); got[256<<10:][:4] != "new." {
 			t.Errorf("%s: the write did not survive", name)
 		}
-		if fi.ModTime().Equal(long) != (name != "written") {
-			t.Errorf("%s: the time is %v", name, fi.ModTime())
+		is := fi.ModTime()
+		if ok := map[string]bool{written: is.After(long), touched: is.Equal(long), synced: is.Equal(long), punched: is.Equal(then)}[name]; !ok {
+			t.Errorf("%s: the time is %v", name, is)
 		}
 	}
 }
@@ -356,16 +364,35 @@ func TestReadOnlyMountRefusesWrites(t *testing.T) {
 	}
 }
 
-// mapped stores in a mapping of a new file, of which the kernel says nothing before it has to.
-func mapped(t *testing.T, path string) (unmap func()) {
+// mapped maps a new file and stores in it, of which the kernel says nothing before it has to.
+func mapped(t *testing.T, path string) []byte {
+	t.Helper()
 	f, err := os.Create(path)
 	must(t, err)
-	must(t, f.Truncate(8192))
-	m, err := unix.Mmap(int(f.Fd()), 0, 8192, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(t, f.Truncate(3*4096))
+	m, err := unix.Mmap(int(f.Fd()), 0, 3*4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	must(t, err)
-	copy(m[4096:], "not lost")
+	copy(m[4096:], "before")
 	must(t, f.Close())
-	return func() { must(t, unix.Munmap(m)) }
+	return m
+}
+
+// ending waits until a mount takes no new writers.
+func ending(t *testing.T, path string) {
+	within(t, 10*time.Second, "the end of the mount", func() bool {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err == nil {
+			f.Close()
+		}
+		return err != nil
+	})
+}
+
+func stored(t *testing.T, path string) {
+	t.Helper()
+	if got := read(t, path); got[4096:][:6] != "before" || got[8192:][:5] != "after" {
+		t.Errorf("file that was mapped: %q and %q", got[4096:][:6], got[8192:][:5])
+	}
 }
 
 func TestUnmountDoesNotWaitForUsersForever(t *testing.T) {
@@ -375,36 +402,37 @@ func TestUnmountDoesNotWaitForUsersForever(t *testing.T) {
 	defer f.Close()
 	_, err = f.WriteString("not lost")
 	must(t, err)
-	defer mapped(t, s.path("mapped"))()
+	m := mapped(t, s.path("mapped"))
+	defer unix.Munmap(m)
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		ending(t, s.path("mapped"))
+		copy(m[8192:], "after")
+	}()
 	s.stop() // fails the test if the server does not end well
+	<-done
 	s.start()
 	if got := read(t, s.path("busy")); got != "not lost" {
 		t.Errorf("file that was open at the end: %q", got)
 	}
-	if got := read(t, s.path("mapped")); got[4096:][:8] != "not lost" {
-		t.Errorf("file that was mapped at the end: %q", got[4096:][:8])
-	}
+	stored(t, s.path("mapped"))
 }
 
 func TestProgramsThatEndAfterTheMountLoseNothing(t *testing.T) {
 	s := newServer(t, 1, "")
-	unmap := mapped(t, s.path("mapped"))
-	ended := make(chan bool)
+	m := mapped(t, s.path("mapped"))
+	done := make(chan bool)
 	go func() {
-		defer close(ended)
-		time.Sleep(500 * time.Millisecond) // it is asked to stop by then
-		if f, err := os.OpenFile(s.path("mapped"), os.O_RDWR, 0); err == nil {
-			t.Error("the mount takes new writers")
-			f.Close()
-		}
-		unmap()
+		defer close(done)
+		ending(t, s.path("mapped"))
+		copy(m[8192:], "after")
+		unix.Munmap(m)
 	}()
 	s.stop()
-	<-ended
+	<-done
 	s.start()
-	if got := read(t, s.path("mapped")); got[4096:][:8] != "not lost" {
-		t.Errorf("file that was mapped: %q", got[4096:][:8])
-	}
+	stored(t, s.path("mapped"))
 }
 
 // Programs that are at work when the mount ends get an error, soon; and what fsync has told one of them stays.

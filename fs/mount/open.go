@@ -20,7 +20,7 @@ func (m *Mount) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	if a := m.replay.of(in.Pid); a != nil {
 		return m.reopen(a, ino, out)
 	}
-	return m.status("open", ino, m.openFile(ctxOf(cancel, &in.InHeader), ino, in, out))
+	return m.status("open", ino, m.openFile(m.ctxOf(cancel, &in.InHeader), ino, in, out))
 }
 
 // openFile registers an open file. What it holds is read when it is needed: from now on it stays.
@@ -127,12 +127,12 @@ func (m *Mount) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	l := m.table.peek(ino)
 	if l != nil {
 		// Not interrupted: after fsync a program may count on what it was told.
-		err = m.save(context.WithoutCancel(ctxOf(cancel, &in.InHeader)), l, true)
+		err = m.save(m.life, l, true)
 	}
 	if err == nil {
 		err = m.folder.Sync()
 	}
-	if err == nil && l != nil && l.begun.Load() != 0 {
+	if err == nil && l != nil && l.begun.Load() != 0 && !m.opts.Sync { // else it says nothing of what the program means
 		l.fsynced.Store(stamp())
 		l.paged.Store(false)
 		m.folder.Synced(ino)

@@ -29,7 +29,7 @@ func (m *Mount) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 	if err != nil {
 		return nil, m.status("read", ino, err)
 	}
-	n, err := f.ReadAt(ctxOf(cancel, &in.InHeader), buf[:min(int(in.Size), len(buf))], int64(in.Offset))
+	n, err := f.ReadAt(m.ctxOf(cancel, &in.InHeader), buf[:min(int(in.Size), len(buf))], int64(in.Offset))
 	if err != nil && err != io.EOF {
 		return nil, m.status("read", ino, err)
 	}
@@ -70,7 +70,7 @@ func (m *Mount) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 	}
 	// The file ends where it ends here: the kernel does not ask before it appends.
 	appends := in.Flags&syscall.O_APPEND != 0 && !paged && l.behind.Load()
-	n, off, ctx := 0, int64(in.Offset), ctxOf(cancel, &in.InHeader)
+	n, off, ctx := 0, int64(in.Offset), m.ctxOf(cancel, &in.InHeader)
 	err = change(ctx, l, func(f *staging.File, gen uint64) (err error) {
 		if appends {
 			off = f.Info().Size
@@ -113,7 +113,7 @@ func (m *Mount) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekO
 	if err != nil {
 		return m.status("lseek", ino, err)
 	}
-	off, err := m.seek(ctxOf(cancel, &in.InHeader), ino, f, int64(in.Offset), in.Whence == seekHole)
+	off, err := m.seek(m.ctxOf(cancel, &in.InHeader), ino, f, int64(in.Offset), in.Whence == seekHole)
 	if err == io.EOF {
 		return fuse.Status(syscall.ENXIO)
 	}
@@ -156,7 +156,7 @@ const (
 
 // Fallocate implements fuse.RawFileSystem.
 func (m *Mount) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
-	ino, ctx := syncer.Ino(in.NodeId), ctxOf(cancel, &in.InHeader)
+	ino, ctx := syncer.Ino(in.NodeId), m.ctxOf(cancel, &in.InHeader)
 	off, n, now := int64(in.Offset), int64(in.Length), time.Now().UnixNano()
 	keep := in.Mode&fallocKeep != 0
 	zero := false
@@ -200,7 +200,7 @@ const copyMax = 16 << 20
 
 // CopyFileRange implements fuse.RawFileSystem. Holes stay holes; equal blocks are shared when the copy is cut.
 func (m *Mount) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
-	src, dst, ctx := syncer.Ino(in.NodeId), syncer.Ino(in.NodeIdOut), ctxOf(cancel, &in.InHeader)
+	src, dst, ctx := syncer.Ino(in.NodeId), syncer.Ino(in.NodeIdOut), m.ctxOf(cancel, &in.InHeader)
 	_, from, err := m.opened(src)
 	to := m.table.peek(dst)
 	if to == nil {
@@ -223,7 +223,10 @@ func (m *Mount) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) 
 }
 
 func (m *Mount) copyRange(ctx context.Context, from *staging.File, to *live, in, out, n int64) (done int64, err error) {
-	n = min(n, from.Info().Size-in)
+	if out >= staging.MaxSize {
+		return 0, staging.ErrTooBig
+	}
+	n = min(n, from.Info().Size-in, staging.MaxSize-out)
 	buf := make([]byte, max(0, min(n, maxWrite)))
 	for done < n {
 		data, err := from.Seek(ctx, in+done, false)
@@ -247,14 +250,15 @@ func (m *Mount) copyRange(ctx context.Context, from *staging.File, to *live, in,
 		if k == 0 {
 			return done, nil // cut short meanwhile
 		}
+		w := 0
 		err = m.change(ctx, to, func(f *staging.File, gen uint64) (err error) {
-			k, err = f.Write(ctx, gen, buf[:k], out+done, now)
+			w, err = f.Write(ctx, gen, buf[:k], out+done, now)
 			return err
 		})
 		if err != nil {
 			return done, err
 		}
-		done += int64(k)
+		done += int64(w)
 	}
 	return done, nil
 }

@@ -57,7 +57,7 @@ func (m *Mount) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *
 	if err == nil {
 		var a syncer.Attr
 		if a, err = m.folder.Link(syncer.Ino(in.Oldnodeid), dir, name); err == nil {
-			err = m.enter(ctxOf(cancel, &in.InHeader), a, out)
+			err = m.enter(m.ctxOf(cancel, &in.InHeader), a, out)
 			out.SetAttrTimeout(0) // as of SETATTR
 		}
 	}

@@ -4,10 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"syscall"
 	"time"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -107,11 +106,15 @@ func (m *Mount) unmap() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		var g errgroup.Group // a file of which a block is waited for must not keep the others waiting
+		g.SetLimit(64)
 		for _, ino := range m.table.written() {
-			if m.server.InodeNotify(uint64(ino), 0, 0) == fuse.Status(syscall.ENOTCONN) {
-				return
-			}
+			g.Go(func() error {
+				m.server.InodeNotify(uint64(ino), 0, 0)
+				return nil
+			})
 		}
+		_ = g.Wait()
 	}()
 	select {
 	case <-done:
@@ -121,6 +124,7 @@ func (m *Mount) unmap() {
 
 // abort cuts the connection to the kernel.
 func (m *Mount) abort() {
+	m.abandon()
 	if m.at != nil {
 		abort(m.at.dev, m.log)
 	}

@@ -22,8 +22,8 @@ func (dark) SeekData(context.Context, int64) (int64, error)     { return 0, errD
 func (dark) SeekHole(context.Context, int64) (int64, error)     { return 0, errDark }
 func (dark) Alloc(context.Context) (int64, error)               { return 0, errDark }
 
-// How many blocks a file has, when that cannot be found out, the kernel asks again.
-func TestUnknownBlocksAreNotBelieved(t *testing.T) {
+// How many blocks a file has, when that cannot be found out, the kernel asks again soon.
+func TestUnknownBlocksAreNotBelievedForLong(t *testing.T) {
 	m := unmounted(t)
 	var err error
 	if m.stage, err = staging.Open(t.TempDir(), staging.Options{}); err != nil {
@@ -57,7 +57,7 @@ func TestUnknownBlocksAreNotBelieved(t *testing.T) {
 		if err := m.enter(context.Background(), a, &entry); err != nil {
 			t.Fatal(err)
 		}
-		if (attr.AttrValid == 0) != base || (entry.AttrValid == 0) != base {
+		if (attr.AttrValid < 60) != base || (entry.AttrValid < 60) != base {
 			t.Errorf("base out of reach: %v; believed for %d and %d s", base, attr.AttrValid, entry.AttrValid)
 		}
 	}

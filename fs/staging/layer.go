@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -153,9 +152,8 @@ func (l *layer) spill(d *Dir, ino uint64, size, ctime int64) (err error) {
 	if werr != nil {
 		return fmt.Errorf("write staging file: %w", werr)
 	}
-	at := time.Unix(0, ctime) // a later time tells of a later write: see recoverLayer
-	if err := os.Chtimes(name+".tmp", at, at); err != nil {
-		return fmt.Errorf("make staging file: %w", err)
+	if err := stamp(name+".tmp", ctime); err != nil {
+		return err
 	}
 	if err := os.Rename(name+".tmp", name); err != nil {
 		return fmt.Errorf("make staging file: %w", err)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,6 +87,11 @@ func (f *File) persist(durable bool) (st State, gaps []gap, base Base, todo []pe
 		}
 	}
 	st = f.state()
+	if t := f.layers[len(f.layers)-1]; t.mem == nil {
+		if err := stamp(t.name, f.ctime); err != nil {
+			return State{}, nil, nil, nil, err
+		}
+	}
 	for _, l := range f.layers {
 		if !durable || l.mem != nil || l.synced == l.writes && l.named {
 			continue
@@ -125,6 +131,15 @@ func (f *File) spillAll() error {
 		if err := l.spill(f.dir, f.ino, size, f.ctime); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// stamp gives a staging file the time of the last change: a later one tells of a write that no state knows of.
+func stamp(name string, ctime int64) error {
+	at := time.Unix(0, ctime)
+	if err := os.Chtimes(name, at, at); err != nil {
+		return fmt.Errorf("stamp staging file: %w", err)
 	}
 	return nil
 }
