@@ -132,7 +132,7 @@ func (m *Mount) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if err == nil {
 		err = m.folder.Sync()
 	}
-	if err == nil && l != nil && l.begun.Load() != 0 && !m.opts.Sync { // else it says nothing of what the program means
+	if err == nil && l != nil && (l.begun.Load() != 0 || l.shared.Load()) && !m.opts.Sync { // else it says nothing of what the program means
 		l.fsynced.Store(stamp())
 		l.paged.Store(false)
 		m.folder.Synced(ino)

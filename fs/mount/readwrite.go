@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"io"
 	"syscall"
 	"time"
@@ -195,10 +196,12 @@ func (m *Mount) zero(ctx context.Context, l *live, off, n int64, keep bool, now 
 	return err
 }
 
-// copyMax is how much one copy_file_range does: the kernel comes again for the rest.
-const copyMax = 16 << 20
+// copyMax is how many bytes one copy_file_range copies, and shareMax of how many it shares the blocks: the kernel comes
+// again for the rest. For fewer than shareMin it is not worth it.
+var copyMax, shareMax, shareMin int64 = 16 << 20, 4<<30 - 4096, 256 << 10
 
-// CopyFileRange implements fuse.RawFileSystem. Holes stay holes; equal blocks are shared when the copy is cut.
+// CopyFileRange implements fuse.RawFileSystem. A copy from the start on, as cp makes it, of what is staged nowhere, names
+// the blocks of the other. Otherwise bytes are copied; holes stay holes, and equal blocks are shared once the copy is cut.
 func (m *Mount) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
 	src, dst, ctx := syncer.Ino(in.NodeId), syncer.Ino(in.NodeIdOut), m.ctxOf(cancel, &in.InHeader)
 	_, from, err := m.opened(src)
@@ -212,7 +215,15 @@ func (m *Mount) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) 
 	if err != nil {
 		return 0, m.status("copy_file_range", src, err)
 	}
-	done, err := m.copyRange(ctx, from, to, int64(in.OffIn), int64(in.OffOut), int64(min(in.Len, copyMax)))
+	off, out, n := int64(in.OffIn), int64(in.OffOut), int64(min(in.Len, uint64(shareMax)))
+	if off == out && n >= shareMin {
+		if done, err := m.share(ctx, src, from, to, off, n); err == nil {
+			return uint32(done), fuse.OK
+		} else if !errors.Is(err, syncer.ErrNoCopy) {
+			return 0, m.status("copy_file_range", dst, err)
+		}
+	}
+	done, err := m.copyRange(ctx, from, to, off, out, min(n, copyMax))
 	if err == nil {
 		err = m.save(ctx, to, false) // holes that were copied are known from the row alone
 	}
@@ -220,6 +231,41 @@ func (m *Mount) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) 
 		return uint32(done), fuse.OK
 	}
 	return 0, m.status("copy_file_range", dst, err)
+}
+
+// share lets a file that ends at off go on with n bytes of another.
+func (m *Mount) share(ctx context.Context, src syncer.Ino, from *staging.File, to *live, off, n int64) (int64, error) {
+	f, err := m.load(to)
+	if err != nil {
+		return 0, err
+	}
+	if from.Dirty() || f.Dirty() || f.Info().Size != off || src == to.ino || to.stale.Load() != nil {
+		return 0, syncer.ErrNoCopy
+	}
+	c, err := m.folder.Copy(ctx, src, to.ino, off, n)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	to.mu.Lock() // nothing is staged meanwhile
+	defer to.mu.Unlock()
+	if m.closing.Load() {
+		return 0, errClosing
+	}
+	if f.Dirty() {
+		return 0, syncer.ErrNoCopy
+	}
+	v, err := c.Commit()
+	if err != nil {
+		return 0, err
+	}
+	s := m.source(v)
+	m.rowTimes(to.ino, &s)
+	to.base.Store(&v)
+	f.Reset(s)
+	to.shared.Store(true)
+	to.wrote.Store(stamp())
+	return v.Content.Size - off, nil
 }
 
 func (m *Mount) copyRange(ctx context.Context, from *staging.File, to *live, in, out, n int64) (done int64, err error) {

@@ -49,6 +49,7 @@ type live struct {
 	noPriv atomic.Bool               // suid and sgid are known to be off
 	read   atomic.Bool               // atime was looked at
 	behind atomic.Bool               // the kernel may believe in another size
+	shared atomic.Bool               // who has it open has made it name the blocks of another
 	stale  atomic.Pointer[model.Dot] // the version that its writer knows, if others have changed the file since
 
 	// Of those who write, in ns, 0 if never; a write is noted when it is done, so an fsync before it is not after it.
@@ -142,7 +143,7 @@ func (t *table) open(ino syncer.Ino, writes bool) (l *live, fresh bool) {
 	return n.live, fresh
 }
 
-// release undoes open. It says whether the last writer of a dirty file is gone.
+// release undoes open. It says whether the last writer of a file that is to be cut is gone.
 func (t *table) release(ino syncer.Ino, writes bool) (closed bool) {
 	s := t.shard(ino)
 	s.mu.Lock()
@@ -157,7 +158,10 @@ func (t *table) release(ino syncer.Ino, writes bool) (closed bool) {
 			n.live.paged.Store(false) // all is written back
 		}
 	}
-	closed = writes && n.writers == 0 && n.dirty
+	if writes && n.writers == 0 {
+		shared := n.live.shared.Swap(false)
+		closed = n.dirty || shared
+	}
 	s.trim(ino, n)
 	return closed
 }
