@@ -304,9 +304,13 @@ func TestAClockThatWasBackMakesNothingOld(t *testing.T) {
 	a.write("/f", "two")
 	a.must(a.Cut(t.Context()))
 	ahead.Add(int64(back))
+	all := a.countPasts() // a cut may have come between the making of the file and its first bytes
+	if all == 0 {
+		t.Fatal("no version is kept")
+	}
 	for day := range 30 {
-		if n := a.countPasts(); n != 1 {
-			t.Fatalf("%d versions after %d days", n, day)
+		if n := a.countPasts(); n != all {
+			t.Fatalf("%d versions after %d days, of %d", n, day, all)
 		}
 		ahead.Add(int64(24 * time.Hour))
 		a.must(a.Expire(t.Context()))
