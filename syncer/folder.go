@@ -424,6 +424,19 @@ func (f *Folder) Hold(ino Ino) {
 	f.held[ino]++
 }
 
+// Held is Attr for an inode that was found, and then held. It is ErrNotExist if
+// it was let go of in between.
+func (f *Folder) Held(ino Ino) (Attr, error) {
+	f.mu.Lock()
+	going := f.going[ino]
+	f.mu.Unlock()
+	if going { // when that is done, its row tells
+		f.apply.Lock()
+		f.apply.Unlock() //lint:ignore SA2001 nothing but the wait is wanted
+	}
+	return f.Attr(ino)
+}
+
 // Release undoes one Hold.
 func (f *Folder) Release(ino Ino) {
 	f.mu.Lock()

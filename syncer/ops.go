@@ -48,19 +48,6 @@ func (f *Folder) Attr(ino Ino) (Attr, error) {
 	return a, nil
 }
 
-// Held is Attr for an inode that was found, and then held. It is ErrNotExist if
-// it was let go of in between.
-func (f *Folder) Held(ino Ino) (Attr, error) {
-	f.mu.Lock()
-	going := f.going[ino]
-	f.mu.Unlock()
-	if going { // when that is done, its row tells
-		f.apply.Lock()
-		f.apply.Unlock() //lint:ignore SA2001 nothing but the wait is wanted
-	}
-	return f.Attr(ino)
-}
-
 // Lookup returns what stands under a name.
 func (f *Folder) Lookup(dir Ino, name string) (Attr, error) {
 	if len(name) > 255 {

@@ -46,6 +46,16 @@ func TestRemovedFileComesBackWithoutItsStagedBytes(t *testing.T) {
 	})
 }
 
+// partedFile returns who has lost touch with another that has a file too.
+func partedFile(t *testing.T) (*peer, Ino) {
+	w := newWorld(t, 2)
+	w.peers[0].write("/f", "agreed upon")
+	w.settle()
+	w.part(true)
+	b := w.peers[1]
+	return b, b.stat("/f").Ino
+}
+
 // Who has looked a file up, and holds it too late, is told that it is gone, whatever
 // the others still have of it: else he would read what it becomes.
 func TestFileHeldTooLateIsGone(t *testing.T) {
@@ -54,12 +64,7 @@ func TestFileHeldTooLateIsGone(t *testing.T) {
 		held error
 	}{{"before", nil}, {"amid", ErrNotExist}, {"after", ErrNotExist}} {
 		t.Run(tt.when, func(t *testing.T) {
-			w := newWorld(t, 2)
-			a, b := w.peers[0], w.peers[1]
-			a.write("/f", "agreed upon")
-			w.settle()
-			w.part(true)
-			ino := b.stat("/f").Ino
+			b, ino := partedFile(t)
 			got := make(chan error, 1)
 			hold := func() {
 				b.Hold(ino)
@@ -94,12 +99,7 @@ func TestFileHeldTooLateIsGone(t *testing.T) {
 
 // Who holds a removed file while the last of the others lets it go, has it.
 func TestFileHeldAgainStays(t *testing.T) {
-	w := newWorld(t, 2)
-	a, b := w.peers[0], w.peers[1]
-	a.write("/f", "agreed upon")
-	w.settle()
-	w.part(true)
-	ino := b.stat("/f").Ino
+	b, ino := partedFile(t)
 	b.Hold(ino)
 	b.rm("/f")
 	released := make(chan bool)

@@ -5,28 +5,14 @@ import (
 	"testing"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
-
-	"github.com/clachanfs/clachan/fs/staging"
-	"github.com/clachanfs/clachan/syncer"
-	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // The kernel appends where it believes that the file ends. What others have added, of which it was not told yet, stays.
 func TestAppendingOverwritesNothingOfOthers(t *testing.T) {
 	for name, changed := range map[string]bool{"changed by others": true, "unchanged": false} {
 		t.Run(name, func(t *testing.T) {
-			m := unmounted(t)
+			m, a, l := unmountedFile(t)
 			m.note = newNotifier()
-			var err error
-			if m.stage, err = staging.Open(t.TempDir(), staging.Options{}); err != nil {
-				t.Fatal(err)
-			}
-			a, err := m.folder.Create(syncer.RootIno, "file", syncer.New{Kind: model.File})
-			if err != nil {
-				t.Fatal(err)
-			}
-			m.table.lookup(a.Ino, m.folder.Hold)
-			l, _ := m.table.open(a.Ino, true)
 			l.behind.Store(changed)
 			write := func(data string, off uint64, flags uint32) {
 				t.Helper()

@@ -68,8 +68,9 @@
 // # The end
 //
 // A mount is known by its number, not by its path: it is unmounted wherever it is by then, and what others have mounted
-// over it is left alone. Nothing more is written then but what programs store in mappings that they have. Who still uses it is cut off after unmountWait, as are requests that do not end: Run returns in
-// any case. Of a mountpoint it is asked only what the kernel knows, before it is clear that no daemon that hangs has it.
+// over it is left alone. Nothing more is written then but what programs store in mappings that they have. Who still uses
+// it is cut off after unmountWait, as are requests that do not end: Run returns in any case. Of a mountpoint it is asked
+// only what the kernel knows, before it is clear that no daemon that hangs has it.
 //
 // # Bugs
 //
@@ -85,5 +86,6 @@
 // # Locks
 //
 // live.mu comes before the locks of the Folder; those of staging, and of a table shard, are taken also under
-// Folder.apply, and under a shard's only Folder.mu, to hold an inode. No lock is held over a kernel notification, a peer call or a disk sync.
+// Folder.apply, and under a shard's only Folder.mu, to hold an inode. No lock is held over a kernel notification, a peer
+// call or a disk sync.
 package mount

@@ -9,6 +9,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/clachanfs/clachan/blocks"
+	"github.com/clachanfs/clachan/fs/staging"
 	"github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/model"
 )
@@ -32,6 +33,23 @@ func unmounted(t *testing.T) *Mount {
 	m := &Mount{folder: folder, replay: newReplayer(), life: context.Background()}
 	m.table.init()
 	return m
+}
+
+// unmountedFile is unmounted with a new file that is open for writing.
+func unmountedFile(t *testing.T) (*Mount, syncer.Attr, *live) {
+	t.Helper()
+	m := unmounted(t)
+	var err error
+	if m.stage, err = staging.Open(t.TempDir(), staging.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := m.folder.Create(syncer.RootIno, "file", syncer.New{Kind: model.File})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.table.lookup(a.Ino, m.folder.Hold)
+	l, _ := m.table.open(a.Ino, true)
+	return m, a, l
 }
 
 // The kernel does not see that a change of others has overtaken such an answer: it would be believed for an hour.

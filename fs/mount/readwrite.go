@@ -198,7 +198,7 @@ func (m *Mount) zero(ctx context.Context, l *live, off, n int64, keep bool, now 
 
 // copyMax is how many bytes one copy_file_range copies, and shareMax of how many it shares the blocks: the kernel comes
 // again for the rest. For fewer than shareMin it is not worth it.
-var copyMax, shareMax, shareMin int64 = 16 << 20, 4<<30 - 4096, 256 << 10
+const copyMax, shareMax, shareMin = 16 << 20, 4<<30 - 4096, 256 << 10
 
 // CopyFileRange implements fuse.RawFileSystem. A copy from the start on, as cp makes it, of what is staged nowhere, names
 // the blocks of the other. Otherwise bytes are copied; holes stay holes, and equal blocks are shared once the copy is cut.
@@ -215,7 +215,7 @@ func (m *Mount) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) 
 	if err != nil {
 		return 0, m.status("copy_file_range", src, err)
 	}
-	off, out, n := int64(in.OffIn), int64(in.OffOut), int64(min(in.Len, uint64(shareMax)))
+	off, out, n := int64(in.OffIn), int64(in.OffOut), int64(min(in.Len, shareMax))
 	if off == out && n >= shareMin {
 		if done, err := m.share(ctx, src, from, to, off, n); err == nil {
 			return uint32(done), fuse.OK

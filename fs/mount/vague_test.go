@@ -8,8 +8,6 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/clachanfs/clachan/fs/staging"
-	"github.com/clachanfs/clachan/syncer"
-	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // dark is a base of which nothing can be read.
@@ -24,17 +22,7 @@ func (dark) Alloc(context.Context) (int64, error)               { return 0, errD
 
 // How many blocks a file has, when that cannot be found out, the kernel asks again soon.
 func TestUnknownBlocksAreNotBelievedForLong(t *testing.T) {
-	m := unmounted(t)
-	var err error
-	if m.stage, err = staging.Open(t.TempDir(), staging.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	a, err := m.folder.Create(syncer.RootIno, "file", syncer.New{Kind: model.File})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.table.lookup(a.Ino, m.folder.Hold)
-	l, _ := m.table.open(a.Ino, true)
+	m, a, l := unmountedFile(t)
 	for _, base := range []bool{false, true} {
 		src := staging.Source{}
 		if base {
@@ -42,7 +30,7 @@ func TestUnknownBlocksAreNotBelievedForLong(t *testing.T) {
 		}
 		l.file.Store(m.stage.New(uint64(a.Ino), src))
 		l.rowGen.Store(0)
-		err = m.change(context.Background(), l, func(f *staging.File, gen uint64) error {
+		err := m.change(context.Background(), l, func(f *staging.File, gen uint64) error {
 			_, err := f.Write(context.Background(), gen, make([]byte, 8192), 0, 1)
 			return err
 		})

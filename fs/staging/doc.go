@@ -20,13 +20,12 @@
 //
 // # Recovery
 //
-// A State, persisted by the caller, and the files INO.GEN together are the file. After a crash of the
-// process (the same boot) the page cache is intact, so the file's own size is believed, and its time where that
-// is later than what State says; after a power cut
-// only what State says is. Zero in a State is the zero ranges that show through the data of lower layers,
-// so that one list serves a stack of files. A small file is whole in State.Data, needing no file at all.
-// State.From is the oldest layer there was: the file of an earlier one was cut, and is back only because its removal
-// had not reached the disk.
+// A State, persisted by the caller, and the files INO.GEN together are the file. After a crash of the process (the same
+// boot) the page cache is intact, so the file's own size is believed, and its time where that is later than what State
+// says; after a power cut only what State says is. Zero in a State is the zero ranges that show through the data of
+// lower layers, so that one list serves a stack of files. A small file is whole in State.Data, needing no file at all.
+// State.From is the oldest layer there was: the file of an earlier one was cut, and is back only because its removal had
+// not reached the disk.
 // Files that belong to no State are deleted by Sweep.
 //
 // # Locks
