@@ -11,6 +11,14 @@ import (
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
+// creates makes a file and keeps it open for writing, so that it is not cut.
+func (p *peer) creates(name string) Ino {
+	a, err := p.Create(RootIno, name, New{Kind: model.File, Mode: 0o644})
+	p.must(err)
+	p.open(a.Ino, true)
+	return a.Ino
+}
+
 // copyTo has a file go on at off with n bytes of another.
 func (p *peer) copyTo(from, to string, off, n int64) error {
 	c, err := p.Copy(context.Background(), p.stat(from).Ino, p.stat(to).Ino, off, n)
@@ -32,21 +40,20 @@ func TestCopiesNameTheSameBlocks(t *testing.T) {
 	mrand.New(mrand.NewSource(1)).Read(data)
 	a.write("/f", string(data))
 	a.cutNow()
-	create := func(name string) {
-		_, err := a.Create(RootIno, name, New{Kind: model.File, Mode: 0o644})
-		a.must(err)
-	}
-	create("whole")
+	whole := a.creates("whole")
 	a.must(a.copyTo("/f", "/whole", 0, 1<<40))
-	create("parts")
+	parts := a.creates("parts")
 	const part = 1<<20 + 1234
 	a.must(a.copyTo("/f", "/parts", 0, part))
 	if got := a.shows("/parts"); got != string(data[:part]) {
 		t.Errorf("a part has %d bytes", len(got))
 	}
 	a.must(a.copyTo("/f", "/parts", part, 1<<40))
-	create("part")
+	partial := a.creates("part")
 	a.must(a.copyTo("/f", "/part", 0, part))
+	for _, ino := range []Ino{whole, parts, partial} {
+		a.shut(ino)
+	}
 	before := func(name string) content.Content {
 		v, err := a.Content(a.stat(name).Ino)
 		a.must(err)
@@ -83,13 +90,7 @@ func TestCopiesThatCannotShareAreRefused(t *testing.T) {
 	a.write("/other", string(data[1:]))
 	a.cutNow()
 	a.write("/staged", "staged")
-	create := func(name string) {
-		_, err := a.Create(RootIno, name, New{Kind: model.File, Mode: 0o644})
-		a.must(err)
-	}
-	create("empty")
-	create("disk.img")
-	create("copy")
+	inos := []Ino{a.creates("empty"), a.creates("disk.img"), a.creates("copy")}
 	a.must(a.copyTo("/f", "/copy", 0, 1<<19))
 	for _, tt := range []struct {
 		what, from, to string
@@ -108,11 +109,14 @@ func TestCopiesThatCannotShareAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", tt.what, err)
 		}
 	}
+	for _, ino := range inos {
+		a.shut(ino)
+	}
 	a.cutNow()
 	if err := a.copyTo("/f", "/empty", 0, 1<<40); !errors.Is(err, ErrNoCopy) {
 		t.Errorf("into what is known to others: %v", err)
 	}
-	create("new")
+	a.creates("new")
 	c, err := a.Copy(context.Background(), a.stat("/f").Ino, a.stat("/new").Ino, 0, 1<<40)
 	a.must(err)
 	defer c.Close()
