@@ -107,6 +107,7 @@ type Layer interface {
 	Base() Version // what the layer lies over
 	Size() int64
 	Mtime() int64
+	Ctime() int64
 	Dirty() []content.Range // where it differs from Base, sorted; holes and zeros included
 	Holes() []content.Range // known holes of the whole file, for sparse files
 }

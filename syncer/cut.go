@@ -326,6 +326,9 @@ func (c *cutting) shown(ino Ino, r *index.Row, x *frozen, v model.Version, later
 	}
 	if !later {
 		r.Size, r.Alloc = x.v.Content.Size, x.alloc
+		if v.Mtime == x.mtime { // of a write that the row does not know of
+			r.Mtime, r.Ctime = x.mtime, max(r.Ctime, x.ctime)
+		}
 		c.t.Changed(ino)
 	}
 	x.v.Orig, x.v.Mtime = v.Orig, v.Mtime

@@ -29,6 +29,7 @@ type frozen struct {
 	content string
 	alloc   int64
 	mtime   int64
+	ctime   int64
 	v       Version
 	stale   bool  // freezing found nothing
 	with    []Ino // the database that it was selected with
@@ -188,7 +189,7 @@ func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer, 
 	if err != nil {
 		return nil, err
 	}
-	x := &frozen{ino: ino, gen: l.Gen(), content: c.Encode(), alloc: st.Alloc, mtime: mtime, with: d.with}
+	x := &frozen{ino: ino, gen: l.Gen(), content: c.Encode(), alloc: st.Alloc, mtime: mtime, ctime: l.Ctime(), with: d.with}
 	x.v = Version{Content: c, Mtime: x.mtime}
 	return x, nil
 }

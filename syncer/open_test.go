@@ -224,3 +224,23 @@ func TestEditOfARemovedFileBringsNothingElseBack(t *testing.T) {
 	h.close()
 	w.want("/g 644 edit!")
 }
+
+// A write that the row did not know of before the cut has moved the times once and not
+// again.
+func TestACutIsNoChangeOfTheFile(t *testing.T) {
+	w := newWorld(t, 1)
+	p := w.peers[0]
+	h := p.edit("/f")
+	h.write(0, "some")
+	was := p.stat("/f")
+	p.surf.mu.Lock()
+	p.surf.dirty[h.ino].mtime++
+	p.surf.mu.Unlock()
+	h.close()
+	p.cutNow()
+	want := was
+	want.Mtime, want.Ctime = was.Mtime+1, was.Ctime+1
+	if got := p.stat("/f"); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}

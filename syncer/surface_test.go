@@ -32,6 +32,7 @@ type memLayer struct {
 func (l *memLayer) Gen() uint64   { return l.gen }
 func (l *memLayer) Base() Version { return l.base }
 func (l *memLayer) Mtime() int64  { return l.mtime }
+func (l *memLayer) Ctime() int64  { return l.mtime }
 func (l *memLayer) Size() int64   { return l.Reader.Size() }
 func (l *memLayer) Dirty() []content.Range {
 	return []content.Range{{Len: max(l.Size(), l.base.Content.Size)}}

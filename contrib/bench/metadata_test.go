@@ -54,6 +54,7 @@ type layer struct {
 func (l *layer) Gen() uint64            { return 1 }
 func (l *layer) Base() syncer.Version   { return syncer.Version{} }
 func (l *layer) Mtime() int64           { return l.mtime }
+func (l *layer) Ctime() int64           { return l.mtime }
 func (l *layer) Size() int64            { return l.Reader.Size() }
 func (l *layer) Dirty() []content.Range { return []content.Range{{Len: l.Size()}} }
 func (l *layer) Holes() []content.Range { return nil }

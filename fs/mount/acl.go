@@ -1,7 +1,9 @@
 package mount
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 
 	"github.com/clachanfs/clachan/syncer"
 )
@@ -127,12 +129,14 @@ func (m *Mount) setAccessACL(ino syncer.Ino, data []byte, killSgid bool) error {
 	if killSgid {
 		mode &^= modeSgid
 	}
-	set := syncer.Set{Xattrs: map[string][]byte{aclAccess: nil}}
-	if a.more() {
-		set.Xattrs[aclAccess] = data
+	if !a.more() {
+		data = nil // the mode says it all
 	}
+	set := syncer.Set{Xattrs: map[string][]byte{aclAccess: data}}
 	if mode != row.Mode {
 		set.Mode = &mode
+	} else if was, err := m.accessACL(ino); err == nil && bytes.Equal(was, data) || errors.Is(err, syncer.ErrNoAttr) && data == nil {
+		return nil
 	}
 	_, err = m.folder.SetAttr(ino, set)
 	m.note.inode(ino, true)

@@ -22,7 +22,8 @@ func TestLikeOnDisk(t *testing.T) {
 		"fallocate moves times": testFallocateTimes, "chown of nothing moves ctime": testChownNothing,
 		"sgid stays for its group": testSgid, "atime before 1970": testAtime, "dotdot of a moved directory": testDotDot,
 		"an ACL that is not there can be removed": testNoACL, "trusted names are for root": testTrusted,
-		"create and replace at once": testCreateReplace, "a copy has what a mapping has": testMapped,
+		"an ACL that is there moves no ctime": testSameACL,
+		"create and replace at once":          testCreateReplace, "a copy has what a mapping has": testMapped,
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := s.path(strings.ReplaceAll(name, " ", "-"))
@@ -163,6 +164,25 @@ func testNoACL(t *testing.T, dir string) {
 	}
 	if err := unix.Removexattr(dir, "user.none"); !errors.Is(err, unix.ENODATA) {
 		t.Errorf("user.none: %v", err)
+	}
+}
+
+func testSameACL(t *testing.T, dir string) {
+	name := filepath.Join(dir, "f")
+	must(t, os.WriteFile(name, nil, 0o640))
+	must(t, os.Chmod(name, 0o640))
+	mode := posixACL([3]uint32{0x01, 6, noID}, [3]uint32{0x04, 4, noID}, [3]uint32{0x20, 0, noID})
+	more := posixACL([3]uint32{0x01, 6, noID}, [3]uint32{0x02, 4, 12345}, [3]uint32{0x04, 4, noID}, [3]uint32{0x10, 4, noID}, [3]uint32{0x20, 0, noID})
+	for _, x := range []struct {
+		acl   []byte
+		moves bool
+	}{{mode, false}, {more, true}, {more, false}, {mode, true}} {
+		was := stat(t, name).Ctim
+		time.Sleep(20 * time.Millisecond) // a tick of the disk
+		must(t, unix.Setxattr(name, "system.posix_acl_access", x.acl, 0))
+		if moved := stat(t, name).Ctim != was; moved != x.moves {
+			t.Errorf("%x: ctime moved: %v", x.acl, moved)
+		}
 	}
 }
 

@@ -282,19 +282,21 @@ func testXattr(t *testing.T, dir string) {
 	}
 }
 
-func testACL(t *testing.T, dir string) {
-	entry := func(b []byte, tag, perm uint16, id uint32) []byte {
-		b = binary.LittleEndian.AppendUint16(b, tag)
-		b = binary.LittleEndian.AppendUint16(b, perm)
-		return binary.LittleEndian.AppendUint32(b, id)
+const noID = ^uint32(0)
+
+// posixACL is the value of an attribute with these tags, permissions and ids.
+func posixACL(entries ...[3]uint32) []byte {
+	b := binary.LittleEndian.AppendUint32(nil, 2)
+	for _, e := range entries {
+		b = binary.LittleEndian.AppendUint16(b, uint16(e[0]))
+		b = binary.LittleEndian.AppendUint16(b, uint16(e[1]))
+		b = binary.LittleEndian.AppendUint32(b, e[2])
 	}
-	const none = ^uint32(0)
-	def := binary.LittleEndian.AppendUint32(nil, 2)
-	def = entry(def, 0x01, 7, none)
-	def = entry(def, 0x02, 6, 12345)
-	def = entry(def, 0x04, 5, none)
-	def = entry(def, 0x10, 7, none)
-	def = entry(def, 0x20, 0, none)
+	return b
+}
+
+func testACL(t *testing.T, dir string) {
+	def := posixACL([3]uint32{0x01, 7, noID}, [3]uint32{0x02, 6, 12345}, [3]uint32{0x04, 5, noID}, [3]uint32{0x10, 7, noID}, [3]uint32{0x20, 0, noID})
 	must(t, unix.Setxattr(dir, "system.posix_acl_default", def, 0))
 	name := filepath.Join(dir, "f")
 	fd, err := unix.Open(name, unix.O_CREAT|unix.O_WRONLY, 0o664)
@@ -306,12 +308,7 @@ func testACL(t *testing.T, dir string) {
 	buf := make([]byte, 200)
 	n, err := unix.Getxattr(name, "system.posix_acl_access", buf)
 	must(t, err)
-	want := binary.LittleEndian.AppendUint32(nil, 2)
-	want = entry(want, 0x01, 6, none)
-	want = entry(want, 0x02, 6, 12345)
-	want = entry(want, 0x04, 5, none)
-	want = entry(want, 0x10, 6, none)
-	want = entry(want, 0x20, 0, none)
+	want := posixACL([3]uint32{0x01, 6, noID}, [3]uint32{0x02, 6, 12345}, [3]uint32{0x04, 5, noID}, [3]uint32{0x10, 6, noID}, [3]uint32{0x20, 0, noID})
 	if !bytes.Equal(buf[:n], want) {
 		t.Errorf("access ACL %x, want %x", buf[:n], want)
 	}

@@ -2,7 +2,6 @@ package mount_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -157,14 +156,7 @@ func TestModesOfOthersBoundAccessLists(t *testing.T) {
 	a, b := s.path("f"), s.mnt(1)+"/f"
 	write(t, a, "text")
 	must(t, unix.Chmod(a, 0o660))
-	list := binary.LittleEndian.AppendUint32(nil, 2)
-	for _, e := range []struct {
-		tag, perm uint16
-		id        uint32
-	}{{0x01, 6, ^uint32(0)}, {0x02, 6, somebody}, {0x04, 0, ^uint32(0)}, {0x10, 6, ^uint32(0)}, {0x20, 0, ^uint32(0)}} {
-		list = binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(list, e.tag), e.perm)
-		list = binary.LittleEndian.AppendUint32(list, e.id)
-	}
+	list := posixACL([3]uint32{0x01, 6, noID}, [3]uint32{0x02, 6, somebody}, [3]uint32{0x04, 0, noID}, [3]uint32{0x10, 6, noID}, [3]uint32{0x20, 0, noID})
 	must(t, unix.Setxattr(a, "system.posix_acl_access", list, 0))
 	mode := func(path string, want uint32) {
 		t.Helper()

@@ -76,6 +76,9 @@ func (v *Layer) Size() int64 { return v.last.size }
 // Mtime is the mtime of the file when it was frozen.
 func (v *Layer) Mtime() int64 { return v.last.mtime }
 
+// Ctime is its ctime then.
+func (v *Layer) Ctime() int64 { return v.last.ctime }
+
 // ReadAt reads the file as frozen.
 func (v *Layer) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 || off >= v.last.size {

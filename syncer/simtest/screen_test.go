@@ -68,6 +68,7 @@ type layer struct {
 func (l layer) Gen() uint64            { return l.gen }
 func (l layer) Base() syncer.Version   { return l.base }
 func (l layer) Mtime() int64           { return l.mtime }
+func (l layer) Ctime() int64           { return l.mtime }
 func (l layer) Dirty() []content.Range { return l.dirty }
 func (l layer) Holes() []content.Range { return nil }
 
