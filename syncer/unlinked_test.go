@@ -120,3 +120,31 @@ func TestFileHeldAgainStays(t *testing.T) {
 		t.Errorf("when nobody holds it: %v", err)
 	}
 }
+
+// What has lost its last name here stays as it is for who has it open, also once that
+// is cut: a chmod that is not cut yet concerns nobody else any more.
+func TestUnlinkedInodesAreNotDescribedAnew(t *testing.T) {
+	w := newWorld(t, 1)
+	p := w.peers[0]
+	p.write("/f", "text")
+	p.mkdir("/d")
+	p.cutNow()
+	inos := []Ino{p.stat("/f").Ino, p.stat("/d").Ino}
+	was := map[Ino]Attr{}
+	for i, path := range []string{"/f", "/d"} {
+		p.Hold(inos[i])
+		mode := uint32(0o700)
+		_, err := p.SetAttr(inos[i], Set{Mode: &mode})
+		p.must(err)
+		p.rm(path)
+		was[inos[i]], err = p.Attr(inos[i])
+		p.must(err)
+	}
+	p.cutNow()
+	for _, ino := range inos {
+		if got, err := p.Attr(ino); err != nil || got != was[ino] {
+			t.Errorf("%+v, %v, want %+v", got, err, was[ino])
+		}
+		p.Release(ino)
+	}
+}

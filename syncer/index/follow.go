@@ -133,7 +133,7 @@ func (t *Tx) describe(ino Ino, r *Row, c string, mtime int64, same bool) {
 		t.fail(err)
 		size = v.Size
 	}
-	if r.Size == size && r.Mtime == mtime {
+	if r.Size == size && r.Mtime == mtime || t.unlinked(ino, r) {
 		return
 	}
 	l := t.looked(ino, r)
@@ -144,6 +144,9 @@ func (t *Tx) describe(ino Ino, r *Row, c string, mtime int64, same bool) {
 		t.flips = append(t.flips, Flip{Content: ino, Attrs: same})
 	}
 }
+
+// unlinked tells whether only those who have an inode open know it: to them it stays as it is.
+func (t *Tx) unlinked(ino Ino, r *Row) bool { return !r.named() && t.ix.orphans[ino] }
 
 // described is the node whose attributes an inode should show: its own, of a
 // further version the one it is one of. Nil: there is none, or it is dead.
@@ -178,7 +181,7 @@ func bornMode(k model.Kind) uint32 {
 // here and are to be cut.
 func (t *Tx) followAttrs(ino Ino, r *Row) {
 	n := t.described(r)
-	if n == nil {
+	if n == nil || t.unlinked(ino, r) {
 		return
 	}
 	attrs := n.Attrs
