@@ -101,3 +101,17 @@ func (f *Folder) Staged(yield func(Ino, DirtyState) bool) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Accessed tells when inodes were read; at is asked for each, with the folder locked.
+func (f *Folder) Accessed(inos []Ino, at func(Ino) int64) error {
+	return f.update(func(t *index.Tx) error {
+		for _, ino := range inos {
+			read := at(ino)
+			if r := t.Inode(ino); r != nil && read > r.Atime {
+				r.Atime = read
+				t.Changed(ino)
+			}
+		}
+		return t.Err()
+	})
+}

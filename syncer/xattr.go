@@ -72,13 +72,13 @@ func xattrsFit(old, set map[string][]byte) error {
 	size, n := 0, 0
 	for k, v := range old {
 		if _, over := set[k]; !over {
-			size += len(k) + len(v)
+			size += len(k) + 1 + len(v) // 1: as listxattr shows it
 			n++
 		}
 	}
 	for k, v := range set {
 		if v != nil {
-			size += len(k) + len(v)
+			size += len(k) + 1 + len(v)
 			n++
 		}
 	}

@@ -72,12 +72,6 @@ func (e *ear) forget() {
 	clear(e.at)
 }
 
-func (e *ear) count() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return len(e.at)
-}
-
 // when returns when all were heard, the last of them.
 func (e *ear) when(want []heard) (at time.Time, all bool) {
 	e.mu.Lock()

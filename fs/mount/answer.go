@@ -51,7 +51,7 @@ func (r *replayer) of(tid uint32) *act {
 // look answers a LOOKUP of the replaying thread with what was there before. ok is false for what it looks up on its
 // way, and for what has changed meanwhile.
 func (m *Mount) look(ctx context.Context, a *act, dir syncer.Ino, name string, out *fuse.EntryOut) (st fuse.Status, ok bool) {
-	at := syncer.Place{Dir: dir, Name: name}
+	at := syncer.Place{Dir: dir &^ phantom, Name: name} // what is in a phantom, somebody may still be watching
 	switch {
 	case a.do == renames && at == a.from && m.current(a.at, a.ino):
 		attr, err := m.folder.Attr(a.ino)
@@ -109,6 +109,7 @@ func (m *Mount) remake(ctx context.Context, a *act, dir syncer.Ino, name string,
 
 // redo answers the replaying thread that a name is as it should be.
 func (m *Mount) redo(a *act, do doing, at syncer.Place) fuse.Status {
+	at.Dir &^= phantom
 	if a.do != do || a.at != at || !m.current(a.at, a.ino) {
 		return fuse.Status(syscall.ECANCELED)
 	}

@@ -66,8 +66,8 @@ func (o overlay) holds() time.Duration {
 }
 
 func (m *Mount) overlay(ctx context.Context, ino syncer.Ino) (o overlay) {
-	f, atime := m.table.shown(ino)
-	o.atime = atime
+	f := m.table.shown(ino)
+	o.atime = m.atimes.get(ino)
 	if f == nil {
 		return o
 	}
@@ -195,13 +195,10 @@ func (m *Mount) setAttr(ctx context.Context, a syncer.Attr, in *fuse.SetAttrIn) 
 			return err
 		}
 	}
-	if err := m.setRow(a.Ino, set); err != nil {
-		return err
-	}
 	if set.Atime != nil {
-		m.table.setAtime(a.Ino, 0)
+		m.atimes.drop(a.Ino, 0) // before, so that it cannot come over what is set
 	}
-	return nil
+	return m.setRow(a.Ino, set)
 }
 
 // setRow changes the row and the times of staged bytes as one: a row that is
@@ -219,6 +216,7 @@ func (m *Mount) setRow(ino syncer.Ino, set syncer.Set) error {
 		return err
 	}
 	l.noPriv.Store(false)
+	l.read.Store(false)
 	if f := l.file.Load(); f != nil {
 		// The next version carries the time that was asked for.
 		f.SetTimes(set.Mtime, &got.Ctime)

@@ -156,6 +156,9 @@ func (m *Mount) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.Cre
 		return m.status("tmpfile", dir, errClosing)
 	}
 	b, err := m.newborn(dir, &in.InHeader, model.File, in.Mode, in.Umask)
+	if err == nil && dir != syncer.RootIno && m.folder.Parent(dir) == 0 {
+		err = syncer.ErrPerm // it is removed
+	}
 	if err != nil {
 		return m.status("tmpfile", dir, err)
 	}

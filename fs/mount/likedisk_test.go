@@ -23,6 +23,8 @@ func TestLikeOnDisk(t *testing.T) {
 		"sgid stays for its group": testSgid, "atime before 1970": testAtime, "dotdot of a moved directory": testDotDot,
 		"an ACL that is not there can be removed": testNoACL, "trusted names are for root": testTrusted,
 		"an ACL that is there moves no ctime": testSameACL,
+		"atime moves as with relatime":        testRelatime, "as many attributes as can be listed": testListed,
+		"no file in a directory that is gone": testGoneTmpfile,
 		"create and replace at once":          testCreateReplace, "a copy has what a mapping has": testMapped,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -351,5 +353,59 @@ func TestBytesOfOthersCostPrivileges(t *testing.T) {
 			within(t, 10*time.Second, "the bytes of others", holds(a, "others'"))
 			shows(0o711, unix.ENODATA)
 		})
+	}
+}
+
+func testRelatime(t *testing.T, dir string) {
+	name := filepath.Join(dir, "f")
+	write(t, name, strings.Repeat("text", 3000))
+	hold, err := os.OpenFile(name, os.O_RDWR, 0)
+	must(t, err)
+	defer hold.Close()
+	for _, x := range []struct {
+		flags int
+		moves bool
+	}{{unix.O_NOATIME, false}, {0, true}, {0, false}} {
+		if x.moves { // for it is older than this
+			_, err := hold.WriteAt([]byte("more"), 0)
+			must(t, err)
+		}
+		was := stat(t, name).Atim
+		time.Sleep(20 * time.Millisecond) // a tick of the disk
+		f, err := os.OpenFile(name, os.O_RDONLY|x.flags, 0)
+		must(t, err)
+		must(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
+		_, err = f.Read(make([]byte, 10))
+		must(t, errors.Join(err, f.Close()))
+		if moved := stat(t, name).Atim != was; moved != x.moves {
+			t.Errorf("flags %#x: atime moved: %v", x.flags, moved)
+		}
+	}
+}
+
+func testListed(t *testing.T, dir string) {
+	name := filepath.Join(dir, "f")
+	write(t, name, "text")
+	for i := range 1000 {
+		if err := unix.Setxattr(name, fmt.Sprintf("user.%0240d", i), nil, 0); errors.Is(err, unix.ENOSPC) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := unix.Listxattr(name, make([]byte, 64<<10)); err != nil || n < 1000 {
+		t.Errorf("listed %d, %v", n, err)
+	}
+}
+
+func testGoneTmpfile(t *testing.T, dir string) {
+	gone := filepath.Join(dir, "d")
+	must(t, os.Mkdir(gone, 0o755))
+	d, err := os.Open(gone)
+	must(t, err)
+	defer d.Close()
+	must(t, os.Remove(gone))
+	if _, err := unix.Openat(int(d.Fd()), ".", unix.O_TMPFILE|unix.O_RDWR, 0o600); !errors.Is(err, unix.EPERM) {
+		t.Error(err)
 	}
 }

@@ -322,6 +322,38 @@ func TestShorteningNeedsNoRoom(t *testing.T) {
 	}
 }
 
+// What a program has stored in a mapping, and was told does not fit, is not shown as if it were in the file.
+func TestPagesThatDoNotFitAreNotShown(t *testing.T) {
+	if os.Geteuid() != 0 {
+		needFuse(t)
+		t.Skip("needs root to mount a small disk")
+	}
+	s := idleServer(t, 1, "")
+	staging := filepath.Join(s.dir, "a", "staging")
+	smallDisk(t, staging, 8)
+	s.start()
+	old := strings.Repeat("old.", 64<<10)
+	write(t, s.path("f"), old)
+	s.tell("cut all")
+	f, err := os.OpenFile(s.path("f"), os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	pages, err := unix.Mmap(int(f.Fd()), 0, len(old), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(t, err)
+	fillUp(t, filepath.Join(staging, "fill"))
+	for i := 0; i < len(pages); i += 4096 {
+		copy(pages[i:], "new.")
+	}
+	if err := unix.Msync(pages, unix.MS_SYNC); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("msync: %v", err)
+	}
+	within(t, 5*time.Second, "the file as it is", func() bool { return read(t, s.path("f")) == old })
+	must(t, os.Remove(filepath.Join(staging, "fill")))
+	must(t, unix.Munmap(pages))
+	must(t, f.Close())
+	s.stop() // before the small disk goes
+}
+
 // Where a member may only read, its mount says what a disk that is mounted read-only does.
 func TestReadOnlyMemberIsLikeAReadOnlyDisk(t *testing.T) {
 	if os.Geteuid() != 0 {

@@ -188,6 +188,7 @@ func (m *Mount) store(ctx context.Context, l *live, fn func(f *staging.File, gen
 			now := stamp()
 			l.begun.CompareAndSwap(0, now)
 			l.wrote.Store(now)
+			l.read.Store(false)
 			return err
 		}
 	}

@@ -42,6 +42,7 @@ type Mount struct {
 	procs   procs
 	bugs    bugs
 	doomed  doomed
+	atimes  atimes
 	server  *fuse.Server // set by Run before the first request
 	at      *entry       // what is mounted; nil: not known
 	ready   chan struct{}
@@ -164,6 +165,7 @@ func (m *Mount) Run(ctx context.Context) error {
 // finish makes what is staged durable and lets the inodes go. What is dirty stays, to be cut.
 func (m *Mount) finish() error {
 	m.closing.Store(true)
+	m.saveAtimes()
 	err := m.saveAll()
 	for _, ino := range m.table.unhold() {
 		m.folder.Release(ino)
@@ -199,6 +201,7 @@ func (m *Mount) saveLoop(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+		m.saveAtimes()
 		files, gone := m.table.dirty(), m.doomed.take()
 		for _, l := range files {
 			if err := m.save(ctx, l, true); err != nil && ctx.Err() == nil {

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -106,35 +107,82 @@ func (q *notifier) take() ([]note, map[syncer.Ino]bool, []event) {
 
 // notifyLoop is the notifier goroutine.
 func (m *Mount) notifyLoop(ctx context.Context) error {
+	var late []lateNote
 	for {
+		var due <-chan time.Time
+		if len(late) > 0 {
+			due = time.After(time.Until(slices.MinFunc(late, func(a, b lateNote) int { return a.at.Compare(b.at) }).at))
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-due:
+			late = m.notifyLate(late)
 		case <-m.note.wake:
+			late = append(late, m.notifyAll(ctx)...)
 		}
-		notes, dirs, told := m.note.take()
-		changed := map[syncer.Ino]bool{}
-		for _, n := range notes {
-			if ctx.Err() != nil {
-				return nil
-			}
-			if n.dir != 0 {
-				m.notifyName(n)
-				changed[n.dir] = true
-			} else {
-				m.notifyInode(ctx, n)
-			}
-		}
-		for dir := range dirs {
-			m.notifyTree(dir)
-			changed[dir] = true
-		}
-		// Times and links of the directories, and their cached listings.
-		for dir := range changed {
-			m.notifyInode(ctx, note{ino: dir})
-		}
-		m.replay.push(told)
 	}
+}
+
+// notifyAll tells what waits, and then has watchers told. It returns what is to be told again.
+func (m *Mount) notifyAll(ctx context.Context) (late []lateNote) {
+	notes, dirs, told := m.note.take()
+	changed := map[syncer.Ino]bool{}
+	inode := func(n note) {
+		if !m.notifyInode(n) {
+			late = append(late, lateNote{note: n, wait: lateFirst})
+		}
+	}
+	for _, n := range notes {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if n.dir != 0 {
+			m.notifyName(n)
+			changed[n.dir] = true
+		} else {
+			inode(n)
+		}
+	}
+	for dir := range dirs {
+		m.notifyTree(dir)
+		changed[dir] = true
+	}
+	// Times and links of the directories, and their cached listings.
+	for dir := range changed {
+		inode(note{ino: dir})
+	}
+	m.replay.push(told)
+	at := time.Now().Add(lateFirst) // of all: they are told together
+	for i := range late {
+		late[i].at = at
+	}
+	return late
+}
+
+// A lateNote is about an inode that the table knows and the kernel does not: not yet, if a reply that names it is on
+// its way with attributes of before; or not any more, if its FORGET is. So it is told again for a while.
+type lateNote struct {
+	note
+	wait time.Duration // since it was told
+	at   time.Time     // when to tell it again
+}
+
+const lateFirst, lateLast = time.Millisecond, time.Second // waits
+
+// notifyLate tells again what is due, and returns what is left.
+func (m *Mount) notifyLate(late []lateNote) (left []lateNote) {
+	for now := time.Now(); len(late) > 0; late = late[1:] {
+		l := late[0]
+		if l.at.After(now) {
+			left = append(left, l)
+		} else if !m.notifyInode(l.note) && l.wait < lateLast {
+			l.wait *= 4
+			l.at = now.Add(l.wait)
+			left = append(left, l)
+		}
+	}
+	return left
 }
 
 // notifyName drops a name of a directory.
@@ -159,25 +207,18 @@ func (m *Mount) lost(ino syncer.Ino) bool {
 	return gone(err) || err == nil && a.Nlink == 0
 }
 
-// notifyInode drops pages and attributes of an inode. The kernel may not know it yet though the table does, while
-// a reply that names it is on its way with attributes of before: then it is told again.
-func (m *Mount) notifyInode(ctx context.Context, n note) {
+// notifyInode drops pages and attributes of an inode. It says whether the kernel knows what the table does.
+func (m *Mount) notifyInode(n note) bool {
 	off := int64(0)
 	if n.attrs {
 		off = -1
 	} else {
 		m.reload(n.ino)
 	}
-	for wait := time.Millisecond; n.ino == syncer.RootIno || m.table.known(n.ino); wait *= 4 {
-		if st := m.server.InodeNotify(uint64(n.ino), off, 0); st != fuse.ENOENT || wait > time.Second {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
+	if n.ino != syncer.RootIno && !m.table.known(n.ino) {
+		return true
 	}
+	return m.server.InodeNotify(uint64(n.ino), off, 0) != fuse.ENOENT
 }
 
 // notifyTree drops all names below a directory that had too many changes to list: by dropping its own name, which

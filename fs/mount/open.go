@@ -12,6 +12,17 @@ import (
 // openFlags: pages stay valid, since every change of others is notified; and closing has nothing to flush.
 const openFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
 
+// synced is the handle of files whose every change is to be durable at once. The kernel sees to that itself where bytes
+// are written.
+const synced = 2
+
+func (m *Mount) handle(flags uint32) uint64 {
+	if flags&syscall.O_DSYNC != 0 || m.opts.Sync { // O_SYNC has this bit too
+		return synced
+	}
+	return 0
+}
+
 func writes(flags uint32) bool { return flags&syscall.O_ACCMODE != syscall.O_RDONLY }
 
 // Open implements fuse.RawFileSystem.
@@ -49,7 +60,7 @@ func (m *Mount) openFile(ctx context.Context, ino syncer.Ino, in *fuse.OpenIn, o
 	if w {
 		l.noCaps.Store(false)
 	}
-	out.OpenFlags, opened = openFlags, true
+	out.Fh, out.OpenFlags, opened = m.handle(in.Flags), openFlags, true
 	return nil
 }
 
@@ -91,7 +102,7 @@ func (m *Mount) openTrunc(ctx context.Context, ino syncer.Ino, in *fuse.OpenIn) 
 func (m *Mount) openNew(a syncer.Attr, flags uint32, out *fuse.OpenOut) {
 	l, _ := m.table.open(a.Ino, writes(flags))
 	l.noCaps.Store(true)
-	out.OpenFlags = openFlags
+	out.Fh, out.OpenFlags = m.handle(flags), openFlags
 }
 
 // Release implements fuse.RawFileSystem.
@@ -123,19 +134,23 @@ func (m *Mount) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.
 // back its mapped pages.
 func (m *Mount) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	ino := syncer.Ino(in.NodeId)
-	var err error
 	l := m.table.peek(ino)
-	if l != nil {
-		// Not interrupted: after fsync a program may count on what it was told.
-		err = m.save(m.life, l, true)
-	}
-	if err == nil {
-		err = m.folder.Sync()
-	}
+	err := m.durable(l)
 	if err == nil && l != nil && (l.begun.Load() != 0 || l.shared.Load()) && !m.opts.Sync { // else it says nothing of what the program means
 		l.fsynced.Store(stamp())
 		l.paged.Store(false)
 		m.folder.Synced(ino)
 	}
 	return m.status("fsync", ino, err)
+}
+
+// durable makes what is staged of a file, if it is one, and all rows durable. It is not interrupted: after that a
+// program may count on what it was told.
+func (m *Mount) durable(l *live) error {
+	if l != nil {
+		if err := m.save(m.life, l, true); err != nil {
+			return err
+		}
+	}
+	return m.folder.Sync()
 }

@@ -34,23 +34,10 @@ func (m *Mount) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 	if err != nil && err != io.EOF {
 		return nil, m.status("read", ino, err)
 	}
-	if !l.read.Load() {
-		m.touch(l)
+	if !l.read.Load() && in.Flags&syscall.O_NOATIME == 0 {
+		m.touch(l, f)
 	}
 	return fuse.ReadResultData(buf[:n]), fuse.OK
-}
-
-// touch moves atime the way relatime does, once per opening, and in memory only.
-func (m *Mount) touch(l *live) {
-	l.read.Store(true)
-	if m.opts.NoAtime || m.opts.ReadOnly {
-		return
-	}
-	a, err := m.folder.Attr(l.ino)
-	now := time.Now().UnixNano()
-	if err == nil && (a.Atime <= a.Mtime || a.Atime <= a.Ctime || now-a.Atime > int64(24*time.Hour)) {
-		m.table.setAtime(l.ino, now)
-	}
 }
 
 // Write implements fuse.RawFileSystem.
@@ -79,8 +66,8 @@ func (m *Mount) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 		n, err = f.Write(ctx, gen, data, off, time.Now().UnixNano())
 		return err
 	})
-	if off != int64(in.Offset) {
-		m.note.inode(ino, false) // it has these bytes elsewhere
+	if off != int64(in.Offset) || err != nil && paged {
+		m.note.inode(ino, false) // it has these bytes elsewhere, or has bytes that nobody else will see
 	}
 	if err != nil && n == 0 {
 		return 0, m.status("write", ino, err)
@@ -181,6 +168,9 @@ func (m *Mount) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Sta
 	} else if err == nil {
 		err = m.change(ctx, l, func(f *staging.File, gen uint64) error { return f.Allocate(ctx, gen, off, n, keep, now) })
 	}
+	if err == nil && in.Fh == synced {
+		err = m.durable(l)
+	}
 	return m.status("fallocate", ino, err)
 }
 
@@ -216,16 +206,20 @@ func (m *Mount) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) 
 		return 0, m.status("copy_file_range", src, err)
 	}
 	off, out, n := int64(in.OffIn), int64(in.OffOut), int64(min(in.Len, shareMax))
+	done, err := int64(0), syncer.ErrNoCopy
 	if off == out && n >= shareMin {
-		if done, err := m.share(ctx, src, from, to, off, n); err == nil {
-			return uint32(done), fuse.OK
-		} else if !errors.Is(err, syncer.ErrNoCopy) {
-			return 0, m.status("copy_file_range", dst, err)
+		done, err = m.share(ctx, src, from, to, off, n)
+	}
+	if errors.Is(err, syncer.ErrNoCopy) {
+		done, err = m.copyRange(ctx, from, to, off, out, min(n, copyMax))
+		if err == nil {
+			err = m.save(ctx, to, false) // holes that were copied are known from the row alone
 		}
 	}
-	done, err := m.copyRange(ctx, from, to, off, out, min(n, copyMax))
-	if err == nil {
-		err = m.save(ctx, to, false) // holes that were copied are known from the row alone
+	if done > 0 && in.FhOut == synced {
+		if err := m.durable(to); err != nil {
+			return 0, m.status("copy_file_range", dst, err)
+		}
 	}
 	if done > 0 {
 		return uint32(done), fuse.OK

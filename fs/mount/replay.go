@@ -28,6 +28,8 @@ const (
 	eventsBurst = 3072
 	eventsRate  = 128 // a second
 	eventsKept  = 256 // of the burst, for the last of each directory
+	deathsBurst = 768 // beside these, of directories that the kernel knows: who watches one is to hear that it is gone
+	deathsRate  = 16  // a second; each is three events
 	lateMax     = 1024
 	lateEvery   = 500 * time.Millisecond
 )
@@ -55,10 +57,16 @@ func newReplayer() *replayer {
 func (r *replayer) admit(es []event) (in, much []event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i, e := range es {
-		if r.wait.Load() >= eventsMax {
-			return es[:i], es[i:]
+	for _, e := range es {
+		most := eventsMax
+		if e.deed == removed && e.oldDir {
+			most += deathsBurst
 		}
+		if int(r.wait.Load()) >= most {
+			much = append(much, e)
+			continue
+		}
+		in = append(in, e)
 		r.wait.Add(1)
 		if g := e.ghost(); g.Dir != 0 {
 			r.ghosts[g]++
@@ -67,7 +75,7 @@ func (r *replayer) admit(es []event) (in, much []event) {
 			r.graves[e.old] = e.at
 		}
 	}
-	return es, nil
+	return in, much
 }
 
 // postpone keeps the last event of a directory that somebody may be watching.
@@ -140,7 +148,7 @@ func (m *Mount) replayLoop(ctx context.Context) error {
 	r := m.replay
 	r.tid.Store(uint32(unix.Gettid()))
 	defer r.tid.Store(0)
-	budget := rate.NewLimiter(eventsRate, eventsBurst)
+	budget, deaths := rate.NewLimiter(eventsRate, eventsBurst), rate.NewLimiter(deathsRate, deathsBurst)
 	tick := time.NewTicker(lateEvery)
 	defer tick.Stop()
 	for {
@@ -155,16 +163,19 @@ func (m *Mount) replayLoop(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			m.tellOne(e, budget)
+			m.tellOne(e, budget, deaths)
 			r.done(e)
 		}
 	}
 }
 
 // tellOne tells an event, or keeps it for later if there were too many.
-func (m *Mount) tellOne(e event, budget *rate.Limiter) {
-	cost := costs[e.deed]
-	if budget.Tokens() < float64(cost+eventsKept) {
+func (m *Mount) tellOne(e event, budget, deaths *rate.Limiter) {
+	cost, kept := costs[e.deed], eventsKept
+	if e.deed == removed && e.oldDir && m.table.known(e.old) {
+		budget, cost, kept = deaths, 1, 0
+	}
+	if budget.Tokens() < float64(cost+kept) {
 		m.postpone(e)
 		m.bury(e)
 		return

@@ -33,7 +33,6 @@ type node struct {
 	buried  uint64 // how often the kernel was told that this directory is removed
 	moved   bool   // a directory that the kernel may have listed with another ".."
 	behind  bool   // others have changed the file, of which the kernel may not have been told yet
-	atime   int64  // of the last read, 0 if not read; lost when the kernel forgets
 	live    *live  // while opens > 0 or dirty
 }
 
@@ -347,29 +346,15 @@ func (t *table) unhold() []syncer.Ino {
 	return held
 }
 
-// setAtime remembers when an inode was read.
-func (t *table) setAtime(ino syncer.Ino, at int64) {
+// shown returns a file's staged state, which the table knows better than the row; nil if there is none.
+func (t *table) shown(ino syncer.Ino) *staging.File {
 	s := t.shard(ino)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := s.nodes[ino]; n != nil {
-		n.atime = at
+	if n := s.nodes[ino]; n != nil && n.live != nil {
+		return n.live.file.Load()
 	}
-}
-
-// shown returns what the table knows better than the row: a file's staged state, and its atime.
-func (t *table) shown(ino syncer.Ino) (f *staging.File, atime int64) {
-	s := t.shard(ino)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := s.nodes[ino]
-	if n == nil {
-		return nil, 0
-	}
-	if n.live != nil {
-		f = n.live.file.Load()
-	}
-	return f, n.atime
+	return nil
 }
 
 // setMoved remembers that a directory has another parent.

@@ -64,6 +64,47 @@ func TestManyFilesAtOnceDoNotDrownWatchers(t *testing.T) {
 	s.tell("silent")
 }
 
+// Of a tree that a peer removes at once, who watches each directory hears that each is gone, though not of each file.
+func TestWatchersHearOfEachDirectoryThatGoes(t *testing.T) {
+	s := newServer(t, 2, "")
+	a, b := filepath.Join(s.mnt(0), "tree"), filepath.Join(s.mnt(1), "tree")
+	const dirs, files = 200, 30
+	var watched []string
+	for i := range dirs {
+		d := fmt.Sprintf("/%03d", i)
+		must(t, os.MkdirAll(a+d, 0o755))
+		for j := range files {
+			write(t, fmt.Sprint(a, d, "/", j), "some text")
+		}
+		watched = append(watched, b+d)
+	}
+	s.tell("cut all")
+	s.tell("synced")
+	for _, d := range watched {
+		es, err := os.ReadDir(d)
+		must(t, err)
+		for _, e := range es {
+			stat(t, d+"/"+e.Name()) // it is known to the kernel
+		}
+	}
+	w := watch(t, usual, watched...)
+	s.tell("part")
+	must(t, os.RemoveAll(a))
+	s.tell("cut all")
+	s.tell("join")
+	s.tell("synced")
+	within(t, 10*time.Second, "the tree is gone", func() bool { _, err := os.Lstat(b); return os.IsNotExist(err) })
+	gone := func() (n int) {
+		for _, h := range w.heard() {
+			if h.what == "IGNORED" {
+				n++
+			}
+		}
+		return n
+	}
+	within(t, 10*time.Second, "all directories are heard of", func() bool { return gone() == dirs })
+}
+
 // The same files with watchers woken and not, by turns.
 func BenchmarkBulk(b *testing.B) {
 	var took [2][]float64
