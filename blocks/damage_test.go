@@ -99,6 +99,25 @@ func TestADamagedPackLosesOneBlockAndHeals(t *testing.T) {
 	mustHeal(t, fs, d, ids[4], bad)
 }
 
+// Pebble takes half a minute of a processor to say so of a large block.
+func TestDamageIsFoundBeforePebbleLooksForTheBit(t *testing.T) {
+	fs := vfs.NewMem()
+	d := open(t, fs)
+	p := random(1, 200_000)
+	id := mustPut(t, d.Store(1, testKey), p)
+	for i := range uint64(9) {
+		mustPut(t, d.Store(1, testKey), random(2+i, 200_000))
+	}
+	check(t, d.Close())
+	flip(t, fs, "disk/blocks", p)
+	d = open(t, fs)
+	_, err := d.Store(1, testKey).Get(t.Context(), id, nil)
+	if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "checksum of 200") {
+		t.Errorf("not found by its first checksum: %v", err)
+	}
+	check(t, d.Close())
+}
+
 func TestWrongBytesUnderARightChecksumAreNotServed(t *testing.T) {
 	p := random(1, 100_000)
 	for name, plant := range map[string]func(*testing.T, *Store, location) location{

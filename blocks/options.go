@@ -75,7 +75,7 @@ func metaOptions(fs vfs.FS, o DiskOptions, l *pebble.EventListener) *pebble.Opti
 // blockOptions are for packs: ingested, never compacted, compressed by us.
 func blockOptions(fs vfs.FS, o DiskOptions, l *pebble.EventListener) *pebble.Options {
 	p := &pebble.Options{
-		FS:                         fs,
+		FS:                         checkedFS{fs},
 		FormatMajorVersion:         pebbleFormat,
 		CacheSize:                  o.BlockCache,
 		MemTableSize:               1 << 20, // nothing is written through it

@@ -137,7 +137,8 @@ func (f *Folder) rests(inos []Ino) bool {
 func (r *cutRun) fail(ino Ino, err error) {
 	f, now := r.f, time.Now()
 	again := now.Add(tryAgain)
-	if errors.Is(err, ErrFull) || errors.Is(err, ErrNotExist) { // there may be room soon; it may just have been removed
+	part := errors.Is(err, ErrNotExist) || errors.Is(err, context.Canceled) // it may just have been removed, or another failed
+	if part || errors.Is(err, ErrFull) {                                    // there may be room soon
 		again = now.Add(longest)
 	}
 	r.left.inos[ino] = true
@@ -145,7 +146,7 @@ func (r *cutRun) fail(ino Ino, err error) {
 	maps.DeleteFunc(f.failing, func(_ Ino, at time.Time) bool { return !now.Before(at) })
 	f.failing[ino] = again
 	f.mu.Unlock()
-	if errors.Is(err, ErrNotExist) {
+	if part {
 		return
 	}
 	if !errors.Is(err, ErrFull) || !errors.Is(r.failed, ErrFull) { // said once

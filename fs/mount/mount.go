@@ -155,7 +155,7 @@ func (m *Mount) Run(ctx context.Context) error {
 		err = m.unmount(served)
 	}
 	stop()
-	if errors.Is(err, errStuck) {
+	if errors.Is(err, ErrStuck) {
 		// Serving goroutines are waiting for the kernel; the end of the process ends them.
 		return errors.Join(err, m.finish())
 	}

@@ -17,8 +17,8 @@ const (
 var (
 	// ErrCovered says that another filesystem is mounted over a mount.
 	ErrCovered = errors.New("mount is covered by another")
-	// errStuck says that requests did not end after the unmount.
-	errStuck = errors.New("requests are still being served")
+	// ErrStuck says that requests did not end after the unmount: they go on using the Folder.
+	ErrStuck = errors.New("requests are still being served")
 )
 
 // Unmount unmounts unless programs use the mount. Run returns then.
@@ -98,7 +98,7 @@ func (m *Mount) unmount(served <-chan struct{}) error {
 			m.abort()
 		}
 	}
-	return errors.Join(err, errStuck)
+	return errors.Join(err, ErrStuck)
 }
 
 // unmap has the kernel hand over what programs have stored in mappings. It does not wait for long.

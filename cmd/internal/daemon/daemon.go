@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/cmd/internal/config"
 	"github.com/clachanfs/clachan/cmd/internal/control"
+	"github.com/clachanfs/clachan/fs/mount"
 	"github.com/clachanfs/clachan/peers"
 	"github.com/clachanfs/clachan/peers/trust"
 	"github.com/clachanfs/clachan/syncer/index"
@@ -41,6 +43,8 @@ type Daemon struct {
 	// before anything that uses it.
 	work    *errgroup.Group
 	workCtx context.Context
+
+	stuck atomic.Bool // a mount has ended, and requests to it go on
 
 	ops sync.Mutex // orders operations that change folders
 
@@ -89,7 +93,11 @@ func (d *Daemon) Close() error {
 	if d.node != nil {
 		errs = append(errs, d.node.Close())
 	}
-	if d.disk != nil {
+	switch {
+	case d.disk == nil:
+	case d.stuck.Load(): // it is in use until the process ends
+		errs = append(errs, d.disk.Sync())
+	default:
 		errs = append(errs, d.disk.Close())
 	}
 	if d.lock != nil {
@@ -209,6 +217,9 @@ func (d *Daemon) stopAll() {
 		g.Go(func() error {
 			if err := d.stop(f, true); err != nil {
 				d.log.Error("folder not stopped cleanly", "folder", f.rec.Name, "err", err)
+				if errors.Is(err, mount.ErrStuck) {
+					d.stuck.Store(true)
+				}
 			}
 			return nil
 		})
