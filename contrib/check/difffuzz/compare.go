@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +25,7 @@ func (d *difference) String() string {
 // comparer compares two sides after each call.
 type comparer struct {
 	found  []difference
+	group  map[int]bool // files by id that are parts of a database
 	call   *call
 	ra, rb string // what the call returned
 	bad    bool   // the call failed on both
@@ -69,6 +72,9 @@ func (m *comparer) nodes(of string, a, b *node, pa, pb *snapshot) {
 	if tb[0] == "same" && ta[0] != "now" && ta[0] != "same" { // set to what it was: reading had moved it in one of them
 		tb[0] = exactly(nanos(b.Atime))
 	}
+	if tb[1] != "same" && ta[1] == "same" && m.group[a.id] {
+		tb[1] = ofGroup
+	}
 	for i, what := range []string{"atime", "mtime", "ctime"} {
 		m.diff(what, of, kind, ta[i], tb[i])
 	}
@@ -97,8 +103,17 @@ func (m *comparer) times(n *node, prev *snapshot) (out [3]string) {
 	return out
 }
 
+// ofGroup is an mtime that moved, of what may have been cut together with another.
+const ofGroup = "that of its database"
+
 // looks compares two snapshots, each with the one before.
 func (m *comparer) looks(a, b, pa, pb *snapshot) {
+	m.group = map[int]bool{}
+	for p, n := range a.nodes {
+		if strings.HasPrefix(path.Base(p), "db") { // as the generator calls them
+			m.group[n.id] = true
+		}
+	}
 	for _, p := range a.order {
 		m.nodes(fmt.Sprintf("%q", p), a.nodes[p], b.nodes[p], pa, pb)
 	}
