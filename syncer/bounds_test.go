@@ -55,7 +55,7 @@ func TestChangesFitTheirBounds(t *testing.T) {
 		if _, err := a.Link(ino, RootIno, "more"); !errors.Is(err, ErrLinks) {
 			t.Fatalf("one name more: %v", err)
 		}
-		val := make([]byte, 64<<10/model.MaxAttrs-len("user.0000"))
+		val := make([]byte, 64<<10/model.MaxAttrs-len("user.0000\x00"))
 		for i := range model.MaxAttrs {
 			a.must(a.Setxattr(ino, fmt.Sprintf("user.%04d", i), val, 0))
 		}

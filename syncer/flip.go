@@ -27,7 +27,7 @@ const splitIn = 5 * time.Second
 func (f *Folder) splitSets() error {
 	for more := true; more; {
 		err := f.update(func(t *index.Tx) error {
-			more = t.Overdue(f.busy)
+			more = t.Overdue(f.busyIn(t))
 			f.watching = false
 			f.watchSets()
 			return t.Err()

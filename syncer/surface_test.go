@@ -75,10 +75,16 @@ func (s *memSurface) Rebase(ino Ino, gen uint64, v Version) {
 	}
 }
 
-func (s *memSurface) Busy(ino Ino) bool {
+func (s *memSurface) Busy(ino Ino) Use {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.dirty[ino] != nil || s.open[ino] || s.busy[ino]
+	switch {
+	case s.dirty[ino] != nil, s.open[ino], s.using[ino].Open:
+		return Written
+	case s.busy[ino]:
+		return Read
+	}
+	return Free
 }
 
 func (s *memSurface) Writing(ino Ino) Writing {

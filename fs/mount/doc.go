@@ -48,7 +48,8 @@
 //
 // # Open files
 //
-// An inode that is open or dirty is never given new content from elsewhere (Busy): the name gets a new inode.
+// An inode that is open or dirty is never given other content from elsewhere (Busy): the name gets a new inode. One
+// that is only read may grow: who follows a log reads on.
 // OPEN first registers in the table and then reads the content, so that a change committed in between is either
 // seen by OPEN or finds the inode busy; the notifier gives registered clean files the content of today.
 // What has lost its last name to others gets one again when it is written to.

@@ -121,11 +121,14 @@ func (s *screen) Rebase(ino syncer.Ino, gen uint64, v syncer.Version) {
 	}
 }
 
-// Busy implements syncer.Surface.
-func (s *screen) Busy(ino syncer.Ino) bool {
+// Busy implements syncer.Surface. Who reads is to find what he opened, to the byte.
+func (s *screen) Busy(ino syncer.Ino) syncer.Use {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.files[ino] != nil || s.handles[ino] > 0
+	if s.files[ino] != nil || s.handles[ino] > 0 {
+		return syncer.Written
+	}
+	return syncer.Free
 }
 
 // Writing implements syncer.Surface.
