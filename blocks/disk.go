@@ -25,6 +25,7 @@ type Disk struct {
 	fs          vfs.FS // for packs; Pebble has it with the ballast layer on top
 	dir         string
 	log         *slog.Logger
+	fatal       func(string)
 	lock        io.Closer
 	room        *room
 	meta        *pebble.DB
@@ -78,7 +79,7 @@ func openDisk(fsys vfs.FS, dir string, o DiskOptions) (_ *Disk, err error) {
 		return nil, err
 	}
 	o.defaults(total)
-	d.log = o.Log
+	d.log, d.fatal = o.Log, o.Fatal
 	d.budget = newBudget(o.Pending)
 	d.packSlabs = min(packSlabs, int(o.Pending/slabSize/2))
 	if d.codec, err = newCodec(); err != nil {

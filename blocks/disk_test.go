@@ -445,3 +445,40 @@ func TestWhatIsWrittenIsCountedOnce(t *testing.T) {
 		t.Errorf("%d bytes folded count as %d", smallMax/2, got)
 	}
 }
+
+// A disk that cannot be written any more ends the process: who goes on would take for
+// kept what is not. It is not a panic, which the handler of a request recovers from.
+func TestADiskThatCannotBeWrittenIsTheEnd(t *testing.T) {
+	var ill atomic.Bool
+	ended := make(chan string, 1)
+	o := quiet
+	o.Fatal = func(msg string) {
+		select {
+		case ended <- msg:
+		default:
+		}
+		select {} // as after the end of the process
+	}
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if ill.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			return syscall.EROFS
+		}
+		return nil
+	}))
+	d, err := OpenDisk(fs, "disk", o)
+	check(t, err)
+	ill.Store(true)
+	go func() {
+		defer func() { recover() }()
+		_ = d.Sync()
+		ended <- "it went on"
+	}()
+	select {
+	case msg := <-ended:
+		if !strings.Contains(msg, "read-only file system") {
+			t.Error(msg)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it goes on")
+	}
+}

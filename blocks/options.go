@@ -3,6 +3,7 @@ package blocks
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,10 @@ type DiskOptions struct {
 	BlockCache int64        // bytes of block cache for packs; 0: 64 MiB
 	MemTable   int          // bytes of a memtable of meta; 0: 16 MiB, less on a small disk
 	Pending    int64        // bytes of blocks in memory, all folders together; 0: 32 MiB
+
+	// Fatal is called, and must not return, when what was promised cannot be
+	// kept: nothing can be written any more. Nil: the process ends, with status 1.
+	Fatal func(msg string)
 }
 
 // pebbleFormat is pinned: a new Pebble must not change what is on the disk by
@@ -43,6 +48,9 @@ func (o *DiskOptions) defaults(total int64) {
 		o.Pending = 32 << 20
 	}
 	o.Pending = max(o.Pending, 2*slabSize)
+	if o.Fatal == nil {
+		o.Fatal = func(string) { os.Exit(1) }
+	}
 }
 
 // metaOptions are for what is small and may never be lost.
@@ -61,7 +69,7 @@ func metaOptions(fs vfs.FS, o DiskOptions, l *pebble.EventListener) *pebble.Opti
 		WALBytesPerSync:             1 << 20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		FlushDelayDeleteRange:       10 * time.Second,
-		Logger:                      logger{o.Log.With("db", "meta")},
+		Logger:                      logger{o.Log.With("db", "meta"), o.Fatal},
 		EventListener:               l,
 	}
 	for i := range p.Levels {
@@ -82,7 +90,7 @@ func blockOptions(fs vfs.FS, o DiskOptions, l *pebble.EventListener) *pebble.Opt
 		MaxOpenFiles:               2000,
 		BytesPerSync:               4 << 20,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 },
-		Logger:                     logger{o.Log.With("db", "blocks")},
+		Logger:                     logger{o.Log.With("db", "blocks"), o.Fatal},
 		EventListener:              l,
 	}
 	for i := range p.Levels {
@@ -133,15 +141,20 @@ func (s *seldom) ok() bool {
 }
 
 // logger writes the log of Pebble to slog.
-type logger struct{ log *slog.Logger }
+type logger struct {
+	log   *slog.Logger
+	fatal func(msg string)
+}
 
 func (l logger) Infof(format string, args ...any)  { l.log.Debug(fmt.Sprintf(format, args...)) }
 func (l logger) Errorf(format string, args ...any) { l.log.Error(fmt.Sprintf(format, args...)) }
 
 // Fatalf must not return: Pebble calls it when it can no longer keep what it
-// has promised, and would go on as if nothing had happened.
+// has promised, and would go on as if nothing had happened. Nor is it a panic,
+// which somebody may recover from, with locks held.
 func (l logger) Fatalf(format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)
-	l.log.Error(msg)
+	l.log.Error("the disk cannot be written any more: see to it, then start again", "err", msg)
+	l.fatal(msg)
 	panic("blocks: " + msg)
 }

@@ -82,7 +82,7 @@ func (d *Disk) checkFormat(metaDir, blockDir string) (fresh bool, err error) {
 		}
 		return true, nil
 	}
-	db, err := pebble.Open(metaDir, &pebble.Options{FS: d.fs, ReadOnly: true, Logger: logger{d.log},
+	db, err := pebble.Open(metaDir, &pebble.Options{FS: d.fs, ReadOnly: true, Logger: logger{d.log, d.fatal},
 		EventListener: listener(d.log, "meta", func(error) {})})
 	if err != nil {
 		return false, fmt.Errorf("look at meta: %w", err)
