@@ -31,7 +31,7 @@ func (still) Freeze(_ context.Context, inos ...syncer.Ino) ([]syncer.Layer, erro
 	return make([]syncer.Layer, len(inos)), nil
 }
 func (still) Rebase(syncer.Ino, uint64, syncer.Version) {}
-func (still) Busy(syncer.Ino) syncer.Use                { return syncer.Free }
+func (still) Busy(syncer.Ino) bool                      { return false }
 func (still) Writing(syncer.Ino) syncer.Writing         { return syncer.Writing{} }
 func (still) Shown([]syncer.Flip)                       {}
 

@@ -120,9 +120,9 @@ type Surface interface {
 	// Rebase follows the commit of a frozen layer: v is the file's new base, and
 	// the layers up to gen can go. It must not block on the kernel.
 	Rebase(ino Ino, gen uint64, v Version)
-	// Busy tells how the inode is in use. It is called with the folder locked and
-	// takes only the lock of its own table.
-	Busy(ino Ino) Use
+	// Busy tells whether the inode is open or dirty. It is called with the
+	// folder locked and takes only the lock of its own table.
+	Busy(ino Ino) bool
 	// Writing tells how the inode is being written to: it is cut when it rests.
 	// Like Busy, it may be called with the folder locked.
 	Writing(ino Ino) Writing
@@ -130,15 +130,6 @@ type Surface interface {
 	// watchers woken. It only queues.
 	Shown(flips []Flip)
 }
-
-// Use is how an inode is in use.
-type Use uint8
-
-const (
-	Free    Use = iota // nobody has it open: it may be given other bytes
-	Read               // it is read: it may be given bytes behind those it has
-	Written            // it may be written to, or is dirty
-)
 
 // A Flip is one change of the tree that its user did not make here.
 type Flip struct {

@@ -121,7 +121,7 @@
 // Invariants: blocks are in the store, and held, before a row names them. What is
 // announced is durable. A version is shown only when all its blocks are here
 // and verified. A change not cut yet is never overwritten. An open inode is
-// never given other bytes, and more bytes only while nobody may write to it. A file that is written to is cut between two writes, when
+// never given new bytes. A file that is written to is cut between two writes, when
 // it rests. What one batch changes in a directory is shown at once or, after 30 s,
 // as it comes; a database and its journals are never shown apart.
 package syncer

@@ -27,7 +27,7 @@ const splitIn = 5 * time.Second
 func (f *Folder) splitSets() error {
 	for more := true; more; {
 		err := f.update(func(t *index.Tx) error {
-			more = t.Overdue(f.busyIn(t))
+			more = t.Overdue(f.busy)
 			f.watching = false
 			f.watchSets()
 			return t.Err()

@@ -71,7 +71,6 @@ type Folder struct {
 	anchor   string              // who makes this member complete, while it is not; guarded by apply
 	fed      time.Time           // when the anchor last gave something; guarded by apply
 	leftAt   map[nameAt]model.ID // what was at a name to which it was moved, and that is not cut; guarded by apply
-	growths  map[Ino]growth      // found of what has come; guarded by apply
 
 	surf Surface // set before Run
 
@@ -143,7 +142,7 @@ func Open(o Options) (*Folder, error) {
 		held: map[Ino]int{}, going: map[Ino]bool{}, waiting: map[Ino]bool{}, orphans: map[Ino]nameAt{}, taken: map[Ino]map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, parted: map[string]bool{}, untold: map[string]bool{}, early: map[string]model.VV{},
 		met:   map[string]meeting{},
 		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error),
-		failing: map[Ino]time.Time{}, growths: map[Ino]growth{}, crammed: map[Ino]bool{}, lacks: make(chan lack, 64)}
+		failing: map[Ino]time.Time{}, crammed: map[Ino]bool{}, lacks: make(chan lack, 64)}
 	if f.told, err = ix.Acks(); err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
 	}

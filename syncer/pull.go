@@ -284,26 +284,13 @@ func (f *Folder) publish(ctx context.Context, ps []pulled) error {
 			p.release()
 		}
 	}()
-	grown := map[Ino]growth{}
-	for _, p := range ps {
-		if g, ok, err := f.growth(ctx, p); err != nil {
-			f.log.Debug("growth", "ino", p.ino, "err", err) // shown as anything else is
-		} else if ok {
-			grown[p.ino] = g
-		}
-	}
 	if err := f.store.Flush(ctx); err != nil { // blocks before the rows that name them
 		return err
 	}
 	var later []Ino
 	err := f.update(func(t *index.Tx) error {
-		if len(f.growths) > growthsMax {
-			clear(f.growths) // of sets that are not complete
-		}
-		maps.Copy(f.growths, grown)
-		busy := f.busyIn(t)
 		for _, p := range ps {
-			if !t.Arrive(p.ino, p.v, p.alloc, busy) {
+			if !t.Arrive(p.ino, p.v, p.alloc, f.busy) {
 				t.Keep(p.id, p.v)
 				if w, drift := t.Bytes(p.ino); drift && !w.Ours {
 					later = append(later, p.ino)
@@ -321,16 +308,17 @@ func (f *Folder) publish(ctx context.Context, ps []pulled) error {
 	return err
 }
 
+func (f *Folder) busy(ino Ino) bool { return f.surf != nil && f.surf.Busy(ino) }
+
 // publishInline shows at once what needs no blocks.
 func (f *Folder) publishInline(t *index.Tx) {
-	busy := f.busyIn(t)
 	for _, ino := range t.Fresh() {
 		if t.Waits(ino) {
 			continue
 		}
 		v := t.Wanted(ino)
 		if c, err := content.Decode(v.Content); err == nil && c.Size <= content.MaxInline {
-			t.Publish(ino, v, c.Size, busy)
+			t.Publish(ino, v, c.Size, f.busy)
 		}
 	}
 }

@@ -223,7 +223,7 @@ func (f *Folder) CaughtUp(ctx context.Context, from string, k model.VV) error {
 			was := f.ix.K()
 			t.Know(k)
 			t.Adopt(slices.Concat(met.Marks, met.Told), met.proofs, was, k)
-			t.Overdue(f.busyIn(t)) // databases that came over gaps
+			t.Overdue(f.busy) // databases that came over gaps
 		}
 		if back && met.K.LE(k) {
 			t.Settle(k, f.o.ReadOnly)

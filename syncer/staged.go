@@ -35,7 +35,8 @@ func (f *Folder) Dirty(ino Ino, d DirtyState) error {
 		f.overwrites(t, ino, w.Base)
 		w.Written, w.Gen, w.From, w.Open, w.Zero = true, d.Gen, d.From, d.Open, d.Zero
 		w.Data, w.Small = d.Data, d.Data != nil
-		r.Size, r.Alloc, r.Mtime, r.Ctime = d.Size, d.Alloc, d.Mtime, d.Ctime
+		r.Size, r.Alloc, r.Mtime = d.Size, d.Alloc, d.Mtime
+		r.Ctime = max(r.Ctime, d.Ctime) // of a link or chmod since that was written
 		t.Changed(ino)
 		t.SetBytes(ino, &w)
 		dir = groupOf(ino, r)

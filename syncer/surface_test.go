@@ -75,16 +75,10 @@ func (s *memSurface) Rebase(ino Ino, gen uint64, v Version) {
 	}
 }
 
-func (s *memSurface) Busy(ino Ino) Use {
+func (s *memSurface) Busy(ino Ino) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.dirty[ino] != nil, s.open[ino], s.using[ino].Open:
-		return Written
-	case s.busy[ino]:
-		return Read
-	}
-	return Free
+	return s.dirty[ino] != nil || s.open[ino] || s.busy[ino]
 }
 
 func (s *memSurface) Writing(ino Ino) Writing {

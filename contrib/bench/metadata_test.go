@@ -81,16 +81,10 @@ func (r *replica) Rebase(ino syncer.Ino, _ uint64, _ syncer.Version) {
 	delete(r.dirty, ino)
 }
 
+func (r *replica) Busy(ino syncer.Ino) bool          { return r.layer(ino) != nil }
 func (r *replica) Writing(syncer.Ino) syncer.Writing { return syncer.Writing{} }
 func (r *replica) Shown([]syncer.Flip)               {}
 func (r *replica) Announce(model.VV)                 {}
-
-func (r *replica) Busy(ino syncer.Ino) syncer.Use {
-	if r.layer(ino) != nil {
-		return syncer.Written
-	}
-	return syncer.Free
-}
 
 // Fetch takes a block from whoever has it.
 func (r *replica) Fetch(ctx context.Context, id blocks.ID, _ int64, _ syncer.Class) error {

@@ -32,12 +32,20 @@ func (a *atimes) get(ino syncer.Ino) int64 {
 	return a.at[ino]
 }
 
-// drop forgets the time of an inode if it is this, or whatever it is: 0.
-func (a *atimes) drop(ino syncer.Ino, at int64) {
+func (a *atimes) drop(ino syncer.Ino) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if at == 0 || a.at[ino] == at {
-		delete(a.at, ino)
+	delete(a.at, ino)
+}
+
+// told forgets the times that the rows have, unless there are later ones.
+func (a *atimes) told(at map[syncer.Ino]int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for ino, t := range at {
+		if a.at[ino] == t {
+			delete(a.at, ino)
+		}
 	}
 }
 
@@ -78,13 +86,16 @@ const atimesOnce = 1000
 func (m *Mount) saveAtimes() {
 	for inos := range slices.Chunk(m.atimes.inos(), atimesOnce) {
 		told := map[syncer.Ino]int64{}
+		for _, ino := range inos {
+			told[ino] = m.atimes.get(ino)
+		}
 		err := m.folder.Accessed(inos, func(ino syncer.Ino) int64 {
-			told[ino] = m.atimes.get(ino) // none, if it was set to another meanwhile
+			if m.atimes.get(ino) != told[ino] {
+				return 0 // set to another meanwhile
+			}
 			return told[ino]
 		})
-		for ino, at := range told {
-			m.atimes.drop(ino, at)
-		}
+		m.atimes.told(told)
 		if err != nil {
 			m.log.Debug("atimes not saved", slog.Any("err", err))
 		}

@@ -196,7 +196,7 @@ func (m *Mount) setAttr(ctx context.Context, a syncer.Attr, in *fuse.SetAttrIn) 
 		}
 	}
 	if set.Atime != nil {
-		m.atimes.drop(a.Ino, 0) // before, so that it cannot come over what is set
+		m.atimes.drop(a.Ino) // before, so that it cannot come over what is set
 	}
 	return m.setRow(a.Ino, set)
 }

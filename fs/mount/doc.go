@@ -28,7 +28,7 @@
 // The kernel's notifications wake nobody who watches with inotify. So what others did is done once more, through the
 // mount, by the system calls that a program here would make: their events are those of a local change. Shown plans
 // them (plan.go): what has left one name and come under another in one commit is a rename. The notifier hands the
-// events over once the kernel has dropped what it knew, and one locked thread makes the calls (replay.go). Handlers
+// events over once the kernel was told to drop what it knew, and one locked thread makes the calls (replay.go). Handlers
 // know it by the thread id and by the act that it says it is about; they answer with what the Folder has already
 // (answer.go), and change nothing. If a name shows something else by then, nothing is done: what came next is told by
 // itself.
@@ -40,16 +40,18 @@
 //   - The thread holds no lock in a call and goes from the root of the mount to a directory anew each time, step by
 //     step and through no link; between two events it has nothing open that would keep the mount in use.
 //   - Queues are bounded, and so is how many events are made (eventsBurst, eventsRate): beyond, the last event of each
-//     directory stands for all, but that there is some more for directories that are removed. Where the user of the daemon may not make a call, the directory is told to have
-//     changed (ATTRIB). With -o ro the kernel refuses all such calls, and watchers sleep on.
+//     directory stands for all, but that there is some more for directories that are removed. Where the user of the
+//     daemon may not make a call, the directory is told to have changed (ATTRIB). With -o ro the kernel refuses all such
+//     calls, and watchers sleep on.
 //
 // The kernel takes nothing into a directory that it was told is removed, not even if others bring it back: then it
 // comes with another generation.
 //
 // # Open files
 //
-// An inode that is open or dirty is never given other content from elsewhere (Busy): the name gets a new inode. One
-// that is only read may grow: who follows a log reads on.
+// An inode that is open or dirty is never given new content from elsewhere (Busy): the name gets a new inode. This holds
+// also where others only add to it, as to a log: the kernel cannot be given a new size and the page at the old end, which
+// it has filled with zeros, as one, so a reader could take the zeros for what was added.
 // OPEN first registers in the table and then reads the content, so that a change committed in between is either
 // seen by OPEN or finds the inode busy; the notifier gives registered clean files the content of today.
 // What has lost its last name to others gets one again when it is written to.
@@ -59,8 +61,8 @@
 //
 // # Dirty rows
 //
-// A generation of staging is made known to the Folder before its first byte (live.rowGen), and again by fsync,
-// by what changes zero ranges, and every five seconds while a writer has it open.
+// A generation of staging is made known to the Folder before its first byte (live.rowGen), and again by fsync, by what
+// makes holes where bytes were staged over others, and every five seconds while a writer has it open.
 //
 // Rows are written out when they are synced: the end of this process may lose the last, but not what was done to staging
 // files. So what drops staged bytes that an fsync has acknowledged syncs the row that says so, before what was below them
@@ -86,7 +88,7 @@
 //
 // # Locks
 //
-// live.mu comes before the locks of the Folder; those of staging, and of a table shard, are taken also under
+// live.mu comes before the locks of the Folder; those of staging, of a table shard and of the atimes are taken also under
 // Folder.apply, and under a shard's only Folder.mu, to hold an inode. No lock is held over a kernel notification, a peer
 // call or a disk sync.
 package mount

@@ -149,9 +149,6 @@ func (m *Mount) dirtyState(l *live, st staging.State) syncer.DirtyState {
 	if v := l.base.Load(); v != nil {
 		d.Base = v.Orig
 	}
-	if a, err := m.folder.Attr(l.ino); err == nil {
-		d.Ctime = max(d.Ctime, a.Ctime) // of a link or chmod since the last write
-	}
 	if st.Under {
 		// What is frozen may be cut by now, though Rebase is still to come: then that is what lies below. Nobody
 		// else changes what a dirty file shows.

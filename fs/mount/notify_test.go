@@ -44,14 +44,14 @@ func TestTableKeepsWhatIsInUse(t *testing.T) {
 		t.Error("held twice")
 	}
 	l, _ := tab.open(ino, true)
-	if tab.use(ino) != syncer.Written || tab.writers(ino) != 1 {
+	if !tab.busy(ino) || tab.writers(ino) != 1 {
 		t.Error("open file is not busy")
 	}
 	if held, _ := tab.forget(ino, 2); held {
 		t.Error("an open inode was let go")
 	}
 	tab.release(ino, true)
-	if tab.use(ino) != syncer.Free || tab.peek(ino) != nil {
+	if tab.busy(ino) || tab.peek(ino) != nil {
 		t.Error("closed clean file is busy")
 	}
 	if lookup(); holds != 1 {
@@ -64,11 +64,11 @@ func TestTableKeepsWhatIsInUse(t *testing.T) {
 		t.Error("node stays")
 	}
 	tab.adopt(ino, l)
-	if tab.use(ino) != syncer.Written || len(tab.dirty()) != 1 {
+	if !tab.busy(ino) || len(tab.dirty()) != 1 {
 		t.Error("dirty file without users is not busy")
 	}
 	tab.settle(ino, l) // it has no file: clean
-	if tab.use(ino) != syncer.Free || len(tab.shard(ino).nodes) != 0 {
+	if tab.busy(ino) || len(tab.shard(ino).nodes) != 0 {
 		t.Error("clean file without users stays")
 	}
 }

@@ -69,7 +69,6 @@ func (m *Mount) openFile(ctx context.Context, ino syncer.Ino, in *fuse.OpenIn, o
 func (m *Mount) catchUp(l *live) {
 	if m.table.behind(l.ino) {
 		l.behind.Store(true)
-		m.reload(l.ino)
 		m.server.InodeNotify(uint64(l.ino), 0, 0)
 		m.table.caughtUp(l.ino)
 	}

@@ -172,7 +172,7 @@ func (m *Mount) replayLoop(ctx context.Context) error {
 // tellOne tells an event, or keeps it for later if there were too many.
 func (m *Mount) tellOne(e event, budget, deaths *rate.Limiter) {
 	cost, kept := costs[e.deed], eventsKept
-	if e.deed == removed && e.oldDir && m.table.known(e.old) {
+	if budget.Tokens() < float64(cost+kept) && e.deed == removed && e.oldDir && m.table.known(e.old) {
 		budget, cost, kept = deaths, 1, 0
 	}
 	if budget.Tokens() < float64(cost+kept) {

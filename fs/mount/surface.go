@@ -100,7 +100,7 @@ func (m *Mount) dropRow(l *live, f *staging.File) {
 }
 
 // Busy implements syncer.Surface.
-func (m *Mount) Busy(ino syncer.Ino) syncer.Use { return m.table.use(ino) }
+func (m *Mount) Busy(ino syncer.Ino) bool { return m.table.busy(ino) }
 
 // Writing implements syncer.Surface.
 func (m *Mount) Writing(ino syncer.Ino) syncer.Writing {

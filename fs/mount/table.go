@@ -206,23 +206,18 @@ func (t *table) known(ino syncer.Ino) bool {
 	return n != nil && n.lookups > 0
 }
 
-// use says how a file is in use. One that is not written to may have other bytes from now on.
-func (t *table) use(ino syncer.Ino) syncer.Use {
+// busy says whether a file is open or dirty. One that is not may have other bytes from now on.
+func (t *table) busy(ino syncer.Ino) bool {
 	s := t.shard(ino)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.nodes[ino]
-	switch {
-	case n == nil:
-		return syncer.Free
-	case n.writers > 0 || n.dirty:
-		return syncer.Written
+	if n == nil {
+		return false
 	}
-	n.behind = true
-	if n.opens > 0 {
-		return syncer.Read
-	}
-	return syncer.Free
+	busy := n.opens > 0 || n.dirty
+	n.behind = n.behind || !busy
+	return busy
 }
 
 // behind says whether others have changed a file since it was last opened.

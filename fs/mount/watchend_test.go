@@ -1,14 +1,10 @@
 package mount_test
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -113,7 +109,7 @@ func TestWatchersHearOfDirectoriesThatNobodyMayChange(t *testing.T) {
 	within(t, 10*time.Second, "its end", func() bool { return w.has("DELETE " + b + "/d/f") })
 }
 
-// tail -F goes on when a peer replaces what it follows.
+// tail -F goes on when a peer adds to what it follows.
 func TestFollowersOfAnOpenFileHearOfAnother(t *testing.T) {
 	s := newServer(t, 2, "")
 	a, b := s.mnt(0)+"/log", s.mnt(1)+"/log"
@@ -123,9 +119,9 @@ func TestFollowersOfAnOpenFileHearOfAnother(t *testing.T) {
 	must(t, err)
 	defer f.Close()
 	w := watch(t, usual, b, s.mnt(1)) // of the file itself, and of its name
-	write(t, a, "other\n")
+	write(t, a, "one\ntwo\n")
 	within(t, 10*time.Second, "another file has the name", func() bool { return w.has("ATTRIB "+b) && w.has("CLOSE_WRITE "+b) })
-	if got := read(t, b); got != "other\n" {
+	if got := read(t, b); got != "one\ntwo\n" {
 		t.Errorf("the name shows %q", got)
 	}
 	var st unix.Stat_t
@@ -135,56 +131,4 @@ func TestFollowersOfAnOpenFileHearOfAnother(t *testing.T) {
 	}
 	must(t, f.Close())
 	within(t, 10*time.Second, "the end of the old file", func() bool { return w.has("DELETE_SELF " + b) })
-}
-
-// Who follows a log that a peer adds to reads each line once, in the file that he has open.
-func TestFollowersOfALogReadOn(t *testing.T) {
-	s := newServer(t, 2, "")
-	a, b := s.mnt(0)+"/log", s.mnt(1)+"/log"
-	line := func(i int) string { return fmt.Sprintf("%04d %s\n", i, strings.Repeat("x", 700)) }
-	write(t, a, line(0))
-	within(t, 10*time.Second, "the file", holds(b, line(0)))
-	var out [2]output
-	for i, how := range []string{"-f", "-F"} {
-		cmd := exec.Command("tail", "-s", "0.02", "-n", "+1", how, b)
-		cmd.Stdout, cmd.Stderr = &out[i], &out[i]
-		must(t, cmd.Start())
-		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	}
-	want := line(0)
-	for i := 1; i <= 20; i++ { // from what stands in a row to what has several blocks
-		f, err := os.OpenFile(a, os.O_WRONLY|os.O_APPEND, 0)
-		must(t, err)
-		more := line(i)
-		if i == 15 {
-			more += strings.Repeat("much\n", 200_000)
-		}
-		_, err = f.WriteString(more)
-		must(t, errors.Join(err, f.Close()))
-		want += more
-		for j := range out {
-			within(t, 10*time.Second, fmt.Sprint("line ", i), func() bool { return len(out[j].String()) >= len(want) })
-			if got := out[j].String(); got != want {
-				t.Fatalf("after line %d, follower %d has read %d bytes, want %d: %.300q", i, j, len(got), len(want), got)
-			}
-		}
-	}
-}
-
-// output is what a program has written so far.
-type output struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }

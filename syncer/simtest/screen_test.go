@@ -121,14 +121,11 @@ func (s *screen) Rebase(ino syncer.Ino, gen uint64, v syncer.Version) {
 	}
 }
 
-// Busy implements syncer.Surface. Who reads is to find what he opened, to the byte.
-func (s *screen) Busy(ino syncer.Ino) syncer.Use {
+// Busy implements syncer.Surface.
+func (s *screen) Busy(ino syncer.Ino) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.files[ino] != nil || s.handles[ino] > 0 {
-		return syncer.Written
-	}
-	return syncer.Free
+	return s.files[ino] != nil || s.handles[ino] > 0
 }
 
 // Writing implements syncer.Surface.

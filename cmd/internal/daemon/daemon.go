@@ -12,7 +12,6 @@ import (
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/cmd/internal/config"
 	"github.com/clachanfs/clachan/cmd/internal/control"
-	"github.com/clachanfs/clachan/fs/mount"
 	"github.com/clachanfs/clachan/peers"
 	"github.com/clachanfs/clachan/peers/trust"
 	"github.com/clachanfs/clachan/syncer/index"
@@ -217,9 +216,6 @@ func (d *Daemon) stopAll() {
 		g.Go(func() error {
 			if err := d.stop(f, true); err != nil {
 				d.log.Error("folder not stopped cleanly", "folder", f.rec.Name, "err", err)
-				if errors.Is(err, mount.ErrStuck) {
-					d.stuck.Store(true)
-				}
 			}
 			return nil
 		})

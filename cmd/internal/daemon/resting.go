@@ -39,14 +39,8 @@ func (s resting) Freeze(_ context.Context, inos ...syncer.Ino) ([]syncer.Layer, 
 }
 
 func (s resting) Rebase(syncer.Ino, uint64, syncer.Version) {}
+func (s resting) Busy(ino syncer.Ino) bool                  { return s.staged[ino] }
 func (s resting) Shown([]syncer.Flip)                       {}
-
-func (s resting) Busy(ino syncer.Ino) syncer.Use {
-	if s.staged[ino] {
-		return syncer.Written
-	}
-	return syncer.Free
-}
 
 // Writing says of what rests that its writer may come back with the next mount.
 func (s resting) Writing(ino syncer.Ino) syncer.Writing {

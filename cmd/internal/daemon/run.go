@@ -170,6 +170,9 @@ func (d *Daemon) end(f *folder, force bool) (ended bool, err error) {
 	r.cancel()
 	<-r.done // all that is closed is cut now, and members were told
 	d.set(f, nil, nil)
+	if errors.Is(r.err, mount.ErrStuck) {
+		d.stuck.Store(true)
+	}
 	if errors.Is(r.err, mount.ErrUnmounted) {
 		return true, nil
 	}
