@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,10 +75,13 @@ func cat(b *testing.B, from, to string) {
 	defer w.Close()
 	for buf := make([]byte, 1<<20); ; {
 		n, err := r.Read(buf)
-		if n == 0 {
+		if err == io.EOF {
 			return
 		}
-		if _, err = w.Write(buf[:n]); err != nil {
+		if err == nil {
+			_, err = w.Write(buf[:n])
+		}
+		if err != nil {
 			b.Fatal(err)
 		}
 	}

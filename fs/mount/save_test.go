@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // copies lists the conflict copies in a directory.
@@ -251,5 +253,45 @@ func TestWhoOpensAFileSeesWhatIsThere(t *testing.T) {
 				t.Errorf("here it has %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// Of what is not written by write(2) too, O_SYNC says that it is kept; and when a file was read is known later.
+func TestWhatIsKeptOverAnEnd(t *testing.T) {
+	s := newServer(t, 1, "")
+	must(t, os.WriteFile(s.path("read"), []byte("text"), 0o644))
+	must(t, os.Chtimes(s.path("read"), time.Unix(1000, 0), time.Unix(2000, 0)))
+	s.tell("cut all")
+	f, err := os.Open(s.path("read"))
+	must(t, err)
+	must(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
+	_, err = f.Read(make([]byte, 4))
+	must(t, errors.Join(err, f.Close()))
+	read := stat(t, s.path("read")).Atim
+	if read.Sec == 1000 {
+		t.Fatal("reading does not move atime")
+	}
+	s.stop()
+	s.start()
+	if at := stat(t, s.path("read")).Atim; at != read {
+		t.Errorf("atime %v, before the end %v", at, read)
+	}
+	open := func(name string) *os.File {
+		f, err := os.OpenFile(s.path(name), os.O_RDWR|os.O_CREATE|unix.O_SYNC, 0o644)
+		must(t, err)
+		return f
+	}
+	from, to, grown := open("from"), open("to"), open("grown")
+	_, err = from.WriteAt(make([]byte, 5000), 0)
+	must(t, err)
+	_, err = unix.CopyFileRange(int(from.Fd()), nil, int(to.Fd()), nil, 5000, 0)
+	must(t, err)
+	must(t, unix.Fallocate(int(grown.Fd()), 0, 0, 6000))
+	s.kill()
+	s.start()
+	for name, want := range map[string]int64{"from": 5000, "to": 5000, "grown": 6000} {
+		if got := stat(t, s.path(name)).Size; got != want {
+			t.Errorf("%s has %d bytes after a kill, want %d", name, got, want)
+		}
 	}
 }
