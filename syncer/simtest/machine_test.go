@@ -134,6 +134,7 @@ func (m *machine) load() (err error) {
 	m.bd, err = blocks.OpenDisk(m.d, "data", blocks.DiskOptions{
 		// No cache of packs: it would hide a flipped bit from who reads all to find it.
 		Log: log, MetaCache: 2 << 20, BlockCache: 1, MemTable: 256 << 10, Pending: 4 << 20,
+		Fatal: func(msg string) { panic("the end: " + msg) },
 	})
 	if err != nil {
 		m.bd = nil

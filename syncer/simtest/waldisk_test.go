@@ -26,7 +26,7 @@ func TestADiskThatCannotLogEndsTheProcessWhichAnnouncesNothing(t *testing.T) {
 	c.Env = append(os.Environ(), unlogged+"=1")
 	out, err := c.CombinedOutput()
 	text := string(out)
-	if err == nil || !strings.Contains(text, "the disk fails") || !strings.Contains(text, "panic: ") || !strings.Contains(text, "input/output error") {
+	if err == nil || !strings.Contains(text, "the disk fails") || !strings.Contains(text, "the end: ") || !strings.Contains(text, "input/output error") {
 		t.Errorf("goes on: %v\n%.2000s", err, text)
 	}
 	if strings.Contains(text, "is told") {
