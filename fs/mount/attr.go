@@ -333,8 +333,7 @@ func (m *Mount) truncate(ctx context.Context, ino syncer.Ino, size int64) error 
 	if err := m.killCaps(l); err != nil {
 		return err
 	}
-	shrunk := false
-	_, covered := l.covers(size, math.MaxInt64)
+	shrunk, covered := false, l.covers(size, math.MaxInt64)
 	err := m.change(ctx, l, func(f *staging.File, gen uint64) error {
 		shrunk = size < f.Info().Size
 		return f.Truncate(ctx, gen, size, time.Now().UnixNano())

@@ -62,7 +62,7 @@
 // # Dirty rows
 //
 // A generation of staging is made known to the Folder before its first byte (live.rowGen), and again by fsync, by what
-// makes holes where bytes were staged over others, and every five seconds while a writer has it open.
+// makes holes, and every five seconds while a writer has it open.
 //
 // Rows are written out when they are synced: the end of this process may lose the last, but not what was done to staging
 // files. So what drops staged bytes that an fsync has acknowledged syncs the row that says so, before what was below them

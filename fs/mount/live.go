@@ -217,13 +217,13 @@ func (m *Mount) save(ctx context.Context, l *live, durable bool) error {
 	}
 }
 
-// covers says whether bytes were staged over others in a range, and whether an fsync has acknowledged that.
-func (l *live) covers(off, end int64) (over, synced bool) {
-	f := l.file.Load()
-	over = f != nil && f.Covers(off, end)
+// covers says whether bytes that an fsync has acknowledged were staged over others in a range.
+func (l *live) covers(off, end int64) bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return over, over && l.synced
+	synced := l.synced
+	l.mu.Unlock()
+	f := l.file.Load()
+	return synced && f != nil && f.Covers(off, end)
 }
 
 // saveOver is save where staged bytes go. With covered, what was below them comes back if the row is lost, to which it

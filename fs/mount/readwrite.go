@@ -174,12 +174,11 @@ func (m *Mount) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Sta
 	return m.status("fallocate", ino, err)
 }
 
-// zero makes a hole. The row knows of it before bytes go that were staged over others: else those come back after a
-// crash. Where there are none, it hears of it like of what is written: of many holes it is large.
+// zero makes a hole. The row knows of it before staged bytes go: else what is below them comes back after a crash.
 func (m *Mount) zero(ctx context.Context, l *live, off, n int64, keep bool, now int64) error {
 	err := m.change(ctx, l, func(f *staging.File, gen uint64) error { return f.Hide(ctx, gen, off, n, now) })
-	if over, synced := l.covers(off, off+n); err == nil && over {
-		err = m.saveOver(ctx, l, synced)
+	if err == nil {
+		err = m.saveOver(ctx, l, l.covers(off, off+n))
 	}
 	if err == nil {
 		err = m.change(ctx, l, func(f *staging.File, gen uint64) error { return f.Zero(ctx, gen, off, n, keep, now) })
