@@ -9,6 +9,11 @@
 // BigFile print the time of the copy and, from its beginning, until the other
 // side is complete, with the largest memory of the daemons so far.
 //
+// CopyInside prints how long cp takes within the folder, which shares blocks,
+// beside a copy byte by byte and one on the disk below, and until the other side
+// has it. Watchers prints how often, and how long after a change of the other side
+// can be seen, who watches hears of it.
+//
 // Directory prints how many files of one directory are made, listed, stat-ed and
 // removed in a second, and the largest memory of the daemon: -files 1000000 for a
 // million.

@@ -66,8 +66,12 @@ func (o overlay) holds() time.Duration {
 }
 
 func (m *Mount) overlay(ctx context.Context, ino syncer.Ino) (o overlay) {
-	f := m.table.shown(ino)
 	o.atime = m.atimes.get(ino)
+	l := m.table.peek(ino)
+	if l == nil {
+		return o
+	}
+	f := l.file.Load()
 	if f == nil {
 		return o
 	}

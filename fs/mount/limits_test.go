@@ -289,16 +289,23 @@ func TestFullDiskIsLikeAFullDisk(t *testing.T) {
 	}
 }
 
-// Other programs may leave no room at all, not even for the rest: then too a file is cut short, or not.
-func TestShorteningNeedsNoRoom(t *testing.T) {
+// smallStaging is a mount with little room for what is not cut, and where that is. The server is to end before it.
+func smallStaging(t *testing.T) (s *server, dir string) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		needFuse(t)
 		t.Skip("needs root to mount a small disk")
 	}
-	s := idleServer(t, 1, "")
-	staging := filepath.Join(s.dir, "a", "staging")
-	smallDisk(t, staging, 8)
+	s = idleServer(t, 1, "")
+	dir = filepath.Join(s.dir, "a", "staging")
+	smallDisk(t, dir, 8)
 	s.start()
+	return s, dir
+}
+
+// Other programs may leave no room at all, not even for the rest: then too a file is cut short, or not.
+func TestShorteningNeedsNoRoom(t *testing.T) {
+	s, staging := smallStaging(t)
 	old := bytes.Repeat([]byte("old."), 64<<10)
 	must(t, os.WriteFile(s.path("f"), old, 0o644))
 	s.tell("cut all")
@@ -324,14 +331,7 @@ func TestShorteningNeedsNoRoom(t *testing.T) {
 
 // What a program has stored in a mapping, and was told does not fit, is not shown as if it were in the file.
 func TestPagesThatDoNotFitAreNotShown(t *testing.T) {
-	if os.Geteuid() != 0 {
-		needFuse(t)
-		t.Skip("needs root to mount a small disk")
-	}
-	s := idleServer(t, 1, "")
-	staging := filepath.Join(s.dir, "a", "staging")
-	smallDisk(t, staging, 8)
-	s.start()
+	s, staging := smallStaging(t)
 	old := strings.Repeat("old.", 64<<10)
 	write(t, s.path("f"), old)
 	s.tell("cut all")

@@ -346,17 +346,6 @@ func (t *table) unhold() []syncer.Ino {
 	return held
 }
 
-// shown returns a file's staged state, which the table knows better than the row; nil if there is none.
-func (t *table) shown(ino syncer.Ino) *staging.File {
-	s := t.shard(ino)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n := s.nodes[ino]; n != nil && n.live != nil {
-		return n.live.file.Load()
-	}
-	return nil
-}
-
 // setMoved remembers that a directory has another parent.
 func (t *table) setMoved(ino syncer.Ino) {
 	s := t.shard(ino)
