@@ -40,7 +40,8 @@
 //   - The thread holds no lock in a call and goes from the root of the mount to a directory anew each time, step by
 //     step and through no link; between two events it has nothing open that would keep the mount in use.
 //   - Queues are bounded, and so is how many events are made (eventsBurst, eventsRate): beyond, the last event of each
-//     directory stands for all, but that there is some more for directories that are removed. Where the user of the
+//     directory stands for all, but that there is some more for directories that are removed. While many wait and more
+//     come in, a sync goes first (syncFirst). Where the user of the
 //     daemon may not make a call, the directory is told to have changed (ATTRIB). With -o ro the kernel refuses all such
 //     calls, and watchers sleep on.
 //

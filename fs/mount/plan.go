@@ -43,55 +43,62 @@ func (e *event) ghost() syncer.Place {
 // plan finds in what changed together what a program here would have done: what has left a name and come under
 // another was moved. A name is free before something comes to it, and a directory is empty before it is removed.
 func plan(flips []syncer.Flip, known func(dir syncer.Ino) bool) []event {
-	names, order, moves, inodes := sortFlips(flips)
+	names, moves, inodes := sortFlips(flips)
 	left := map[syncer.Ino][]syncer.Place{} // names that an inode is not under any more
-	for _, at := range order {
-		if f := names[at]; f.Old != 0 {
+	for _, f := range names {
+		if f.Old != 0 {
+			at := syncer.Place{Dir: f.Dir, Name: f.Name}
 			left[f.Old] = append(left[f.Old], at)
 		}
 	}
-	var news, gone []event
-	for _, at := range order {
-		f := names[at]
-		e := event{deed: made, at: at, ino: f.New}
-		if from := left[f.New]; f.New != 0 && len(from) > 0 {
+	news := make([]event, 0, len(names))
+	var gone []event
+	for _, f := range names {
+		e := event{deed: made, at: syncer.Place{Dir: f.Dir, Name: f.Name}, ino: f.New, old: f.Old, oldDir: f.OldDir}
+		switch from := left[f.New]; {
+		case f.New == 0:
+			e.deed = removed
+			gone = append(gone, e)
+		case len(from) > 0:
 			e.deed, e.from, left[f.New] = moved, from[0], from[1:]
 			moves = append(moves, e)
-		} else if f.New != 0 {
+		default:
 			news = append(news, e)
 		}
 	}
-	stays := func(at syncer.Place) bool { return slices.Contains(left[names[at].Old], at) } // what was there did not move on
+	movedOn := func(e event) bool { return e.old != 0 && !slices.Contains(left[e.old], e.at) }
 	for _, es := range [][]event{moves, news} {
 		for i := range es {
-			if f := names[es[i].at]; stays(es[i].at) {
-				es[i].old, es[i].oldDir = f.Old, f.OldDir
+			if movedOn(es[i]) {
+				es[i].old, es[i].oldDir = 0, false
 			}
 		}
 	}
-	for _, at := range order {
-		if f := names[at]; f.New == 0 && stays(at) {
-			gone = append(gone, event{deed: removed, at: at, old: f.Old, oldDir: f.OldDir})
-		}
-	}
-	out := slices.Concat(freeFirst(moves, news), inward(gone))
+	out := slices.Concat(freeFirst(moves, news), inward(slices.DeleteFunc(gone, movedOn)))
 	out = slices.DeleteFunc(out, func(e event) bool { return !known(e.at.Dir) && (e.deed != moved || !known(e.from.Dir)) })
+	return append(out, untold(inodes, news)...)
+}
+
+// untold is what is heard of inodes, once, but for those that are new.
+func untold(inodes, news []event) []event {
+	if len(inodes) == 0 {
+		return nil
+	}
 	told := map[event]bool{}
 	for _, e := range news {
 		told[event{deed: wrote, ino: e.ino}], told[event{deed: touched, ino: e.ino}] = true, true
 	}
-	for _, e := range inodes {
-		if !told[e] {
-			told[e] = true
-			out = append(out, e)
-		}
-	}
-	return out
+	return slices.DeleteFunc(inodes, func(e event) bool {
+		again := told[e]
+		told[e] = true
+		return again
+	})
 }
 
 // sortFlips makes one of all that happened to a name, and sets apart names that are spelt anew, and inodes.
-func sortFlips(flips []syncer.Flip) (names map[syncer.Place]syncer.Flip, order []syncer.Place, spelt, inodes []event) {
-	names = map[syncer.Place]syncer.Flip{}
+func sortFlips(flips []syncer.Flip) (names []syncer.Flip, spelt, inodes []event) {
+	index := make(map[syncer.Place]int, len(flips)) // of names
+	names = make([]syncer.Flip, 0, len(flips))
 	was := map[syncer.Ino]syncer.Place{}
 	for _, f := range flips {
 		at := syncer.Place{Dir: f.Dir, Name: f.Name}
@@ -106,16 +113,18 @@ func sortFlips(flips []syncer.Flip) (names map[syncer.Place]syncer.Flip, order [
 			}
 			was[f.New] = at
 		default:
-			if first, again := names[at]; again {
-				f.Old, f.OldDir = first.Old, first.OldDir
-			} else {
-				order = append(order, at)
+			i, again := index[at]
+			if !again {
+				index[at] = len(names)
+				names = append(names, f)
+				continue
 			}
-			names[at] = f
+			f.Old, f.OldDir = names[i].Old, names[i].OldDir
+			names[i] = f
 		}
 	}
-	order = slices.DeleteFunc(order, func(at syncer.Place) bool { return names[at].Old == names[at].New })
-	return names, order, spelt, inodes
+	names = slices.DeleteFunc(names, func(f syncer.Flip) bool { return f.Old == f.New })
+	return names, spelt, inodes
 }
 
 // inward sorts removals so that what is in a directory goes before it.
@@ -139,6 +148,9 @@ func inward(es []event) []event {
 // freeFirst sorts moves so that what is moved away from a name goes before what is moved to it, unless they change
 // places; and around them what is new: what is moved may go into that, or leave its name to it.
 func freeFirst(moves, news []event) (out []event) {
+	if len(moves) == 0 {
+		return news
+	}
 	from := map[syncer.Place]int{}
 	for i, e := range moves {
 		from[e.from] = i

@@ -1,8 +1,10 @@
 package mount
 
 import (
+	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/model"
@@ -110,5 +112,36 @@ func TestDirectoriesAreHeardOfBesideManyOthers(t *testing.T) {
 	m.Shown(append(flips, syncer.Flip{Content: unseen}, syncer.Flip{Content: at(unseen, model.File)}))
 	if _, ok := m.replay.late[dir]; !ok || len(m.replay.late) != 1 {
 		t.Errorf("late are %v, want something in %d alone", m.replay.late, dir)
+	}
+}
+
+// A sync does not wait for watchers, nor they for its end.
+func TestASyncGoesBeforeTheManyItTellsOf(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct {
+		name       string
+		since, fed time.Duration // ago
+		want       bool
+	}{
+		{"many have come, and more come", 0, 0, true},
+		{"more come for a while", eventsHold - 1, eventsPause - 1, true},
+		{"no more come", time.Millisecond, eventsPause, false},
+		{"more come for long", eventsHold, 0, false},
+	} {
+		if got := syncFirst(now, now.Add(-tt.since), now.Add(-tt.fed)); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+	m := unmounted(t)
+	r := m.replay
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if since := r.giveWay(ctx, now); !since.IsZero() {
+		t.Error("none wait, and it is taken for many")
+	}
+	in, _ := r.admit(make([]event, eventsMany+1))
+	first := r.giveWay(ctx, time.Time{})
+	if first.IsZero() || r.giveWay(ctx, first) != first {
+		t.Errorf("%d wait, since %v", len(in), first)
 	}
 }

@@ -34,12 +34,21 @@ const (
 	lateEvery   = 500 * time.Millisecond
 )
 
+// While more than eventsMany wait, a sync goes first: there is a pause after each until no more have come in for as
+// long, or until many have waited for eventsHold.
+const (
+	eventsMany  = 64
+	eventsPause = 50 * time.Millisecond
+	eventsHold  = 2 * time.Second
+)
+
 // replayer is the queue to the one thread that wakes watchers, and what it is about to do.
 type replayer struct {
 	tid  atomic.Uint32       // of the thread, 0 while there is none
 	act  atomic.Pointer[act] // the system call that it makes
 	wake chan struct{}       // holds one token
 	wait atomic.Int32        // events that were planned and are not told yet
+	fed  atomic.Int64        // when the last of them came: a stamp
 
 	mu     sync.Mutex // guards the rest
 	queue  []event
@@ -55,6 +64,10 @@ func newReplayer() *replayer {
 
 // admit takes in what was planned, before the kernel is told to look anew; and says what is too much.
 func (r *replayer) admit(es []event) (in, much []event) {
+	if len(es) == 0 {
+		return nil, nil
+	}
+	r.fed.Store(stamp())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range es {
@@ -149,6 +162,7 @@ func (m *Mount) replayLoop(ctx context.Context) error {
 	r.tid.Store(uint32(unix.Gettid()))
 	defer r.tid.Store(0)
 	budget, deaths := rate.NewLimiter(eventsRate, eventsBurst), rate.NewLimiter(deathsRate, deathsBurst)
+	var many time.Time // since when
 	tick := time.NewTicker(lateEvery)
 	defer tick.Stop()
 	for {
@@ -165,8 +179,32 @@ func (m *Mount) replayLoop(ctx context.Context) error {
 			}
 			m.tellOne(e, budget, deaths)
 			r.done(e)
+			many = r.giveWay(ctx, many)
 		}
 	}
+}
+
+// giveWay pauses if a sync goes first. It takes and returns since when many wait: the zero time if few do.
+func (r *replayer) giveWay(ctx context.Context, since time.Time) time.Time {
+	if r.wait.Load() <= eventsMany {
+		return time.Time{}
+	}
+	now := time.Now()
+	if since.IsZero() {
+		since = now
+	}
+	if syncFirst(now, since, timeOf(&r.fed)) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(eventsPause):
+		}
+	}
+	return since
+}
+
+// syncFirst tells whether a sync goes before the many events that have waited since then, the last of which came at fed.
+func syncFirst(now, since, fed time.Time) bool {
+	return now.Sub(since) < eventsHold && now.Sub(fed) < eventsPause
 }
 
 // tellOne tells an event, or keeps it for later if there were too many.
