@@ -294,9 +294,10 @@ func (s *slot) allows(x *image) error {
 		return nil
 	}
 	was := slices.DeleteFunc(slices.Clone(s.images), func(y *image) bool { return y == nil })
-	if n := len(was); s.torn && n > 1 && len(was[n-2].b) < len(x.b) && len(x.b) < len(was[n-1].b) {
-		// The kernel ends the daemon's own write between two pages.
-	} else if !slices.ContainsFunc(was, func(y *image) bool { return len(y.b) == len(x.b) }) {
+	// The kernel ends the daemon's own write between two pages.
+	n := len(was)
+	half := s.torn && n > 1 && len(was[n-2].b) < len(x.b) && len(x.b) < len(was[n-1].b)
+	if !half && !slices.ContainsFunc(was, func(y *image) bool { return len(y.b) == len(x.b) }) {
 		return fmt.Errorf("has %d bytes, as at no time since it was acknowledged", len(x.b))
 	}
 	for i, c := range x.b {
