@@ -76,6 +76,10 @@
 // it is cut off after unmountWait, as are requests that do not end: Run returns in any case. Of a mountpoint it is asked
 // only what the kernel knows, before it is clear that no daemon that hangs has it.
 //
+// While the daemon is away programs may write at the mountpoint. When it mounts there again (Options.Aside) that is put
+// beside it by renames, under a name that says so: nothing is hidden, and nobody waits for somebody to clear it up. A
+// directory that is to be a mountpoint must be empty.
+//
 // # Bugs
 //
 // A handler that panics answers EIO; its stack is logged, once for each place, and the mount goes on. What it held or

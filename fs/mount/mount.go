@@ -13,6 +13,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/clachanfs/clachan/fs/staging"
 	"github.com/clachanfs/clachan/syncer"
@@ -51,6 +52,7 @@ type Mount struct {
 	life    context.Context // of requests
 	abandon func()          // ends it
 	closed  atomic.Bool     // no more staging
+	found   atomic.Pointer[aside]
 }
 
 // New prepares a mount of folder at dir: stale mounts are cleared, and files that were not cut when the last mount
@@ -69,7 +71,7 @@ func New(folder *syncer.Folder, dir string, o Options) (*Mount, error) {
 	if stale, err := isStale(dir); err != nil {
 		return nil, err
 	} else if !stale {
-		if err := checkDir(dir); err != nil {
+		if err := checkDir(dir, o.Aside); err != nil {
 			return nil, err
 		}
 	}
@@ -102,6 +104,15 @@ func (m *Mount) Ready() <-chan struct{} { return m.ready }
 // Dir is the mountpoint.
 func (m *Mount) Dir() string { return m.dir }
 
+// Answers asks the mount through the kernel, as programs do. It lasts as long as the mount hangs.
+func (m *Mount) Answers() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(m.dir, &st); err != nil {
+		return fmt.Errorf("statfs %s: %w", m.dir, err)
+	}
+	return nil
+}
+
 // String implements fuse.RawFileSystem.
 func (m *Mount) String() string { return "clachan" }
 
@@ -110,15 +121,29 @@ func (m *Mount) String() string { return "clachan" }
 func (m *Mount) Run(ctx context.Context) error {
 	// A dead mount stays until now: whoever works in it fails, and does not
 	// write into the empty directory below.
-	if err := errors.Join(ClearStale(m.dir), checkDir(m.dir)); err != nil {
+	if err := errors.Join(ClearStale(m.dir), checkDir(m.dir, m.opts.Aside)); err != nil {
 		return err
 	}
-	server, err := fuse.NewServer(m, m.dir, m.opts.fuse(m))
-	if err != nil && os.Geteuid() != 0 {
-		return fmt.Errorf("mount %s: %w; what it says is in the log of the daemon", m.dir, err)
+	var strays *aside
+	if m.opts.Aside {
+		var err error
+		if strays, err = m.putAside(); err != nil {
+			return err
+		}
 	}
+	server, err := fuse.NewServer(m, m.dir, m.opts.fuse(m))
 	if err != nil {
-		return fmt.Errorf("mount %s: %w", m.dir, err)
+		err = fmt.Errorf("mount %s: %w", m.dir, err)
+		if !mayMount() {
+			err = fmt.Errorf("%w; what it says is in the log of the daemon", err)
+		}
+		if strays != nil {
+			err = errors.Join(err, strays.Close())
+		}
+		return err
+	}
+	if strays != nil {
+		m.mounted(strays)
 	}
 	m.server = server
 	if e, err := mountAt(m.dir); err == nil && e != nil {
@@ -221,7 +246,7 @@ func (m *Mount) saveLoop(ctx context.Context) error {
 
 // saveAll makes everything staged durable.
 func (m *Mount) saveAll() error {
-	ctx, cancel := context.WithTimeout(context.Background(), unmountWait)
+	ctx, cancel := context.WithTimeout(context.Background(), saveWait)
 	defer cancel()
 	var err error
 	for _, l := range m.table.dirty() {

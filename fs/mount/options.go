@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -28,6 +29,7 @@ type Options struct {
 	Name    string // of the folder: the source of the mount is clachan:NAME
 	Staging string // directory for bytes not cut yet, on the disk of the store
 	Log     *slog.Logger
+	Aside   bool // what is at the mountpoint is put beside it; else that is an error
 
 	ReadOnly           bool
 	AllowOther         bool
@@ -106,6 +108,13 @@ func known() string {
 	return strings.Join(all, " ")
 }
 
+// mayMount tells whether this process may call mount(2) itself, as root may, and the service of a user.
+var mayMount = sync.OnceValue(func() bool {
+	var caps [2]unix.CapUserData
+	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &caps[0])
+	return err == nil && caps[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
+})
+
 // fuseConf is where an administrator lets users use allow_other.
 const fuseConf = "/etc/fuse.conf"
 
@@ -114,7 +123,7 @@ func (o *Options) check() error {
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		return fmt.Errorf("%w: no /dev/fuse: load the kernel module with `modprobe fuse`, or give the container the device", ErrNoFuse)
 	}
-	if os.Geteuid() == 0 {
+	if mayMount() && os.Geteuid() == 0 {
 		return nil
 	}
 	if err := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK); err != nil {
@@ -122,6 +131,9 @@ func (o *Options) check() error {
 	}
 	if o.Suid || o.Dev {
 		return fmt.Errorf("%w: suid and dev need root", ErrOption)
+	}
+	if mayMount() {
+		return nil
 	}
 	if _, err := exec.LookPath("fusermount3"); err != nil {
 		if _, err := exec.LookPath("fusermount"); err != nil {
@@ -176,7 +188,7 @@ func (o *Options) fuse(m *Mount) *fuse.MountOptions {
 	if o.DefaultPermissions || o.AllowOther {
 		f.Options = append(f.Options, "default_permissions")
 	}
-	if os.Geteuid() == 0 {
+	if mayMount() {
 		f.DirectMountStrict = true
 		f.DirectMountFlags = o.flags()
 		return f

@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	unmountWait = 10 * time.Second // how long users of the mount may hold up the end
-	drainWait   = 2 * time.Second  // how long after that the last requests may take
+	unmountWait = time.Second     // how long users of the mount may hold up the end
+	drainWait   = 2 * time.Second // how long after that the last requests may take
+	saveWait    = 10 * time.Second
 )
 
 var (

@@ -75,12 +75,13 @@ func mountOptions(words []string) (mount.Options, error) {
 }
 
 // openMount mounts a folder where its record says.
-func (d *Daemon) openMount(f *folder, core *syncer.Folder) (*mount.Mount, error) {
+func (d *Daemon) openMount(f *folder, core *syncer.Folder, again bool) (*mount.Mount, error) {
 	o, err := mountOptions(f.rec.Options)
 	if err != nil {
 		return nil, err
 	}
 	o.Name, o.Staging, o.Log = f.rec.Name, d.stagingDir(f.rec), d.log.With("folder", f.rec.Name)
+	o.Aside = again
 	return mount.New(core, f.rec.Dir, o)
 }
 

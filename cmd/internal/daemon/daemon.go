@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -47,7 +48,7 @@ type Daemon struct {
 
 	ops sync.Mutex // orders operations that change folders
 
-	mu      sync.Mutex // guards folders and the fields of each
+	mu      sync.Mutex // guards folders and the fields of each, and o.Config.Mounts
 	folders map[trust.FolderID]*folder
 }
 
@@ -103,6 +104,26 @@ func (d *Daemon) Close() error {
 		errs = append(errs, d.lock.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// Reload takes over settings that may change while it runs: where new folders are mounted. Others are said to wait for
+// the next start.
+func (d *Daemon) Reload(c config.Config) {
+	d.mu.Lock()
+	old := d.o.Config
+	d.o.Config.Mounts = c.Mounts
+	d.mu.Unlock()
+	for _, s := range []struct {
+		name  string
+		stays bool
+	}{
+		{"listen", slices.Equal(old.Listen, c.Listen)}, {"discovery", old.Discovery == c.Discovery}, {"device", old.Device == c.Device},
+		{"log.format", old.Log.Format == c.Log.Format},
+	} {
+		if !s.stays {
+			d.log.Warn("setting takes effect at the next start", "setting", s.name)
+		}
+	}
 }
 
 // Run runs the daemon until ctx ends, ready returns an error, or the store or
@@ -195,7 +216,7 @@ func (d *Daemon) startAll(ctx context.Context) error {
 		}
 		f := &folder{grant: g, rec: rec}
 		d.put(f)
-		if err := d.start(f); err != nil {
+		if err := d.startAs(f, true); err != nil {
 			d.log.Error("folder not started", "folder", rec.Name, "err", err)
 		}
 	}

@@ -113,7 +113,11 @@ func (d *Daemon) role(f folder) trust.Role {
 	return f.grant.Log.Role(d.id.Public())
 }
 
-func (d *Daemon) defaultDir(name string) string { return filepath.Join(d.o.Config.Mounts, name) }
+func (d *Daemon) defaultDir(name string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return filepath.Join(d.o.Config.Mounts, name)
+}
 
 // update stores a new record of f.
 func (d *Daemon) update(f *folder, change func(*record)) error {

@@ -24,17 +24,20 @@ type run struct {
 // start opens f, mounts it if its record says so, and lets peers at it. When
 // only the mount fails, the folder runs without, f.err says why, and so does
 // the error. The caller holds ops.
-func (d *Daemon) start(f *folder) error {
+func (d *Daemon) start(f *folder) error { return d.startAs(f, false) }
+
+// startAs is start; again: it was mounted there when the daemon ended, and programs may have written there since.
+func (d *Daemon) startAs(f *folder, again bool) error {
 	var failed error
 	if f.rec.Mounted {
-		r, err := d.open(f, true)
+		r, err := d.open(f, true, again)
 		if err == nil {
 			d.set(f, r, nil)
 			return nil
 		}
 		failed = fmt.Errorf("mount %s: %w", f.rec.Dir, err)
 	}
-	r, err := d.open(f, false)
+	r, err := d.open(f, false, false)
 	if err != nil {
 		err = errors.Join(failed, fmt.Errorf("open folder: %w", err))
 		d.set(f, nil, err)
@@ -45,7 +48,7 @@ func (d *Daemon) start(f *folder) error {
 }
 
 // open makes a run of f and sees it begin.
-func (d *Daemon) open(f *folder, mounted bool) (*run, error) {
+func (d *Daemon) open(f *folder, mounted, again bool) (*run, error) {
 	if mounted { // a crash may have left a dead mount, or somebody have tidied up
 		if mount.Taken(f.rec.Dir) == nil {
 			if _, err := mkdirAll(f.rec.Dir); err != nil {
@@ -59,7 +62,7 @@ func (d *Daemon) open(f *folder, mounted bool) (*run, error) {
 	}
 	r := &run{core: core, done: make(chan struct{})}
 	if mounted {
-		if r.mount, err = d.openMount(f, core); err != nil {
+		if r.mount, err = d.openMount(f, core, again); err != nil {
 			return nil, err
 		}
 		core.SetSurface(r.mount)

@@ -122,6 +122,12 @@ func (d *Daemon) folderStatus(f *folder) (control.FolderStatus, error) {
 		s.only = min(s.onlyHere(v.core().Replica()), st.Files)
 		st.OnlyHere = s.only
 	}
+	if v.mounted() {
+		if dir, at := v.run.mount.Found(); dir != "" {
+			text := "what programs wrote at the mountpoint while it was away is in " + dir
+			st.Notices = append(st.Notices, control.Notice{At: at.UTC().Truncate(time.Second), Text: text})
+		}
+	}
 	st.Copies.Min = s.copies()
 	st.State = s.state()
 	return st, nil
