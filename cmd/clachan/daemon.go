@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"os/signal"
 
 	"github.com/clachanfs/clachan/cmd/internal/config"
 	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/clachanfs/clachan/cmd/internal/daemon"
+	"github.com/clachanfs/clachan/cmd/internal/service"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,7 +35,8 @@ func newDaemon(a *app) *cobra.Command {
 		Short: "Run the daemon in the foreground",
 		Long: `Run the daemon in the foreground, logging to stderr. It prints ready on stdout
 when it answers and every folder that was mounted is mounted again. SIGTERM
-and Ctrl-C end it: it saves and unmounts everything first.
+and Ctrl-C end it: it saves and unmounts everything first. SIGHUP has it read
+its configuration again.
 
 Exit code 3 when another daemon runs on the same home or the configuration is
 wrong.`,
@@ -40,14 +44,7 @@ wrong.`,
   clachan daemon --home /tmp/a --listen 127.0.0.1:0 --no-discovery`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			d, err := a.openDaemon(flags, slog.LevelInfo)
-			if err != nil {
-				return err
-			}
-			return runDaemon(c.Context(), d, func(context.Context) error {
-				_, err := fmt.Fprintln(a.stdout, "ready")
-				return err
-			})
+			return a.serve(c.Context(), flags)
 		},
 	}
 	flags.add(c)
@@ -65,17 +62,68 @@ func unlimit() {
 	}
 }
 
-// openDaemon opens the daemon of this instance. floor is the least level of
-// what it logs where the settings ask for less.
-func (a *app) openDaemon(flags daemonFlags, floor slog.Level) (*daemon.Daemon, error) {
-	unlimit()
+// serve is the daemon, and tells systemd of it.
+func (a *app) serve(ctx context.Context, flags daemonFlags) error {
+	d, log, err := a.openDaemon(flags, slog.LevelInfo)
+	if err != nil {
+		return err
+	}
+	watch, err := service.NewWatch(d.Alive, d.Summary, log.Logger)
+	if err != nil {
+		return errors.Join(control.Errorf(control.State, "%v", err), d.Close())
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	g.Go(func() error { return watch.Run(ctx) })
+	g.Go(func() error {
+		a.reloads(ctx, flags, watch, d, log)
+		return nil
+	})
+	g.Go(func() error {
+		defer stop()
+		return runDaemon(ctx, d, func(context.Context) error {
+			watch.Ready()
+			_, err := fmt.Fprintln(a.stdout, "ready")
+			return err
+		})
+	})
+	return g.Wait()
+}
+
+// reloads has the daemon read its settings again at each SIGHUP. What is wrong in them is logged, and changes nothing.
+func (a *app) reloads(ctx context.Context, flags daemonFlags, watch *service.Watch, d *daemon.Daemon, log *logger) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, unix.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		watch.Reload(func() {
+			places, conf, err := a.settings(flags)
+			if err != nil {
+				log.Error("settings stay as they are", "err", err)
+				return
+			}
+			log.apply(conf.Log)
+			d.Reload(conf)
+			log.Info("settings read again", "file", places.Config)
+		})
+	}
+}
+
+// settings are the places of this instance, and its settings with the flags applied.
+func (a *app) settings(flags daemonFlags) (config.Places, config.Config, error) {
 	places, err := config.Find(a.flags, a.env)
 	if err != nil {
-		return nil, control.Errorf(control.State, "%v", err)
+		return places, config.Config{}, control.Errorf(control.State, "%v", err)
 	}
 	conf, err := config.Load(places, a.env)
 	if err != nil {
-		return nil, err
+		return places, conf, err
 	}
 	if len(flags.listen) > 0 {
 		conf.Listen = flags.listen
@@ -84,12 +132,22 @@ func (a *app) openDaemon(flags daemonFlags, floor slog.Level) (*daemon.Daemon, e
 		conf.Discovery = false
 	}
 	if err := conf.Validate(); err != nil {
-		return nil, control.Errorf(control.Usage, "%v", err)
+		return places, conf, control.Errorf(control.Usage, "%v", err)
 	}
-	return daemon.Open(daemon.Options{
-		Places: places, Config: conf, Version: buildVersion(),
-		Log: newLogger(a.stderr, conf.Log, floor, a.verbose, a.env),
-	})
+	return places, conf, nil
+}
+
+// openDaemon opens the daemon of this instance. floor is the least level of
+// what it logs where the settings ask for less.
+func (a *app) openDaemon(flags daemonFlags, floor slog.Level) (*daemon.Daemon, *logger, error) {
+	unlimit()
+	places, conf, err := a.settings(flags)
+	if err != nil {
+		return nil, nil, err
+	}
+	log := newLogger(a.stderr, conf.Log, floor, a.verbose, a.env)
+	d, err := daemon.Open(daemon.Options{Places: places, Config: conf, Version: buildVersion(), Log: log.Logger})
+	return d, log, err
 }
 
 // runDaemon runs d until ctx ends, and ready once it is. An error of ready

@@ -7,35 +7,54 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/clachanfs/clachan/cmd/internal/config"
 )
 
-// newLogger makes the log of the daemon on f: for the journal where stderr is
-// one, coloured on a terminal, else plain; JSON if asked for.
-func newLogger(f *os.File, conf config.Log, floor slog.Level, verbose bool, env config.Env) *slog.Logger {
+// A logger is the log of the daemon, whose level may change and whether it names files.
+type logger struct {
+	*slog.Logger
+	floor slog.Level
+	debug bool // whatever the settings say
+	level slog.LevelVar
+	names atomic.Bool
+}
+
+// apply takes over what may change while the log is used.
+func (l *logger) apply(conf config.Log) {
 	level, err := conf.Threshold()
 	if err != nil {
 		level = slog.LevelInfo // validated before; a log must come about all the same
 	}
-	level = max(level, floor)
-	if verbose {
+	level = max(level, l.floor)
+	if l.debug {
 		level = slog.LevelDebug
 	}
+	l.level.Set(level)
+	l.names.Store(conf.Names)
+}
+
+// newLogger makes the log of the daemon on f: for the journal where stderr is
+// one, coloured on a terminal, else plain; JSON if asked for.
+func newLogger(f *os.File, conf config.Log, floor slog.Level, verbose bool, env config.Env) *logger {
+	l := &logger{floor: floor, debug: verbose}
+	l.apply(conf)
 	var h slog.Handler
 	switch {
 	case conf.Format == "json":
-		h = slog.NewJSONHandler(f, &slog.HandlerOptions{Level: level})
+		h = slog.NewJSONHandler(f, &slog.HandlerOptions{Level: &l.level})
 	case conf.Format == "auto" && isJournal(f, env("JOURNAL_STREAM")):
-		h = newLines(f, level, journalPrefix)
+		h = newLines(f, &l.level, journalPrefix)
 	case isTerminal(f) && env("NO_COLOR") == "" && env("TERM") != "dumb":
-		h = newLines(f, level, colourPrefix)
+		h = newLines(f, &l.level, colourPrefix)
 	default:
-		h = newLines(f, level, plainPrefix)
+		h = newLines(f, &l.level, plainPrefix)
 	}
-	return slog.New(&filter{next: h, names: conf.Names, seen: &repeats{now: time.Now, lines: map[string]*repeat{}}})
+	l.Logger = slog.New(&filter{next: h, names: &l.names, seen: &repeats{now: time.Now, lines: map[string]*repeat{}}})
+	return l
 }
 
 // isJournal reports whether f is the stream the service manager named.
@@ -54,7 +73,7 @@ func isJournal(f *os.File, stream string) bool {
 
 // newLines is a text handler whose lines begin with what prefix makes of level
 // and time, in place of slog's own keys for them.
-func newLines(w io.Writer, level slog.Level, prefix func(slog.Level, time.Time) string) slog.Handler {
+func newLines(w io.Writer, level slog.Leveler, prefix func(slog.Level, time.Time) string) slog.Handler {
 	l := &lines{w: w, prefix: prefix}
 	l.Handler = slog.NewTextHandler(l, &slog.HandlerOptions{Level: level, ReplaceAttr: dropHead})
 	return l
@@ -163,7 +182,7 @@ const pathKey = "path"
 // and what repeats itself within bounds.
 type filter struct {
 	next  slog.Handler
-	names bool
+	names *atomic.Bool
 	seen  *repeats
 }
 
@@ -174,7 +193,7 @@ func (f *filter) Handle(ctx context.Context, r slog.Record) error {
 	if !ok {
 		return nil
 	}
-	if f.names || r.Level <= slog.LevelDebug {
+	if f.names.Load() || r.Level <= slog.LevelDebug {
 		return f.next.Handle(ctx, r)
 	}
 	clean := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
@@ -192,7 +211,7 @@ func (f *filter) Handle(ctx context.Context, r slog.Record) error {
 
 func (f *filter) WithAttrs(attrs []slog.Attr) slog.Handler {
 	kept := attrs
-	if !f.names {
+	if !f.names.Load() {
 		kept = nil
 		for _, a := range attrs {
 			if a.Key != pathKey {

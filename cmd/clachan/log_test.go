@@ -30,7 +30,7 @@ func logged(t *testing.T, conf config.Log, env map[string]string, use func(*slog
 		sys := st.Sys().(*syscall.Stat_t)
 		env["JOURNAL_STREAM"] = fmt.Sprintf("%d:%d", sys.Dev, sys.Ino)
 	}
-	use(newLogger(f, conf, slog.LevelDebug, false, func(k string) string { return env[k] }))
+	use(newLogger(f, conf, slog.LevelDebug, false, func(k string) string { return env[k] }).Logger)
 	text, err := os.ReadFile(f.Name())
 	if err != nil {
 		t.Fatal(err)

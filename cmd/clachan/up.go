@@ -104,7 +104,7 @@ func (u *up) asDaemon(ctx context.Context) error {
 	if isTerminal(u.stdout) {
 		floor = slog.LevelWarn // the status is shown, and the log would go through it
 	}
-	d, err := u.openDaemon(u.flags, floor)
+	d, _, err := u.openDaemon(u.flags, floor)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,60 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/clachanfs/clachan/cmd/internal/control"
+)
+
+// Alive asks every mount through the kernel, and reads the store. It lasts as long as one of them hangs.
+func (d *Daemon) Alive() error {
+	for _, f := range d.all() {
+		if v := d.view(f); v.mounted() {
+			if err := v.run.mount.Answers(); err != nil && d.view(f).run == v.run { // else it was stopped meanwhile
+				return fmt.Errorf("folder %s: %w", v.rec.Name, err)
+			}
+		}
+	}
+	_, err := d.records.load()
+	return err
+}
+
+// Summary is how the daemon is, in a line.
+func (d *Daemon) Summary() string {
+	st, err := d.status(context.Background(), control.StatusRequest{})
+	if err != nil {
+		return err.Error()
+	}
+	return summary(st)
+}
+
+// urgency orders the states of folders, the worst first.
+var urgency = []string{
+	control.StateError, control.StateConflict, control.StateOffline, control.StateOnlyHere, control.StateSyncing,
+	control.StatePending, control.StateSynced,
+}
+
+func summary(st control.Status) string {
+	if len(st.Folders) == 0 {
+		return "no folders"
+	}
+	folders := map[string]int{}
+	for _, f := range st.Folders {
+		folders[f.State]++
+	}
+	var parts []string
+	for _, s := range urgency {
+		if n := folders[s]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+		}
+	}
+	online := 0
+	for _, p := range st.Peers {
+		if p.Online {
+			online++
+		}
+	}
+	return fmt.Sprintf("folders: %s; %d of %d peers online", strings.Join(parts, ", "), online, len(st.Peers))
+}

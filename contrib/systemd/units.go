@@ -1,0 +1,16 @@
+// Package systemd holds the units that run clachan as a service.
+//
+//	system/clachan.service    of the machine: folders below /srv, data in /var/lib/clachan
+//	system/clachan@.service   of one user of a server, who need not log in
+//	user/clachan.service      of a user, from login on
+package systemd
+
+import "embed"
+
+// Units holds system and user, each a directory of units whose program is [Program].
+//
+//go:embed system user
+var Units embed.FS
+
+// Program is what the units run.
+const Program = "/usr/bin/clachan"
