@@ -77,7 +77,7 @@ func (a *app) serve(ctx context.Context, flags daemonFlags) error {
 	defer stop()
 	g.Go(func() error { return watch.Run(ctx) })
 	g.Go(func() error {
-		a.reloads(ctx, flags, watch, d, log)
+		reloads(ctx, watch, d, log)
 		return nil
 	})
 	g.Go(func() error {
@@ -92,7 +92,7 @@ func (a *app) serve(ctx context.Context, flags daemonFlags) error {
 }
 
 // reloads has the daemon read its settings again at each SIGHUP. What is wrong in them is logged, and changes nothing.
-func (a *app) reloads(ctx context.Context, flags daemonFlags, watch *service.Watch, d *daemon.Daemon, log *logger) {
+func reloads(ctx context.Context, watch *service.Watch, d *daemon.Daemon, log *logger) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, unix.SIGHUP)
 	defer signal.Stop(hup)
@@ -103,14 +103,9 @@ func (a *app) reloads(ctx context.Context, flags daemonFlags, watch *service.Wat
 		case <-hup:
 		}
 		watch.Reload(func() {
-			places, conf, err := a.settings(flags)
-			if err != nil {
+			if _, err := d.Reload(ctx, control.None{}); err != nil {
 				log.Error("settings stay as they are", "err", err)
-				return
 			}
-			log.apply(conf.Log)
-			d.Reload(conf)
-			log.Info("settings read again", "file", places.Config)
 		})
 	}
 }
@@ -146,7 +141,16 @@ func (a *app) openDaemon(flags daemonFlags, floor slog.Level) (*daemon.Daemon, *
 		return nil, nil, err
 	}
 	log := newLogger(a.stderr, conf.Log, floor, a.verbose, a.env)
-	d, err := daemon.Open(daemon.Options{Places: places, Config: conf, Version: buildVersion(), Log: log.Logger})
+	d, err := daemon.Open(daemon.Options{
+		Places: places, Config: conf, Version: buildVersion(), Log: log.Logger,
+		Reread: func() (config.Config, error) {
+			_, conf, err := a.settings(flags)
+			if err == nil {
+				log.apply(conf.Log)
+			}
+			return conf, err
+		},
+	})
 	return d, log, err
 }
 

@@ -58,6 +58,7 @@ func TestScripts(t *testing.T) {
 			"launch":    cmdLaunch,
 			"interrupt": cmdInterrupt,
 			"terminate": cmdTerminate,
+			"hangup":    cmdHangup,
 		},
 	})
 }
@@ -415,6 +416,14 @@ func cmdTerminate(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(unix.Kill(pid, unix.SIGTERM))
 	awaitEnd(ts, pid)
+}
+
+// hangup HOME sends SIGHUP.
+func cmdHangup(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: hangup HOME")
+	}
+	ts.Check(script(ts).get(ts, args[0]).cmd.Process.Signal(unix.SIGHUP))
 }
 
 // awaitEnd waits for the end of a process that is no child of this one.

@@ -53,20 +53,36 @@ func (e *Error) Error() string {
 // Load reads the settings of the instance at p: defaults, file, environment.
 // Flags are applied by the caller, who then calls [Config.Validate] again.
 func Load(p Places, env Env) (Config, error) {
+	c, _, err := Explain(p, env)
+	return c, err
+}
+
+// Explain is Load that says of each setting where it comes from: "default", the file with the line, or the variable.
+func Explain(p Places, env Env) (Config, map[string]string, error) {
 	c := Config{Discovery: true, Mounts: p.Mounts, Log: Log{Level: "info", Format: "auto"}}
-	if err := c.readFile(p.Config); err != nil {
-		return Config{}, err
+	origins := map[string]string{}
+	for _, s := range Settings {
+		origins[s.Key] = "default"
 	}
-	if err := c.readEnv(env); err != nil {
-		return Config{}, err
+	if err := c.readFile(p.Config, origins); err != nil {
+		return Config{}, nil, err
+	}
+	if err := c.readEnv(env, origins); err != nil {
+		return Config{}, nil, err
 	}
 	if c.Device == "" {
 		c.Device = hostname()
 	}
-	return c, nil
+	return c, origins, nil
 }
 
-func (c *Config) readFile(path string) error {
+// Check says what is wrong in the text of a configuration file.
+func Check(path, text string) error {
+	c := blank()
+	return c.parse(path, text)
+}
+
+func (c *Config) readFile(path string, origins map[string]string) error {
 	st, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -81,7 +97,23 @@ func (c *Config) readFile(path string) error {
 	if err != nil {
 		return &Error{Source: path, Text: err.Error()}
 	}
-	return c.parse(path, string(text))
+	if err := c.parse(path, string(text)); err != nil {
+		return err
+	}
+	var tree map[string]any
+	meta, err := toml.Decode(string(text), &tree)
+	if err != nil {
+		return &Error{Source: path, Text: err.Error()}
+	}
+	for _, s := range Settings {
+		if meta.IsDefined(s.path()...) {
+			origins[s.Key] = path
+			if n := lineOf(string(text), s.path()); n > 0 {
+				origins[s.Key] = fmt.Sprintf("%s:%d", path, n)
+			}
+		}
+	}
+	return nil
 }
 
 // typeMistake takes apart what the parser says of a value of a wrong type.
@@ -111,53 +143,34 @@ func (c *Config) parse(path, text string) error {
 	return nil
 }
 
+// logEnv is a shorter word for CLACHAN_LOG_LEVEL.
+const logEnv = "CLACHAN_LOG"
+
 // readEnv applies the variables CLACHAN_SECTION_KEY to c.
-func (c *Config) readEnv(env Env) error {
-	vars := []struct {
-		name string
-		set  func(string) error
-	}{
-		{"CLACHAN_LISTEN", func(s string) error {
-			c.Listen = strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
-			return nil
-		}},
-		{"CLACHAN_DISCOVERY", setBool(&c.Discovery)},
-		{"CLACHAN_DEVICE", setString(&c.Device)},
-		{"CLACHAN_MOUNTS", setString(&c.Mounts)},
-		{"CLACHAN_LOG", setString(&c.Log.Level)},
-		{"CLACHAN_LOG_LEVEL", setString(&c.Log.Level)},
-		{"CLACHAN_LOG_FORMAT", setString(&c.Log.Format)},
-		{"CLACHAN_LOG_NAMES", setBool(&c.Log.Names)},
-	}
-	for _, v := range vars {
-		value := env(v.name)
-		if value == "" {
-			continue
+func (c *Config) readEnv(env Env, origins map[string]string) error {
+	for _, s := range Settings {
+		names := []string{s.Env()}
+		if s.Key == "log.level" {
+			names = []string{logEnv, s.Env()}
 		}
-		err := v.set(value)
-		if err == nil {
-			if bad := c.check(); bad != nil { // the rest is known to be right: it is this one
-				err = errors.New(bad.text)
+		for _, name := range names {
+			value := env(name)
+			if value == "" {
+				continue
 			}
-		}
-		if err != nil {
-			return &Error{Source: v.name, Text: err.Error()}
+			err := s.set(c, value)
+			if err == nil {
+				if bad := c.check(); bad != nil { // the rest is known to be right: it is this one
+					err = errors.New(bad.text)
+				}
+			}
+			if err != nil {
+				return &Error{Source: name, Text: err.Error()}
+			}
+			origins[s.Key] = name
 		}
 	}
 	return nil
-}
-
-func setString(p *string) func(string) error {
-	return func(s string) error { *p = s; return nil }
-}
-
-func setBool(p *bool) func(string) error {
-	return func(s string) (err error) {
-		if *p, err = strconv.ParseBool(s); err != nil {
-			return fmt.Errorf("want true or false, not %q", s)
-		}
-		return nil
-	}
 }
 
 // mistake is a value that has the right type and is wrong all the same.

@@ -15,6 +15,7 @@ var (
 	GetID        = Op[None, Identity]{"id"}
 	Wait         = Op[WaitRequest, None]{"wait"}
 	CheckStore   = Op[None, CheckReport]{"check"}
+	Reload       = Op[None, Reloaded]{"reload"}
 )
 
 // Op is one operation: its name and the types of its request and its answer.

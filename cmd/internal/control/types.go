@@ -209,3 +209,22 @@ type Version struct {
 	Format   int    `json:"format"`   // of the store
 	Protocol int    `json:"protocol"` // between peers
 }
+
+// Reloaded tells what became of settings that were read again.
+type Reloaded struct {
+	Schema  int      `json:"schema"`
+	Waiting []string `json:"waiting"` // these are taken over when the daemon starts again
+}
+
+// Setting is one setting and where it comes from.
+type Setting struct {
+	Key    string `json:"key"`
+	Value  any    `json:"value"`  // a string, a bool or a list of strings
+	Origin string `json:"origin"` // default, the file with the line, or the variable
+}
+
+// SettingList holds settings in the order of the manual.
+type SettingList struct {
+	Schema   int       `json:"schema"`
+	Settings []Setting `json:"settings"`
+}

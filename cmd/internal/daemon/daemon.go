@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -27,6 +26,7 @@ type Options struct {
 	Config  config.Config
 	Version string
 	Log     *slog.Logger
+	Reread  func() (config.Config, error) // the settings as they are now; takes over those of the log
 }
 
 // Daemon owns one instance.
@@ -106,24 +106,23 @@ func (d *Daemon) Close() error {
 	return errors.Join(errs...)
 }
 
-// Reload takes over settings that may change while it runs: where new folders are mounted. Others are said to wait for
-// the next start.
-func (d *Daemon) Reload(c config.Config) {
+// Reload reads the settings again and takes over what may change while it runs. The others wait for the next start.
+func (d *Daemon) Reload(context.Context, control.None) (control.Reloaded, error) {
+	out := control.Reloaded{Schema: control.Schema, Waiting: []string{}}
+	c, err := d.o.Reread()
+	if err != nil {
+		return out, err
+	}
 	d.mu.Lock()
-	old := d.o.Config
-	d.o.Config.Mounts = c.Mounts
-	d.mu.Unlock()
-	for _, s := range []struct {
-		name  string
-		stays bool
-	}{
-		{"listen", slices.Equal(old.Listen, c.Listen)}, {"discovery", old.Discovery == c.Discovery}, {"device", old.Device == c.Device},
-		{"log.format", old.Log.Format == c.Log.Format},
-	} {
-		if !s.stays {
-			d.log.Warn("setting takes effect at the next start", "setting", s.name)
+	defer d.mu.Unlock()
+	for _, s := range config.Settings {
+		if !s.Live && !s.Same(c, d.o.Config) {
+			out.Waiting = append(out.Waiting, s.Key)
 		}
 	}
+	d.o.Config.Mounts = c.Mounts
+	d.log.Info("settings read again", "file", d.o.Places.Config, "at_the_next_start", out.Waiting)
+	return out, nil
 }
 
 // Run runs the daemon until ctx ends, ready returns an error, or the store or
@@ -182,6 +181,7 @@ func (d *Daemon) server() *control.Server {
 	control.Handle(s, control.GetID, d.identity)
 	control.Handle(s, control.Wait, d.wait)
 	control.Handle(s, control.CheckStore, d.check)
+	control.Handle(s, control.Reload, d.Reload)
 	return s
 }
 
