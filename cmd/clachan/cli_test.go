@@ -16,6 +16,7 @@ import (
 	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/clachanfs/clachan/peers/trust"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // testApp is an app whose output is kept, and which finds no daemon.
@@ -116,6 +117,79 @@ func TestEveryVerbHasHelpAndAnExample(t *testing.T) {
 		}
 	}
 	visit(root)
+}
+
+// What can be said on the command line is in the help, in the manual and in what shells complete.
+func TestEveryVerbAndFlagIsInHelpManualAndCompletion(t *testing.T) {
+	dir := t.TempDir()
+	a, _ := testApp(t)
+	root := newRoot(a)
+	root.InitDefaultHelpCmd()
+	if err := writeMan(root, dir); err != nil {
+		t.Fatal(err)
+	}
+	complete := func(words ...string) string {
+		t.Helper()
+		a, _ := testApp(t)
+		root := newRoot(a)
+		var out strings.Builder
+		root.SetOut(&out)
+		root.SetErr(io.Discard)
+		root.SetArgs(append([]string{cobra.ShellCompRequestCmd}, words...))
+		if err := root.Execute(); err != nil {
+			t.Fatal(err)
+		}
+		return "\n" + out.String()
+	}
+	verbs, flags := 0, 0
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		page, err := os.ReadFile(filepath.Join(dir, "man1", strings.ReplaceAll(c.CommandPath(), " ", "-")+".1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		manual := strings.ReplaceAll(string(page), "\\-", "-")
+		help := c.UsageString()
+		words := strings.Fields(c.CommandPath())[1:]
+		offered := complete(append(words, "--")...)
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Hidden {
+				return
+			}
+			flags++
+			for where, text := range map[string]string{"help": help, "manual": manual, "completion": offered} {
+				if !strings.Contains(text, "--"+f.Name) {
+					t.Errorf("%s --%s is not in the %s", c.CommandPath(), f.Name, where)
+				}
+			}
+		})
+		offered = complete(append(words, "")...)
+		for _, sub := range c.Commands() {
+			if !sub.IsAvailableCommand() {
+				continue
+			}
+			verbs++
+			for where, text := range map[string]string{"help": help, "manual": manual, "completion": offered} {
+				if !strings.Contains(text, sub.Name()) {
+					t.Errorf("%s is not in the %s of %s", sub.Name(), where, c.CommandPath())
+				}
+			}
+			visit(sub)
+		}
+	}
+	visit(root)
+	if verbs < 20 || flags < 30 {
+		t.Errorf("%d verbs and %d flags were looked at", verbs, flags)
+	}
+	toml, err := os.ReadFile(filepath.Join(dir, "man5", "clachan.toml.5"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range config.Settings {
+		if !strings.Contains(string(toml), s.Key) || !strings.Contains(strings.ReplaceAll(string(toml), "\\_", "_"), s.Env()) {
+			t.Errorf("%s is not in the manual", s.Key)
+		}
+	}
 }
 
 func TestExitCodes(t *testing.T) {

@@ -18,6 +18,7 @@ func mountFlags(c *cobra.Command, options *[]string) {
 func namesFlag(c *cobra.Command, names *string) {
 	c.Flags().StringVar(names, "names", "",
 		"which names are the same, for good and for all members: `bytes` (none, the default) or portable (those that differ in case or Unicode form only)")
+	completes(c, "names", cobra.FixedCompletions([]string{"bytes", "portable"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // folder prints where a folder is.

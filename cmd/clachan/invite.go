@@ -45,6 +45,7 @@ can let its bearer in, until it expires or is used up.`,
 		},
 	}
 	c.Flags().StringVar(&in.Role, "role", "writer", "what the new member may do: "+strings.Join(roles, ", "))
+	completes(c, "role", cobra.FixedCompletions(roles, cobra.ShellCompDirectiveNoFileComp))
 	c.Flags().DurationVar(&in.Expires, "expires", ticketLife, "how long the ticket is good")
 	c.Flags().IntVar(&in.Uses, "uses", 1, "how often the ticket is good")
 	return c

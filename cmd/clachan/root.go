@@ -45,7 +45,9 @@ program, and every member has them: no server, no account, no upload button.`,
 	}
 	add("folders", newUp(a), newInit(a), newJoin(a), newList(a), newMount(a), newUmount(a), newLeave(a), newStatus(a), newWait(a))
 	add("people", newInvite(a), newPeers(a), newID(a))
-	add("daemon", newDaemon(a), newService(a), newConfig(a), newDB(a), newVersion(a))
+	add("daemon", newDaemon(a), newService(a), newConfig(a), newDB(a), newMan(a), newVersion(a))
+	root.SetCompletionCommandGroupID("daemon")
+	root.SetHelpCommandGroupID("daemon")
 	return root
 }
 
@@ -134,7 +136,31 @@ func (a *app) folderNames(c *cobra.Command, args []string, _ string) ([]string, 
 	}
 	var names []string
 	for _, f := range list.Folders {
-		names = append(names, f.Name)
+		names = append(names, f.Name+"\t"+f.Dir)
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// peerNames completes the names of members, as far as the daemon answers.
+func (a *app) peerNames(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx := c.Context()
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	list, err := ask(ctx, a, control.ListPeers, control.None{})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	names := []string{"all"}
+	for _, p := range list.Peers {
+		names = append(names, p.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completes has the value of a flag completed.
+func completes(c *cobra.Command, flag string, fn cobra.CompletionFunc) {
+	if err := c.RegisterFlagCompletionFunc(flag, fn); err != nil {
+		panic(err) // there is no such flag
+	}
 }

@@ -32,6 +32,7 @@ Exit codes: 9 when the time ran out, 5 for an unknown folder or member.`,
 		},
 	}
 	c.Flags().StringVar(&in.On, "on", "", "a `PEER` by name or id, or all")
+	completes(c, "on", a.peerNames)
 	c.Flags().DurationVar(&in.Timeout, "timeout", time.Minute, "give up after this time")
 	return c
 }

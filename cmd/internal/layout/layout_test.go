@@ -43,6 +43,7 @@ var confined = map[string][]string{
 	"github.com/cockroachdb/pebble/v2/vfs": {"blocks", "syncer/index", "cmd/internal/daemon"}, // which opens them
 	"github.com/spf13":                     {"cmd"},
 	"github.com/BurntSushi/toml":           {"cmd"},
+	"github.com/cpuguy83/go-md2man":        {"cmd"},
 	"github.com/coreos/go-systemd":         {"cmd/internal/service"},
 	"github.com/google/renameio":           {"cmd"},
 	"github.com/mdp/qrterminal":            {"cmd"},
