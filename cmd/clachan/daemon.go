@@ -142,7 +142,7 @@ func (a *app) openDaemon(flags daemonFlags, floor slog.Level) (*daemon.Daemon, *
 	}
 	log := newLogger(a.stderr, conf.Log, floor, a.verbose, a.env)
 	d, err := daemon.Open(daemon.Options{
-		Places: places, Config: conf, Version: buildVersion(), Log: log.Logger,
+		Places: places, Config: conf, Version: ownVersion(), Log: log.Logger,
 		Reread: func() (config.Config, error) {
 			_, conf, err := a.settings(flags)
 			if err == nil {

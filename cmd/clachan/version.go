@@ -40,11 +40,16 @@ func newVersion(a *app) *cobra.Command {
 		Example: "  clachan version --json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			v := control.Version{
-				Schema: control.Schema, Version: buildVersion(), Go: runtime.Version(),
-				Format: storeFormat, Protocol: wireProtocol,
-			}
+			v := ownVersion()
 			return a.print(v, func(w io.Writer) { fmt.Fprintf(w, "clachan %s\n", v.Version) })
 		},
+	}
+}
+
+// ownVersion tells what this program is.
+func ownVersion() control.Version {
+	return control.Version{
+		Schema: control.Schema, Version: buildVersion(), Go: runtime.Version(),
+		Format: storeFormat, Protocol: wireProtocol,
 	}
 }

@@ -146,6 +146,15 @@ func (o *Options) check() error {
 	return nil
 }
 
+// Possible says why this user can mount nothing, and what to do.
+func Possible() error {
+	var o Options
+	return o.check()
+}
+
+// MayLetOthers tells whether this user may mount with allow_other.
+func MayLetOthers() bool { return mayMount() || userAllowOther() }
+
 // userAllowOther says whether users may let others in. Where they may not even read that, fusermount3 decides.
 func userAllowOther() bool {
 	b, err := os.ReadFile(fuseConf)

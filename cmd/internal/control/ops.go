@@ -15,6 +15,7 @@ var (
 	GetID        = Op[None, Identity]{"id"}
 	Wait         = Op[WaitRequest, None]{"wait"}
 	CheckStore   = Op[None, CheckReport]{"check"}
+	GetVersion   = Op[None, Version]{"version"}
 	Reload       = Op[None, Reloaded]{"reload"}
 )
 

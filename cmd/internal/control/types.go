@@ -228,3 +228,25 @@ type SettingList struct {
 	Schema   int       `json:"schema"`
 	Settings []Setting `json:"settings"`
 }
+
+// The levels of a Finding.
+const (
+	LevelOK   = "ok"
+	LevelNote = "note" // good to know
+	LevelWarn = "warn" // it works, and not as it should
+	LevelFail = "fail" // it does not work
+)
+
+// Finding is what a look at one thing has shown.
+type Finding struct {
+	Level string `json:"level"`
+	What  string `json:"what"` // fuse, data, disk, clock, …, or a folder
+	Text  string `json:"text"`
+	Cure  string `json:"cure,omitempty"` // what to do, often a command
+}
+
+// Findings is all that was looked at.
+type Findings struct {
+	Schema   int       `json:"schema"`
+	Findings []Finding `json:"findings"`
+}

@@ -24,7 +24,7 @@ import (
 type Options struct {
 	Places  config.Places
 	Config  config.Config
-	Version string
+	Version control.Version
 	Log     *slog.Logger
 	Reread  func() (config.Config, error) // the settings as they are now; takes over those of the log
 }
@@ -78,7 +78,7 @@ func Open(o Options) (_ *Daemon, err error) {
 	kv := index.NewDevice(d.disk.Meta())
 	d.records = records{kv}
 	d.node, err = peers.Open(peers.Config{
-		Identity: d.id, KV: kv, Name: o.Config.Device, Version: "clachan/" + o.Version,
+		Identity: d.id, KV: kv, Name: o.Config.Device, Version: "clachan/" + o.Version.Version,
 		Listen: o.Config.Listen, NoDiscovery: !o.Config.Discovery, Log: o.Log,
 	})
 	if err != nil {
@@ -182,6 +182,7 @@ func (d *Daemon) server() *control.Server {
 	control.Handle(s, control.Wait, d.wait)
 	control.Handle(s, control.CheckStore, d.check)
 	control.Handle(s, control.Reload, d.Reload)
+	control.Handle(s, control.GetVersion, d.version)
 	return s
 }
 
@@ -265,6 +266,10 @@ func (d *Daemon) newRecord(g peers.Grant, name, dir string, options []string) (r
 
 func (d *Daemon) identity(context.Context, control.None) (control.Identity, error) {
 	return control.Identity{Schema: control.Schema, Device: d.o.Config.Device, PeerID: d.node.ID(), Addrs: d.addrs()}, nil
+}
+
+func (d *Daemon) version(context.Context, control.None) (control.Version, error) {
+	return d.o.Version, nil
 }
 
 // addrs are where others reach this device, with its id.
