@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +189,59 @@ func TestEveryVerbAndFlagIsInHelpManualAndCompletion(t *testing.T) {
 	for _, s := range config.Settings {
 		if !strings.Contains(string(toml), s.Key) || !strings.Contains(strings.ReplaceAll(string(toml), "\\_", "_"), s.Env()) {
 			t.Errorf("%s is not in the manual", s.Key)
+		}
+	}
+}
+
+func TestTheHelperLeavesAsideWhatIsNotItsOwn(t *testing.T) {
+	got := helperOptions([]string{"rw,noatime,x-systemd.requires=clachan.service", "X-mount.mkdir,comment=x,,uid=7"})
+	if want := []string{"rw", "noatime", "uid=7"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := helperOptions([]string{"x-systemd.automount"}); got != nil {
+		t.Errorf("none are %q: the folder's own would be lost", got)
+	}
+}
+
+func TestTheHelperExitsAsMountSays(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		code int
+	}{
+		{"photos", helperUsage}, {"photos /mnt -Q", helperUsage}, {"photos /mnt", helperFailed}, {"photos /mnt -sfnv -o rw,x-systemd.automount", 0},
+	} {
+		a, output := testApp(t)
+		if got := a.helper(t.Context(), strings.Fields(tt.args)); got != tt.code {
+			_, says := output()
+			t.Errorf("%s: %d, want %d: %s", tt.args, got, tt.code, says)
+		}
+	}
+}
+
+// The file that the package brings says what there is, and its lines are right without their signs.
+func TestThePackagedSettingsAreAllThereAre(t *testing.T) {
+	text, err := os.ReadFile("../../contrib/package/clachan.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, " = ") || strings.HasPrefix(line, "# [") {
+			line = strings.TrimPrefix(line, "# ")
+		}
+		lines = append(lines, line)
+	}
+	places := config.Places{Config: filepath.Join(t.TempDir(), "clachan.toml"), Mounts: "/m"}
+	if err := os.WriteFile(places.Config, []byte(strings.Join(lines, "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, origins, err := config.Explain(places, func(string) string { return "" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, origin := range origins {
+		if origin == "default" {
+			t.Errorf("%s is not in it", key)
 		}
 	}
 }

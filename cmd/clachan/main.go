@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -30,6 +31,9 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a := newApp()
+	if filepath.Base(os.Args[0]) == helperName {
+		return a.helper(ctx, os.Args[1:])
+	}
 	err := newRoot(a).ExecuteContext(ctx)
 	return a.exitCode(ctx, err)
 }

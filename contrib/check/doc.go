@@ -16,6 +16,6 @@
 //	editors   the ways in which editors save
 //	fuzz      random calls, compared with those on the disk: difffuzz. SEED, SEEDS and CALLS say which
 //
-// Killed is a program of its own: it kills the daemon while programs work in its mount. So is service, which runs it under
-// systemd on a machine that is thrown away.
+// Killed is a program of its own: it kills the daemon while programs work in its mount. So are service,
+// which runs it under systemd, and package, which installs, upgrades and removes it: on a machine that is thrown away.
 package check

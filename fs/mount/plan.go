@@ -123,6 +123,11 @@ func sortFlips(flips []syncer.Flip) (names []syncer.Flip, spelt, inodes []event)
 			names[i] = f
 		}
 	}
+	for i, e := range spelt {
+		if j, ok := index[e.at]; ok {
+			spelt[i].old, spelt[i].oldDir = names[j].Old, names[j].OldDir
+		}
+	}
 	names = slices.DeleteFunc(names, func(f syncer.Flip) bool { return f.Old == f.New })
 	return names, spelt, inodes
 }

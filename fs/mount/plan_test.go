@@ -120,15 +120,18 @@ func TestASyncGoesBeforeTheManyItTellsOf(t *testing.T) {
 	now := time.Now()
 	for _, tt := range []struct {
 		name       string
+		wait       int32
 		since, fed time.Duration // ago
 		want       bool
 	}{
-		{"many have come, and more come", 0, 0, true},
-		{"more come for a while", eventsHold - 1, eventsPause - 1, true},
-		{"no more come", time.Millisecond, eventsPause, false},
-		{"more come for long", eventsHold, 0, false},
+		{"few have come", eventsMany, 0, 0, false},
+		{"many have come, and more come", eventsMany + 1, 0, 0, true},
+		{"more come for a while", eventsTight - 1, eventsHold - 1, eventsPause - 1, true},
+		{"no more come", eventsMany + 1, time.Millisecond, eventsPause, false},
+		{"more come for long", eventsMany + 1, eventsHold, 0, false},
+		{"there is soon no room", eventsTight, 0, 0, false},
 	} {
-		if got := syncFirst(now, now.Add(-tt.since), now.Add(-tt.fed)); got != tt.want {
+		if got := syncFirst(tt.wait, now, now.Add(-tt.since), now.Add(-tt.fed)); got != tt.want {
 			t.Errorf("%s: %v", tt.name, got)
 		}
 	}
@@ -140,6 +143,9 @@ func TestASyncGoesBeforeTheManyItTellsOf(t *testing.T) {
 		t.Error("none wait, and it is taken for many")
 	}
 	in, _ := r.admit(make([]event, eventsMany+1))
+	if ago := time.Since(timeOf(&r.fed)); ago < 0 || ago > time.Minute {
+		t.Errorf("they came %v ago", ago)
+	}
 	first := r.giveWay(ctx, time.Time{})
 	if first.IsZero() || r.giveWay(ctx, first) != first {
 		t.Errorf("%d wait, since %v", len(in), first)

@@ -35,9 +35,10 @@ const (
 )
 
 // While more than eventsMany wait, a sync goes first: there is a pause after each until no more have come in for as
-// long, or until many have waited for eventsHold.
+// long, or until many have waited for eventsHold, or there is soon no room for more.
 const (
 	eventsMany  = 64
+	eventsTight = eventsMax / 2
 	eventsPause = 50 * time.Millisecond
 	eventsHold  = 2 * time.Second
 )
@@ -48,7 +49,7 @@ type replayer struct {
 	act  atomic.Pointer[act] // the system call that it makes
 	wake chan struct{}       // holds one token
 	wait atomic.Int32        // events that were planned and are not told yet
-	fed  atomic.Int64        // when the last of them came: a stamp
+	fed  atomic.Int64        // when the last were planned: a stamp
 
 	mu     sync.Mutex // guards the rest
 	queue  []event
@@ -186,14 +187,14 @@ func (m *Mount) replayLoop(ctx context.Context) error {
 
 // giveWay pauses if a sync goes first. It takes and returns since when many wait: the zero time if few do.
 func (r *replayer) giveWay(ctx context.Context, since time.Time) time.Time {
-	if r.wait.Load() <= eventsMany {
+	n, now := r.wait.Load(), time.Now()
+	if n <= eventsMany {
 		return time.Time{}
 	}
-	now := time.Now()
 	if since.IsZero() {
 		since = now
 	}
-	if syncFirst(now, since, timeOf(&r.fed)) {
+	if syncFirst(n, now, since, timeOf(&r.fed)) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(eventsPause):
@@ -202,9 +203,9 @@ func (r *replayer) giveWay(ctx context.Context, since time.Time) time.Time {
 	return since
 }
 
-// syncFirst tells whether a sync goes before the many events that have waited since then, the last of which came at fed.
-func syncFirst(now, since, fed time.Time) bool {
-	return now.Sub(since) < eventsHold && now.Sub(fed) < eventsPause
+// syncFirst tells whether a sync goes before the events that wait: many have since then, and the last came at fed.
+func syncFirst(wait int32, now, since, fed time.Time) bool {
+	return wait > eventsMany && wait < eventsTight && now.Sub(since) < eventsHold && now.Sub(fed) < eventsPause
 }
 
 // tellOne tells an event, or keeps it for later if there were too many.

@@ -76,6 +76,7 @@ type MountRequest struct {
 	Folder  string   `json:"folder"`
 	Dir     string   `json:"dir"`
 	Options []string `json:"options"`
+	Again   bool     `json:"again"` // where it was before: what programs wrote there since is put aside
 }
 
 // UmountRequest asks for a folder to be unmounted and to stay so.

@@ -16,8 +16,8 @@ import (
 
 // makeDir makes dir a directory to mount at, and returns its real path and how
 // to take back what was made. A directory that is not empty is refused: what is
-// in it would be hidden.
-func makeDir(dir string) (real string, undo func(), err error) {
+// in it would be hidden; unless it may be full for now.
+func makeDir(dir string, full bool) (real string, undo func(), err error) {
 	made, err := mkdirAll(dir)
 	undo = func() {
 		for _, d := range made {
@@ -27,7 +27,7 @@ func makeDir(dir string) (real string, undo func(), err error) {
 	if err == nil {
 		real, err = filepath.EvalSymlinks(dir)
 	}
-	if err == nil {
+	if err == nil && !full {
 		err = checkEmpty(real)
 	}
 	if err != nil {

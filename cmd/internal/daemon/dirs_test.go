@@ -13,7 +13,7 @@ func exists(path string) bool { _, err := os.Lstat(path); return err == nil }
 func TestMissingMountpointIsMadeAndTakenBack(t *testing.T) {
 	top := t.TempDir()
 	dir := filepath.Join(top, "a", "b", "c")
-	real, undo, err := makeDir(dir)
+	real, undo, err := makeDir(dir, false)
 	if err != nil || real != dir || !exists(dir) {
 		t.Fatalf("made %q, %v", real, err)
 	}
@@ -25,7 +25,7 @@ func TestMissingMountpointIsMadeAndTakenBack(t *testing.T) {
 
 func TestPresentMountpointStays(t *testing.T) {
 	dir := t.TempDir()
-	_, undo, err := makeDir(dir)
+	_, undo, err := makeDir(dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestMountpointThatCannotServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{full, link, file, filepath.Join(file, "below")} {
-		if _, _, err := makeDir(dir); err == nil {
+		if _, _, err := makeDir(dir, false); err == nil {
 			t.Errorf("%s was taken", dir)
 		} else if dir != filepath.Join(file, "below") && Code(err) != control.Usage {
 			t.Errorf("%s: code %d: %v", dir, Code(err), err)
@@ -66,7 +66,7 @@ func TestSymlinkedMountpointIsResolved(t *testing.T) {
 	if err := os.Symlink(t.TempDir(), link); err != nil {
 		t.Fatal(err)
 	}
-	real, _, err := makeDir(link)
+	real, _, err := makeDir(link, false)
 	if err != nil || real == link {
 		t.Errorf("%q, %v", real, err)
 	}

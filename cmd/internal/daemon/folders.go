@@ -165,12 +165,13 @@ func (d *Daemon) mountFolder(_ context.Context, in control.MountRequest) (contro
 	if err != nil {
 		return control.Folder{}, err
 	}
-	return d.mountAt(f, in.Dir, in.Options)
+	return d.mountAt(f, in.Dir, in.Options, in.Again)
 }
 
 // mountAt is mountFolder under ops: f is mounted at dir, where it was if that
-// is empty, with the options it had if they are nil.
-func (d *Daemon) mountAt(f *folder, dir string, options []string) (control.Folder, error) {
+// is empty, with the options it had if they are nil. Again: if it was there before, what programs wrote there since is
+// put aside.
+func (d *Daemon) mountAt(f *folder, dir string, options []string, again bool) (control.Folder, error) {
 	v := d.view(f)
 	if dir == "" {
 		dir = v.rec.Dir
@@ -178,6 +179,7 @@ func (d *Daemon) mountAt(f *folder, dir string, options []string) (control.Folde
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real
 	}
+	again = again && dir == v.rec.Dir
 	if v.mounted() && v.err == nil && dir == v.rec.Dir && (options == nil || slices.Equal(options, v.rec.Options)) {
 		return d.info(f), nil
 	}
@@ -196,13 +198,13 @@ func (d *Daemon) mountAt(f *folder, dir string, options []string) (control.Folde
 		}
 		var err error
 		if err = free(dir); err == nil {
-			dir, undo, err = makeDir(dir)
+			dir, undo, err = makeDir(dir, again)
 		}
 		if err != nil {
 			return control.Folder{}, err
 		}
 	}
-	if err := d.remount(f, v.rec, dir, options); err != nil {
+	if err := d.remount(f, v.rec, dir, options, again); err != nil {
 		undo()
 		return control.Folder{}, err
 	}
@@ -210,13 +212,13 @@ func (d *Daemon) mountAt(f *folder, dir string, options []string) (control.Folde
 }
 
 // remount restarts f mounted at dir. If that fails f is as it was before.
-func (d *Daemon) remount(f *folder, old record, dir string, options []string) error {
+func (d *Daemon) remount(f *folder, old record, dir string, options []string, again bool) error {
 	if err := d.stop(f, false); err != nil {
 		return err
 	}
 	err := d.update(f, func(r *record) { r.Dir, r.Options, r.Mounted = dir, options, true })
 	if err == nil {
-		err = d.start(f)
+		err = d.startAs(f, again)
 	}
 	if err == nil {
 		return nil

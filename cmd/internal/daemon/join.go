@@ -134,7 +134,7 @@ func (d *Daemon) place(dir string) (real string, undo func(), err error) {
 	if err := free(dir); err != nil {
 		return "", nil, err
 	}
-	if real, undo, err = makeDir(dir); err != nil {
+	if real, undo, err = makeDir(dir, false); err != nil {
 		return "", nil, err
 	}
 	if err := d.checkPlace(real); err != nil { // a symlink may have led elsewhere
@@ -159,7 +159,7 @@ func (d *Daemon) upFolder(ctx context.Context, in control.UpRequest) (control.Fo
 			return control.Folder{}, err
 		}
 		if f := d.byID(ticket.Folder); f != nil {
-			return d.mountAt(f, in.Dir, in.Options)
+			return d.mountAt(f, in.Dir, in.Options, false)
 		}
 		return d.join(ctx, control.JoinRequest{Ticket: in.Ticket, Dir: in.Dir, Name: in.Name, Options: in.Options})
 	}
@@ -167,7 +167,7 @@ func (d *Daemon) upFolder(ctx context.Context, in control.UpRequest) (control.Fo
 		if is := f.grant.Log.Names(); in.Names != "" && in.Names != is {
 			return control.Folder{}, control.Errorf(control.Usage, "%s was made with --names %s, which cannot change", d.view(f).rec.Name, is)
 		}
-		return d.mountAt(f, in.Dir, in.Options)
+		return d.mountAt(f, in.Dir, in.Options, false)
 	}
 	if in.Name == "" {
 		in.Name = "Shared"
