@@ -23,7 +23,12 @@ func (a *app) startDetached(ctx context.Context, flags daemonFlags) (*exec.Cmd, 
 	if err := places.MakeDirs(); err != nil {
 		return nil, err
 	}
-	logFile, err := os.OpenFile(places.Log(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	return startDaemon(ctx, places.Log(), a.daemonArgs(flags), nil, &syscall.SysProcAttr{Setsid: true})
+}
+
+// startDaemon starts this program as a daemon that logs into a file, and returns when it is ready.
+func startDaemon(ctx context.Context, log string, args, env []string, attr *syscall.SysProcAttr) (*exec.Cmd, error) {
+	logFile, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("detach: %w", err)
 	}
@@ -32,10 +37,11 @@ func (a *app) startDetached(ctx context.Context, flags daemonFlags) (*exec.Cmd, 
 	if err != nil {
 		return nil, fmt.Errorf("detach: %w", err)
 	}
-	cmd := exec.Command(exe, a.daemonArgs(flags)...)
+	cmd := exec.Command(exe, args...)
 	cmd.Stderr = logFile
 	cmd.Dir = "/" // keep no directory busy
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Env = append(os.Environ(), env...)
+	cmd.SysProcAttr = attr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, fmt.Errorf("detach: %w", err)
@@ -49,7 +55,7 @@ func (a *app) startDetached(ctx context.Context, flags daemonFlags) (*exec.Cmd, 
 	if strings.TrimSpace(line) == "ready" {
 		return cmd, nil
 	}
-	return nil, detachFailed(cmd.Wait(), places.Log())
+	return nil, detachFailed(cmd.Wait(), log)
 }
 
 // daemonArgs is the command line of the daemon of the same instance.

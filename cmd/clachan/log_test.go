@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -78,7 +79,7 @@ func TestRepeatsAreBounded(t *testing.T) {
 	var b bytes.Buffer
 	now := time.Unix(0, 0)
 	seen := &repeats{now: func() time.Time { return now }, lines: map[string]*repeat{}}
-	l := slog.New(&filter{next: newLines(&b, slog.LevelInfo, journalPrefix), seen: seen})
+	l := slog.New(&filter{next: newLines(&b, slog.LevelInfo, journalPrefix), names: new(atomic.Bool), seen: seen})
 	for range 3 * repeatBurst {
 		l.Warn("again")
 	}

@@ -195,7 +195,7 @@ func command(ts *testscript.TestScript, args ...string) *exec.Cmd {
 	ts.Check(err)
 	cmd := exec.Command(exe, args...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, v := range []string{"HOME", "PATH", "XDG_RUNTIME_DIR", "CLACHAN_LOG", "NO_COLOR", "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "CLACHAN_HOME"} {
+	for _, v := range []string{"HOME", "PATH", "TMPDIR", "XDG_RUNTIME_DIR", "CLACHAN_LOG", "NO_COLOR", "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "CLACHAN_HOME"} {
 		cmd.Env = append(cmd.Env, v+"="+ts.Getenv(v))
 	}
 	return cmd

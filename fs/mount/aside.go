@@ -72,10 +72,15 @@ func (a *aside) make(now time.Time) error {
 		if errors.Is(err, os.ErrExist) && i < 100 {
 			continue
 		}
-		if err == nil {
-			a.to, a.at = to, now
+		if err != nil {
+			return err
 		}
-		return err
+		a.to, a.at = to, now
+		st, err := a.below.Stat()
+		if err != nil {
+			return err
+		}
+		return os.Chmod(to, st.Mode().Perm()) // who could reach what he wrote still can
 	}
 }
 
