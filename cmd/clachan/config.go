@@ -27,7 +27,7 @@ variable of the environment beats the file, which beats the default.`,
 		Example: `  clachan config get
   clachan config get log.level --origin`,
 		Args: cobra.MaximumNArgs(1), ValidArgsFunction: settingKeys,
-		RunE: func(c *cobra.Command, args []string) error { return a.getSettings(arg(args, 0), origin) },
+		RunE: func(c *cobra.Command, args []string) error { return a.getSettings(c.Context(), arg(args, 0), origin) },
 	}
 	get.Flags().BoolVar(&origin, "origin", false, "say where each comes from")
 	set := &cobra.Command{
@@ -65,10 +65,10 @@ changes.`,
 	}
 	path := &cobra.Command{
 		Use: "path", Short: "Print where the configuration file is", Example: "  clachan config path", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			places, err := config.Find(a.flags, a.env)
-			if err != nil {
-				return control.Errorf(control.State, "%v", err)
+		RunE: func(c *cobra.Command, _ []string) error {
+			places, _, err := a.places(c.Context())
+			if err != nil && !noDaemon(err) {
+				return err
 			}
 			fmt.Fprintln(a.stdout, places.Config)
 			return nil
@@ -98,10 +98,23 @@ func settingKeys(_ *cobra.Command, args []string, _ string) ([]string, cobra.She
 	return keys, cobra.ShellCompDirectiveNoFileComp
 }
 
-func (a *app) getSettings(key string, origin bool) error {
-	places, err := config.Find(a.flags, a.env)
+// places are those of the daemon that answers, or of one that would be started here.
+func (a *app) places(ctx context.Context) (config.Places, control.Version, error) {
+	p, err := config.Find(a.flags, a.env)
 	if err != nil {
-		return control.Errorf(control.State, "%v", err)
+		return p, control.Version{}, control.Errorf(control.State, "%v", err)
+	}
+	v, err := ask(ctx, a, control.GetVersion, control.None{})
+	if err == nil && a.flags.Config == "" {
+		p.Config, p.Data = v.Config, v.Data
+	}
+	return p, v, err
+}
+
+func (a *app) getSettings(ctx context.Context, key string, origin bool) error {
+	places, _, err := a.places(ctx)
+	if err != nil && !noDaemon(err) {
+		return err
 	}
 	conf, origins, err := config.Explain(places, a.env)
 	if err != nil {
@@ -135,9 +148,9 @@ func (a *app) getSettings(key string, origin bool) error {
 
 // changeConfig replaces the configuration file by what change makes of it, and tells a daemon that runs.
 func (a *app) changeConfig(ctx context.Context, change func(path, text string) (string, error)) error {
-	places, err := config.Find(a.flags, a.env)
-	if err != nil {
-		return control.Errorf(control.State, "%v", err)
+	places, _, err := a.places(ctx)
+	if err != nil && !noDaemon(err) {
+		return err
 	}
 	path := places.Config
 	if real, err := filepath.EvalSymlinks(path); err == nil {
@@ -175,7 +188,6 @@ func (a *app) editText(ctx context.Context, path, text string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("config: %w", err)
 	}
-	defer os.Remove(f.Name())
 	_, err = f.WriteString(text)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return "", fmt.Errorf("config: %w", err)
@@ -189,11 +201,14 @@ func (a *app) editText(ctx context.Context, path, text string) (string, error) {
 	cmd := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", f.Name()) // it may have arguments
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.stdin, a.stdout, a.stderr
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("config: editor %s: %w", editor, err)
+		return "", fmt.Errorf("config: editor %s: %w (what you wrote is in %s)", editor, err, f.Name())
 	}
 	out, err := os.ReadFile(f.Name())
 	if err != nil {
 		return "", fmt.Errorf("config: %w", err)
 	}
-	return string(out), config.Check(path, string(out))
+	if err := config.Check(path, string(out)); err != nil {
+		return "", fmt.Errorf("%w (what you wrote is in %s)", err, f.Name())
+	}
+	return string(out), os.Remove(f.Name())
 }

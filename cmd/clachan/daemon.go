@@ -64,38 +64,42 @@ func unlimit() {
 
 // serve is the daemon, and tells systemd of it.
 func (a *app) serve(ctx context.Context, flags daemonFlags) error {
-	d, log, err := a.openDaemon(flags, slog.LevelInfo)
+	hup := make(chan os.Signal, 1) // what comes before it is ready is done then
+	signal.Notify(hup, unix.SIGHUP)
+	defer signal.Stop(hup)
+	places, conf, err := a.settings(flags)
 	if err != nil {
 		return err
 	}
-	watch, err := service.NewWatch(d.Alive, d.Summary, log.Logger)
+	log := newLogger(a.stderr, conf.Log, slog.LevelInfo, a.verbose, a.env)
+	watch, err := service.NewWatch(log.Logger)
 	if err != nil {
-		return errors.Join(control.Errorf(control.State, "%v", err), d.Close())
+		return control.Errorf(control.State, "%v", err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	g.Go(func() error { return watch.Run(ctx) })
 	g.Go(func() error {
-		reloads(ctx, watch, d, log)
-		return nil
-	})
-	g.Go(func() error {
 		defer stop()
-		return runDaemon(ctx, d, func(context.Context) error {
-			watch.Ready()
-			_, err := fmt.Fprintln(a.stdout, "ready")
+		d, err := a.openDaemon(places, conf, flags, log)
+		if err != nil {
 			return err
+		}
+		return runDaemon(ctx, d, func(ctx context.Context) error {
+			watch.Ready(d.Alive, d.Summary)
+			if _, err := fmt.Fprintln(a.stdout, "ready"); err != nil {
+				return err
+			}
+			reloads(ctx, hup, watch, d, log)
+			return nil
 		})
 	})
 	return g.Wait()
 }
 
 // reloads has the daemon read its settings again at each SIGHUP. What is wrong in them is logged, and changes nothing.
-func reloads(ctx context.Context, watch *service.Watch, d *daemon.Daemon, log *logger) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, unix.SIGHUP)
-	defer signal.Stop(hup)
+func reloads(ctx context.Context, hup <-chan os.Signal, watch *service.Watch, d *daemon.Daemon, log *logger) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -132,16 +136,10 @@ func (a *app) settings(flags daemonFlags) (config.Places, config.Config, error) 
 	return places, conf, nil
 }
 
-// openDaemon opens the daemon of this instance. floor is the least level of
-// what it logs where the settings ask for less.
-func (a *app) openDaemon(flags daemonFlags, floor slog.Level) (*daemon.Daemon, *logger, error) {
+// openDaemon opens the daemon of this instance.
+func (a *app) openDaemon(places config.Places, conf config.Config, flags daemonFlags, log *logger) (*daemon.Daemon, error) {
 	unlimit()
-	places, conf, err := a.settings(flags)
-	if err != nil {
-		return nil, nil, err
-	}
-	log := newLogger(a.stderr, conf.Log, floor, a.verbose, a.env)
-	d, err := daemon.Open(daemon.Options{
+	return daemon.Open(daemon.Options{
 		Places: places, Config: conf, Version: ownVersion(), Log: log.Logger,
 		Reread: func() (config.Config, error) {
 			_, conf, err := a.settings(flags)
@@ -151,7 +149,6 @@ func (a *app) openDaemon(flags daemonFlags, floor slog.Level) (*daemon.Daemon, *
 			return conf, err
 		},
 	})
-	return d, log, err
 }
 
 // runDaemon runs d until ctx ends, and ready once it is. An error of ready

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/clachanfs/clachan/cmd/internal/config"
 	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/clachanfs/clachan/cmd/internal/doctor"
 	"github.com/spf13/cobra"
@@ -47,21 +46,18 @@ Exit code 7 when something is wrong.`,
 
 // look is what can be seen of this machine and its daemon.
 func (a *app) look(ctx context.Context) (doctor.Machine, error) {
-	places, err := config.Find(a.flags, a.env)
-	if err != nil {
-		return doctor.Machine{}, control.Errorf(control.State, "%v", err)
+	places, running, asked := a.places(ctx)
+	if asked != nil && places.Data == "" {
+		return doctor.Machine{}, asked
 	}
 	m, err := doctor.Look(places, a.env)
 	if err != nil {
 		return m, err
 	}
-	m.Own = buildVersion()
-	v, err := ask(ctx, a, control.GetVersion, control.None{})
-	if err == nil {
-		m.Running = v.Version
-		m.Status, err = ask(ctx, a, control.GetStatus, control.StatusRequest{})
+	m.Own, m.Running, m.DaemonErr = buildVersion(), running.Version, asked
+	if asked == nil {
+		m.Status, m.DaemonErr = ask(ctx, a, control.GetStatus, control.StatusRequest{})
 	}
-	m.DaemonErr = err
 	return m, nil
 }
 

@@ -77,8 +77,14 @@ func (a *app) installService(ctx context.Context, s service.Scope) error {
 	if err != nil {
 		return fmt.Errorf("install: %w", err)
 	}
-	if rel, err := filepath.Rel(os.TempDir(), exe); err == nil && filepath.IsLocal(rel) {
-		return control.Errorf(control.Usage, "%s will not stay: put the program elsewhere first (go install ./cmd/clachan)", exe)
+	passing := []string{os.TempDir(), a.env("GOCACHE")} // where `go run` has its programs
+	if cache, err := os.UserCacheDir(); err == nil {
+		passing = append(passing, cache)
+	}
+	for _, dir := range passing {
+		if rel, err := filepath.Rel(dir, exe); dir != "" && err == nil && filepath.IsLocal(rel) {
+			return control.Errorf(control.Usage, "%s will not stay: put the program elsewhere first (go install ./cmd/clachan)", exe)
+		}
 	}
 	unit, err := s.Install(ctx, exe)
 	if err != nil {

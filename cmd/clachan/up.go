@@ -104,7 +104,11 @@ func (u *up) asDaemon(ctx context.Context) error {
 	if isTerminal(u.stdout) {
 		floor = slog.LevelWarn // the status is shown, and the log would go through it
 	}
-	d, _, err := u.openDaemon(u.flags, floor)
+	places, conf, err := u.settings(u.flags)
+	if err != nil {
+		return err
+	}
+	d, err := u.openDaemon(places, conf, u.flags, newLogger(u.stderr, conf.Log, floor, u.verbose, u.env))
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 // Package systemd holds the units that run clachan as a service.
 //
 //	system/clachan.service    of the machine: folders below /srv, data in /var/lib/clachan
-//	system/clachan@.service   of one user of a server, who need not log in
 //	user/clachan.service      of a user, from login on
 package systemd
 

@@ -52,7 +52,6 @@ type Mount struct {
 	life    context.Context // of requests
 	abandon func()          // ends it
 	closed  atomic.Bool     // no more staging
-	found   atomic.Pointer[aside]
 }
 
 // New prepares a mount of folder at dir: stale mounts are cleared, and files that were not cut when the last mount
@@ -104,10 +103,18 @@ func (m *Mount) Ready() <-chan struct{} { return m.ready }
 // Dir is the mountpoint.
 func (m *Mount) Dir() string { return m.dir }
 
-// Answers asks the mount through the kernel, as programs do. It lasts as long as the mount hangs.
+// Answers asks the mount through the kernel, as programs do. It lasts as long as the mount hangs. One that is unmounted or
+// covered by another has nothing to answer.
 func (m *Mount) Answers() error {
+	dir, err := m.place()
+	if dir == "" || errors.Is(err, ErrCovered) {
+		return nil
+	}
 	var st unix.Statfs_t
-	if err := unix.Statfs(m.dir, &st); err != nil {
+	if err == nil {
+		err = unix.Statfs(dir, &st)
+	}
+	if err != nil {
 		return fmt.Errorf("statfs %s: %w", m.dir, err)
 	}
 	return nil
@@ -134,7 +141,7 @@ func (m *Mount) Run(ctx context.Context) error {
 	server, err := fuse.NewServer(m, m.dir, m.opts.fuse(m))
 	if err != nil {
 		err = fmt.Errorf("mount %s: %w", m.dir, err)
-		if !mayMount() {
+		if os.Geteuid() != 0 {
 			err = fmt.Errorf("%w; what it says is in the log of the daemon", err)
 		}
 		if strays != nil {

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -108,13 +107,6 @@ func known() string {
 	return strings.Join(all, " ")
 }
 
-// mayMount tells whether this process may call mount(2) itself, as root may, and the service of a user.
-var mayMount = sync.OnceValue(func() bool {
-	var caps [2]unix.CapUserData
-	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &caps[0])
-	return err == nil && caps[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
-})
-
 // fuseConf is where an administrator lets users use allow_other.
 const fuseConf = "/etc/fuse.conf"
 
@@ -123,7 +115,7 @@ func (o *Options) check() error {
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		return fmt.Errorf("%w: no /dev/fuse: load the kernel module with `modprobe fuse`, or give the container the device", ErrNoFuse)
 	}
-	if mayMount() && os.Geteuid() == 0 {
+	if os.Geteuid() == 0 {
 		return nil
 	}
 	if err := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK); err != nil {
@@ -131,9 +123,6 @@ func (o *Options) check() error {
 	}
 	if o.Suid || o.Dev {
 		return fmt.Errorf("%w: suid and dev need root", ErrOption)
-	}
-	if mayMount() {
-		return nil
 	}
 	if _, err := exec.LookPath("fusermount3"); err != nil {
 		if _, err := exec.LookPath("fusermount"); err != nil {
@@ -153,7 +142,7 @@ func Possible() error {
 }
 
 // MayLetOthers tells whether this user may mount with allow_other.
-func MayLetOthers() bool { return mayMount() || userAllowOther() }
+func MayLetOthers() bool { return os.Geteuid() == 0 || userAllowOther() }
 
 // userAllowOther says whether users may let others in. Where they may not even read that, fusermount3 decides.
 func userAllowOther() bool {
@@ -197,7 +186,7 @@ func (o *Options) fuse(m *Mount) *fuse.MountOptions {
 	if o.DefaultPermissions || o.AllowOther {
 		f.Options = append(f.Options, "default_permissions")
 	}
-	if mayMount() {
+	if os.Geteuid() == 0 {
 		f.DirectMountStrict = true
 		f.DirectMountFlags = o.flags()
 		return f

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"os"
-	account "os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -148,7 +147,7 @@ func tmpDir() string {
 	return filepath.Join("/tmp", "clachan-"+strconv.Itoa(os.Getuid()))
 }
 
-// Sockets lists where a client looks for its daemon. Only the standard
+// Sockets lists where a client looks for its daemon. Only the two standard
 // places are alternatives of one another: a client that was told where its
 // daemon is must not end up talking to another one.
 func Sockets(f Flags, env Env) ([]string, error) {
@@ -164,11 +163,7 @@ func Sockets(f Flags, env Env) ([]string, error) {
 	case f.System:
 		return absolute(system().Socket)
 	}
-	sockets := []string{userSocket(env)}
-	if u, err := account.Current(); err == nil {
-		sockets = append(sockets, filepath.Join("/run", "clachan-"+u.Username, "api.sock")) // of clachan@USER.service
-	}
-	return append(sockets, system().Socket), nil
+	return []string{userSocket(env), system().Socket}, nil
 }
 
 func absolute(path string) ([]string, error) {

@@ -21,10 +21,10 @@ type Client struct {
 // Dial finds the first of the sockets that a daemon answers at.
 func Dial(ctx context.Context, sockets []string) (*Client, error) {
 	for _, path := range sockets {
-		c, err := connect(ctx, path)
+		c, err := connect(ctx, path, len(sockets) == 1)
 		if err == nil {
 			c.Close()
-			return newClient(path), nil
+			return newClient(path, len(sockets) == 1), nil
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -40,9 +40,9 @@ func Dial(ctx context.Context, sockets []string) (*Client, error) {
 	return nil, &Error{Code: NoDaemon, Message: noDaemon}
 }
 
-func newClient(path string) *Client {
+func newClient(path string, named bool) *Client {
 	t := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return connect(ctx, path) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return connect(ctx, path, named) },
 	}
 	return &Client{http: &http.Client{Transport: t}, path: path}
 }

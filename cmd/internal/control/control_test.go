@@ -212,7 +212,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			resp, err := newClient(path).http.Do(req)
+			resp, err := newClient(path, true).http.Do(req)
 			if err != nil {
 				t.Fatal(err)
 			}

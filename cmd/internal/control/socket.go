@@ -22,7 +22,7 @@ const probeTimeout = 2 * time.Second
 // Listen binds the API socket at path. A socket nobody serves any more is
 // replaced; one that somebody serves is an error of code [State].
 func Listen(path string) (net.Listener, error) {
-	if c, err := connect(context.Background(), path); err == nil {
+	if c, err := connect(context.Background(), path, true); err == nil {
 		c.Close()
 		return nil, Errorf(State, "another daemon already answers at %s", path)
 	}
@@ -69,8 +69,12 @@ func (l *listener) Close() error {
 	return err
 }
 
-// connect opens a connection to the daemon at path, if it is one to trust.
-func connect(ctx context.Context, path string) (net.Conn, error) {
+// errForeign says that a socket where a daemon of this user would be is somebody else's.
+var errForeign = errors.New("socket of another user")
+
+// connect opens a connection to the daemon at path, if it is one to trust: root's or this user's, and to root anybody's
+// whose socket was named.
+func connect(ctx context.Context, path string, named bool) (net.Conn, error) {
 	var c net.Conn
 	err := short(path, func(name string) (err error) {
 		d := net.Dialer{Timeout: probeTimeout}
@@ -81,8 +85,12 @@ func connect(ctx context.Context, path string) (net.Conn, error) {
 		return nil, err
 	}
 	uid, err := peerUID(c)
-	if err == nil && uid != 0 && uid != os.Geteuid() && os.Geteuid() != 0 {
+	switch foreign := uid != 0 && uid != os.Geteuid(); {
+	case err != nil:
+	case foreign && os.Geteuid() != 0:
 		err = Errorf(Denied, "the daemon at %s belongs to another user", path)
+	case foreign && !named:
+		err = errForeign
 	}
 	if err != nil {
 		c.Close()

@@ -207,8 +207,10 @@ type Version struct {
 	Schema   int    `json:"schema"`
 	Version  string `json:"version"`
 	Go       string `json:"go"`
-	Format   int    `json:"format"`   // of the store
-	Protocol int    `json:"protocol"` // between peers
+	Format   int    `json:"format"`           // of the store
+	Protocol int    `json:"protocol"`         // between peers
+	Config   string `json:"config,omitempty"` // of a daemon: its configuration file
+	Data     string `json:"data,omitempty"`   // and its data folder
 }
 
 // Reloaded tells what became of settings that were read again.

@@ -17,12 +17,22 @@ func (d *Daemon) Alive() error {
 			}
 		}
 	}
+	d.closing.RLock()
+	defer d.closing.RUnlock()
+	if d.closed {
+		return nil
+	}
 	_, err := d.records.load()
 	return err
 }
 
 // Summary is how the daemon is, in a line.
 func (d *Daemon) Summary() string {
+	d.closing.RLock()
+	defer d.closing.RUnlock()
+	if d.closed {
+		return "stopped"
+	}
 	st, err := d.status(context.Background(), control.StatusRequest{})
 	if err != nil {
 		return err.Error()

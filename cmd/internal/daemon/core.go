@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"os/user"
+	"path/filepath"
 
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/blocks/chunker"
@@ -81,7 +82,8 @@ func (d *Daemon) openMount(f *folder, core *syncer.Folder, again bool) (*mount.M
 		return nil, err
 	}
 	o.Name, o.Staging, o.Log = f.rec.Name, d.stagingDir(f.rec), d.log.With("folder", f.rec.Name)
-	o.Aside = again
+	real, err := filepath.EvalSymlinks(f.rec.Dir)
+	o.Aside = again && err == nil && real == f.rec.Dir // no link has taken its place
 	return mount.New(core, f.rec.Dir, o)
 }
 

@@ -46,6 +46,9 @@ type Daemon struct {
 
 	stuck atomic.Bool // a mount has ended, and requests to it go on
 
+	closing sync.RWMutex // held while Alive and Summary read the store, and guards closed
+	closed  bool
+
 	ops sync.Mutex // orders operations that change folders
 
 	mu      sync.Mutex // guards folders and the fields of each, and o.Config.Mounts
@@ -89,6 +92,9 @@ func Open(o Options) (_ *Daemon, err error) {
 
 // Close closes what Open opened. Run has returned, or was never called.
 func (d *Daemon) Close() error {
+	d.closing.Lock() // whoever asks after the store has been answered
+	d.closed = true
+	d.closing.Unlock()
 	var errs []error
 	if d.node != nil {
 		errs = append(errs, d.node.Close())
@@ -113,14 +119,14 @@ func (d *Daemon) Reload(context.Context, control.None) (control.Reloaded, error)
 	if err != nil {
 		return out, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	for _, s := range config.Settings {
 		if !s.Live && !s.Same(c, d.o.Config) {
 			out.Waiting = append(out.Waiting, s.Key)
 		}
 	}
+	d.mu.Lock()
 	d.o.Config.Mounts = c.Mounts
+	d.mu.Unlock()
 	d.log.Info("settings read again", "file", d.o.Places.Config, "at_the_next_start", out.Waiting)
 	return out, nil
 }
@@ -269,7 +275,9 @@ func (d *Daemon) identity(context.Context, control.None) (control.Identity, erro
 }
 
 func (d *Daemon) version(context.Context, control.None) (control.Version, error) {
-	return d.o.Version, nil
+	v := d.o.Version
+	v.Config, v.Data = d.o.Places.Config, d.o.Places.Data
+	return v, nil
 }
 
 // addrs are where others reach this device, with its id.

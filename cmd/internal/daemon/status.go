@@ -3,11 +3,13 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
+	"github.com/clachanfs/clachan/fs/mount"
 	"github.com/clachanfs/clachan/peers"
 	"github.com/clachanfs/clachan/peers/trust"
 	"github.com/clachanfs/clachan/syncer"
@@ -122,11 +124,12 @@ func (d *Daemon) folderStatus(f *folder) (control.FolderStatus, error) {
 		s.only = min(s.onlyHere(v.core().Replica()), st.Files)
 		st.OnlyHere = s.only
 	}
-	if v.mounted() {
-		if dir, at := v.run.mount.Found(); dir != "" {
-			text := "what programs wrote at the mountpoint while it was away is in " + dir
-			st.Notices = append(st.Notices, control.Notice{At: at.UTC().Truncate(time.Second), Text: text})
+	for _, dir := range mount.Found(v.rec.Dir) {
+		n := control.Notice{Text: "what programs wrote at the mountpoint while it was away is in " + dir}
+		if info, err := os.Stat(dir); err == nil {
+			n.At = info.ModTime().UTC().Truncate(time.Second)
 		}
+		st.Notices = append(st.Notices, n)
 	}
 	st.Copies.Min = s.copies()
 	st.State = s.state()

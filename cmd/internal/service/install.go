@@ -77,6 +77,8 @@ func (s Scope) Install(ctx context.Context, program string) (string, error) {
 		if err := renameio.WriteFile(path, unit, 0o644); err != nil {
 			return "", fmt.Errorf("install: %w", err)
 		}
+	} else if err := os.Remove(s.path()); err != nil && !errors.Is(err, fs.ErrNotExist) { // of another program: it would be taken
+		return "", fmt.Errorf("install: %w", err)
 	}
 	if err := s.Run(ctx, "daemon-reload"); err != nil {
 		return "", err

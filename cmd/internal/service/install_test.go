@@ -60,11 +60,15 @@ func TestTheUnitOfAPackageIsTaken(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(s.Vendor, 0o755), os.WriteFile(vendor, nil, 0o644)); err != nil {
 		t.Fatal(err)
 	}
+	made, err := s.Install(t.Context(), "/opt/clachan")
+	if err != nil || made == vendor {
+		t.Errorf("another program: %q, %v", made, err)
+	}
 	if path, err := s.Install(t.Context(), systemd.Program); err != nil || path != vendor {
 		t.Errorf("%q, %v", path, err)
 	}
-	if path, err := s.Install(t.Context(), "/opt/clachan"); err != nil || path == vendor {
-		t.Errorf("another program: %q, %v", path, err)
+	if _, err := os.Stat(made); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was made before is taken: %v", err)
 	}
 	if err := s.Uninstall(t.Context()); err != nil {
 		t.Error(err)

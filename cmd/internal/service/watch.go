@@ -15,13 +15,14 @@ import (
 const (
 	statusEvery = 10 * time.Second
 	startExtend = 30 * time.Second // of a start that goes on, every third of it
+	startMost   = 30 * time.Minute
 )
 
 // A Watch tells systemd how the daemon is. Where there is no systemd, it tells nobody.
 type Watch struct {
-	Alive  func() error  // may block: what hangs is not alive
-	Status func() string // a line
-	Log    *slog.Logger
+	log    *slog.Logger
+	alive  func() error  // may block: what hangs is not alive. Set by Ready, as status
+	status func() string // a line
 
 	ready chan struct{}
 	beat  func(state string) (bool, error) // daemon.SdNotify, but in tests
@@ -29,29 +30,30 @@ type Watch struct {
 }
 
 // NewWatch makes a Watch of what systemd has set in the environment.
-func NewWatch(alive func() error, status func() string, log *slog.Logger) (*Watch, error) {
+func NewWatch(log *slog.Logger) (*Watch, error) {
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		return nil, fmt.Errorf("watchdog: %w", err)
 	}
-	return &Watch{Alive: alive, Status: status, Log: log, ready: make(chan struct{}), limit: limit,
+	return &Watch{log: log, ready: make(chan struct{}), limit: limit,
 		beat: func(state string) (bool, error) { return daemon.SdNotify(false, state) }}, nil
 }
 
 // tell sends a message. That it does not arrive must not end a daemon.
 func (w *Watch) tell(state string) {
 	if _, err := w.beat(state); err != nil {
-		w.Log.Warn("systemd not told", "state", state, "err", err)
+		w.log.Warn("systemd not told", "state", state, "err", err)
 	}
 }
 
-// Ready says that the start is done. It is called once.
-func (w *Watch) Ready() {
-	w.tell("STATUS=" + w.Status() + "\n" + daemon.SdNotifyReady)
+// Ready says that the start is done, and how to ask after the daemon from now on. It is called once.
+func (w *Watch) Ready(alive func() error, status func() string) {
+	w.alive, w.status = alive, status
+	w.tell("STATUS=" + w.status() + "\n" + daemon.SdNotifyReady)
 	close(w.ready)
 }
 
-// Reload says that settings are read again while fn does it.
+// Reload says that settings are read again while fn does it. It comes after Ready.
 func (w *Watch) Reload(fn func()) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err == nil {
@@ -63,35 +65,39 @@ func (w *Watch) Reload(fn func()) {
 
 // Run tells how the daemon is until ctx ends, and then that it stops.
 func (w *Watch) Run(ctx context.Context) error {
-	w.extend(ctx)
-	var g errgroup.Group
-	g.Go(func() error { w.status(ctx); return nil })
-	if w.limit > 0 {
-		g.Go(func() error { w.dog(ctx); return nil })
+	if w.extend(ctx) {
+		var g errgroup.Group
+		g.Go(func() error { w.line(ctx); return nil })
+		if w.limit > 0 {
+			g.Go(func() error { w.dog(ctx); return nil })
+		}
+		g.Wait() // its functions return nil
 	}
-	g.Wait() // its functions return nil
 	w.tell(daemon.SdNotifyStopping)
 	return nil
 }
 
-// extend asks for time until the start is done: a store may have to be mended first.
-func (w *Watch) extend(ctx context.Context) {
+// extend asks for time until the start is done, since a store may have to be mended first; but not for ever. It says
+// whether it is done.
+func (w *Watch) extend(ctx context.Context) bool {
 	tick := time.NewTicker(startExtend / 3)
 	defer tick.Stop()
-	for {
-		w.tell(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", startExtend.Microseconds()))
+	for start := time.Now(); ; {
+		if time.Since(start) < startMost {
+			w.tell(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", startExtend.Microseconds()))
+		}
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-w.ready:
-			return
+			return true
 		case <-tick.C:
 		}
 	}
 }
 
-// status keeps the line current.
-func (w *Watch) status(ctx context.Context) {
+// line keeps the status current.
+func (w *Watch) line(ctx context.Context) {
 	tick := time.NewTicker(statusEvery)
 	defer tick.Stop()
 	last := ""
@@ -101,7 +107,7 @@ func (w *Watch) status(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if s := w.Status(); s != last {
+		if s := w.status(); s != last {
 			w.tell("STATUS=" + s)
 			last = s
 		}
@@ -117,7 +123,7 @@ func (w *Watch) dog(ctx context.Context) {
 	for {
 		if asked.IsZero() {
 			asked = time.Now()
-			go func() { seen <- w.Alive() }() // one at a time: it ends when what hangs does, or with the process
+			go func() { seen <- w.alive() }() // one at a time: it ends when what hangs does, or with the process
 		}
 		select {
 		case <-ctx.Done():
@@ -127,11 +133,11 @@ func (w *Watch) dog(ctx context.Context) {
 			asked = time.Time{}
 			switch {
 			case err != nil:
-				w.Log.Error("not alive", "err", err)
+				w.log.Error("not alive", "err", err)
 			case took <= w.limit/2:
 				w.tell(daemon.SdNotifyWatchdog)
 			default:
-				w.Log.Warn("slow to answer", "took", took)
+				w.log.Warn("slow to answer", "took", took)
 			}
 			select {
 			case <-ctx.Done():
@@ -139,7 +145,7 @@ func (w *Watch) dog(ctx context.Context) {
 			case <-tick.C:
 			}
 		case <-tick.C:
-			w.Log.Warn("a mount or the store does not answer", "for", time.Since(asked).Round(time.Second))
+			w.log.Warn("a mount or the store does not answer", "for", time.Since(asked).Round(time.Second))
 		}
 	}
 }

@@ -12,10 +12,10 @@ import (
 )
 
 // told is a Watch whose messages are kept.
-func told(limit time.Duration, alive func() error, status func() string) (*Watch, func(prefix string) int) {
+func told(limit time.Duration) (*Watch, func(prefix string) int) {
 	var mu sync.Mutex
 	var all []string
-	w := &Watch{Alive: alive, Status: status, Log: slog.New(slog.DiscardHandler), ready: make(chan struct{}), limit: limit,
+	w := &Watch{log: slog.New(slog.DiscardHandler), ready: make(chan struct{}), limit: limit,
 		beat: func(s string) (bool, error) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -37,7 +37,7 @@ func told(limit time.Duration, alive func() error, status func() string) (*Watch
 func TestSystemdHearsOfALifeFromStartToStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		status := "one"
-		w, n := told(time.Minute, func() error { return nil }, func() string { return status })
+		w, n := told(time.Minute)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- w.Run(ctx) }()
@@ -46,7 +46,7 @@ func TestSystemdHearsOfALifeFromStartToStop(t *testing.T) {
 		if n("EXTEND_TIMEOUT_USEC=30000000") < 5*60/30 || n("READY=1") != 0 || n("WATCHDOG=1") != 0 {
 			t.Errorf("extended %d times, ready %d times, beaten %d times in a start", n("EXTEND_"), n("READY=1"), n("WATCHDOG"))
 		}
-		w.Ready()
+		w.Ready(func() error { return nil }, func() string { return status })
 		extended := n("EXTEND_")
 		time.Sleep(10 * time.Minute)
 		status = "two"
@@ -82,11 +82,11 @@ func TestWhatHangsOrFailsIsNotAlive(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				asked := 0
-				w, n := told(time.Minute, func() error { asked++; return alive() }, func() string { return "" })
+				w, n := told(time.Minute)
 				ctx, cancel := context.WithCancel(t.Context())
 				done := make(chan error)
 				go func() { done <- w.Run(ctx) }()
-				w.Ready()
+				w.Ready(func() error { asked++; return alive() }, func() string { return "" })
 				time.Sleep(10 * time.Minute)
 				synctest.Wait()
 				if n("WATCHDOG=1") != 0 || asked == 0 {
@@ -101,4 +101,25 @@ func TestWhatHangsOrFailsIsNotAlive(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAStartThatHangsIsNotWaitedForForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, n := told(time.Minute)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		time.Sleep(startMost + time.Minute)
+		synctest.Wait()
+		most := n("EXTEND_")
+		time.Sleep(startMost)
+		synctest.Wait()
+		if n("EXTEND_") != most || most == 0 {
+			t.Errorf("extended %d times, and %d later", most, n("EXTEND_"))
+		}
+		cancel()
+		if err := <-done; err != nil || n("STOPPING=1") != 1 {
+			t.Errorf("%v, stopping told %d times", err, n("STOPPING=1"))
+		}
+	})
 }
