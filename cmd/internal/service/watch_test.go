@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,7 +37,8 @@ func told(limit time.Duration) (*Watch, func(prefix string) int) {
 
 func TestSystemdHearsOfALifeFromStartToStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		status := "one"
+		var status atomic.Value
+		status.Store("one")
 		w, n := told(time.Minute)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
@@ -46,10 +48,10 @@ func TestSystemdHearsOfALifeFromStartToStop(t *testing.T) {
 		if n("EXTEND_TIMEOUT_USEC=30000000") < 5*60/30 || n("READY=1") != 0 || n("WATCHDOG=1") != 0 {
 			t.Errorf("extended %d times, ready %d times, beaten %d times in a start", n("EXTEND_"), n("READY=1"), n("WATCHDOG"))
 		}
-		w.Ready(func() error { return nil }, func() string { return status })
+		w.Ready(func() error { return nil }, func() string { return status.Load().(string) })
 		extended := n("EXTEND_")
 		time.Sleep(10 * time.Minute)
-		status = "two"
+		status.Store("two")
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if n("READY=1") != 1 || n("STATUS=one") == 0 || n("STATUS=two") != 1 || n("EXTEND_") != extended {
