@@ -24,7 +24,7 @@ import (
 // A watcher's queue holds 16,384 events by default. The budget is such that one who reads nothing for a minute while
 // a large sync comes in loses none: beyond it, the last event of each directory stands for all.
 const (
-	eventsMax   = 8192 // that wait
+	eventsMax   = 32768 // that wait
 	eventsBurst = 3072
 	eventsRate  = 128 // a second
 	eventsKept  = 256 // of the burst, for the last of each directory
