@@ -207,12 +207,14 @@ func TestTheHelperExitsAsMountSays(t *testing.T) {
 	for _, tt := range []struct {
 		args string
 		code int
+		says string
 	}{
-		{"photos", helperUsage}, {"photos /mnt -Q", helperUsage}, {"photos /mnt", helperFailed}, {"photos /mnt -sfnv -o rw,x-systemd.automount", 0},
+		{"photos", helperUsage, "accepts 2 arg"}, {"photos /mnt -Q", helperUsage, "unknown shorthand"},
+		{"photos /mnt", helperFailed, "x-systemd.requires=clachan.service"}, {"photos /mnt -sfnv -o rw,x-systemd.automount", 0, ""},
 	} {
 		a, output := testApp(t)
-		if got := a.helper(t.Context(), strings.Fields(tt.args)); got != tt.code {
-			_, says := output()
+		got := a.helper(t.Context(), strings.Fields(tt.args))
+		if _, says := output(); got != tt.code || !strings.Contains(says, tt.says) {
 			t.Errorf("%s: %d, want %d: %s", tt.args, got, tt.code, says)
 		}
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -40,7 +39,11 @@ func (a *app) helper(ctx context.Context, args []string) int {
 		if fake {
 			return nil
 		}
-		return a.mountAt(c.Context(), args[0], args[1], helperOptions(options))
+		err := a.mountAt(c.Context(), args[0], args[1], helperOptions(options))
+		if noDaemon(err) {
+			err = fmt.Errorf("%w; in fstab: x-systemd.requires=clachan.service", err)
+		}
+		return err
 	}
 	c.SetArgs(args)
 	if err := c.ExecuteContext(ctx); err != nil {
@@ -79,8 +82,5 @@ func (a *app) mountAt(ctx context.Context, name, dir string, options []string) e
 		}
 	}
 	_, err = ask(ctx, a, control.MountFolder, control.MountRequest{Folder: name, Dir: dir, Options: options, Again: true})
-	if e, ok := errors.AsType[*control.Error](err); ok && e.Code == control.NoDaemon {
-		err = fmt.Errorf("%w; in fstab: x-systemd.requires=clachan.service", err)
-	}
 	return err
 }

@@ -59,7 +59,7 @@ func Load(p Places, env Env) (Config, error) {
 
 // Explain is Load that says of each setting where it comes from: "default", the file with the line, or the variable.
 func Explain(p Places, env Env) (Config, map[string]string, error) {
-	c := Config{Discovery: true, Mounts: p.Mounts, Log: Log{Level: "info", Format: "auto"}}
+	c := defaults(p.Mounts)
 	origins := map[string]string{}
 	for _, s := range Settings {
 		origins[s.Key] = "default"
@@ -76,10 +76,16 @@ func Explain(p Places, env Env) (Config, map[string]string, error) {
 	return c, origins, nil
 }
 
+// defaults is what an empty file sets.
+func defaults(mounts string) Config {
+	return Config{Discovery: true, Mounts: mounts, Log: Log{Level: "info", Format: "auto"}}
+}
+
 // Check says what is wrong in the text of a configuration file.
 func Check(path, text string) error {
-	c := blank()
-	return c.parse(path, text)
+	c := defaults("/")
+	_, err := c.parse(path, text)
+	return err
 }
 
 func (c *Config) readFile(path string, origins map[string]string) error {
@@ -97,13 +103,9 @@ func (c *Config) readFile(path string, origins map[string]string) error {
 	if err != nil {
 		return &Error{Source: path, Text: err.Error()}
 	}
-	if err := c.parse(path, string(text)); err != nil {
-		return err
-	}
-	var tree map[string]any
-	meta, err := toml.Decode(string(text), &tree)
+	meta, err := c.parse(path, string(text))
 	if err != nil {
-		return &Error{Source: path, Text: err.Error()}
+		return err
 	}
 	for _, s := range Settings {
 		if meta.IsDefined(s.path()...) {
@@ -119,11 +121,11 @@ func (c *Config) readFile(path string, origins map[string]string) error {
 // typeMistake takes apart what the parser says of a value of a wrong type.
 var typeMistake = regexp.MustCompile(`^toml: line (\d+) \(last key "(.*)"\): (.*)$`)
 
-// parse reads the text of a configuration file into c.
-func (c *Config) parse(path, text string) error {
+// parse reads the text of a configuration file into c, and tells what is in it.
+func (c *Config) parse(path, text string) (toml.MetaData, error) {
 	meta, err := toml.Decode(text, c)
 	if perr, ok := errors.AsType[toml.ParseError](err); ok {
-		return &Error{Source: path, Line: perr.Position.Line, Text: perr.Message}
+		return meta, &Error{Source: path, Line: perr.Position.Line, Text: perr.Message}
 	}
 	if err != nil { // a wrong type, whose line is only in the text of the error
 		bad := &Error{Source: path, Text: strings.TrimPrefix(err.Error(), "toml: ")}
@@ -131,16 +133,16 @@ func (c *Config) parse(path, text string) error {
 			bad.Line, _ = strconv.Atoi(m[1])
 			bad.Text = m[2] + ": " + m[3]
 		}
-		return bad
+		return meta, bad
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		key := unknown[0]
-		return &Error{Source: path, Line: lineOf(text, key), Text: fmt.Sprintf("unknown key %q", key)}
+		return meta, &Error{Source: path, Line: lineOf(text, key), Text: fmt.Sprintf("unknown key %q", key)}
 	}
 	if bad := c.check(); bad != nil {
-		return &Error{Source: path, Line: lineOf(text, bad.key), Text: bad.text}
+		return meta, &Error{Source: path, Line: lineOf(text, bad.key), Text: bad.text}
 	}
-	return nil
+	return meta, nil
 }
 
 // logEnv is a shorter word for CLACHAN_LOG_LEVEL.

@@ -117,7 +117,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("= = =")
 	f.Fuzz(func(t *testing.T, text string) {
 		c := Config{Mounts: "/m", Log: Log{Level: "info", Format: "auto"}}
-		if err := c.parse("f", text); err == nil && c.Validate() != nil {
+		if _, err := c.parse("f", text); err == nil && c.Validate() != nil {
 			t.Errorf("accepted %q, which does not validate", text)
 		}
 	})

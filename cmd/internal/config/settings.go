@@ -82,9 +82,6 @@ func (s Setting) Literal(c Config) string {
 	return value
 }
 
-// blank is what an empty file sets.
-func blank() Config { return Config{Mounts: "/", Log: Log{Level: "info", Format: "auto"}} }
-
 // Text is its value in c as the environment has it, and Set takes it.
 func (s Setting) Text(c Config) string {
 	if list, ok := s.Value(c).([]string); ok {
@@ -102,8 +99,8 @@ func Set(text, key, value string) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("there is no setting %q", key)
 	}
-	c := blank()
-	if err := c.parse("", text); err != nil {
+	c := defaults("/")
+	if _, err := c.parse("", text); err != nil {
 		return "", err
 	}
 	if err := s.set(&c, value); err != nil {
@@ -116,8 +113,8 @@ func Set(text, key, value string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s %w", key, err)
 	}
-	got := blank()
-	if err := got.parse("", out); err != nil || !reflect.DeepEqual(got, c) {
+	got := defaults("/")
+	if _, err := got.parse("", out); err != nil || !reflect.DeepEqual(got, c) {
 		return "", fmt.Errorf("%s %w", key, errByHand)
 	}
 	return out, nil
