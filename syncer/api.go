@@ -36,6 +36,7 @@ var (
 	ErrStale       = errors.New("stale inode")
 	ErrFull        = blocks.ErrFull
 	ErrOffline     = errors.New("no peer that has it is connected")
+	ErrChanged     = errors.New("bytes changed while they were read")
 	ErrClosed      = errors.New("folder is closed")
 	ErrBug         = errors.New("a bug") // it panicked
 )
@@ -100,7 +101,8 @@ type DirtyState struct {
 	Data                      []byte          // a small file's bytes; nil: they are in staging files
 }
 
-// A Layer is what Freeze holds still: the whole file as it was then.
+// A Layer is what Freeze holds still: the whole file as it was then. One that cannot be
+// held still fails with ErrChanged. If it is an io.Closer, it is closed when it was read.
 type Layer interface {
 	io.ReaderAt
 	Gen() uint64

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path"
 	"strings"
@@ -137,8 +138,8 @@ func (f *Folder) rests(inos []Ino) bool {
 func (r *cutRun) fail(ino Ino, err error) {
 	f, now := r.f, time.Now()
 	again := now.Add(tryAgain)
-	part := errors.Is(err, ErrNotExist) || errors.Is(err, context.Canceled) // it may just have been removed, or another failed
-	if part || errors.Is(err, ErrFull) {                                    // there may be room soon
+	part := errors.Is(err, ErrNotExist) || errors.Is(err, ErrChanged) || errors.Is(err, context.Canceled) // it may just have been removed or written to, or another failed
+	if part || errors.Is(err, ErrFull) {                                                                  // there may be room soon
 		again = now.Add(longest)
 	}
 	r.left.inos[ino] = true
@@ -177,6 +178,9 @@ func (f *Folder) until(ino Ino, now time.Time) time.Time {
 func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer, mtime int64) (*frozen, error) {
 	if l == nil {
 		return &frozen{ino: ino, gen: d.gen, stale: true, with: d.with}, nil
+	}
+	if c, ok := l.(io.Closer); ok {
+		defer c.Close() // only read
 	}
 	base := l.Base().Content
 	var c content.Content

@@ -318,21 +318,27 @@ func (f *Folder) Link(ino, dir Ino, name string) (a Attr, err error) {
 
 // Unlink removes a name of anything but a directory.
 func (f *Folder) Unlink(dir Ino, name string) error {
-	return f.remove(dir, name, false)
+	return f.remove(dir, name, false, nil)
 }
 
 // Rmdir removes an empty directory.
 func (f *Folder) Rmdir(dir Ino, name string) error {
-	return f.remove(dir, name, true)
+	return f.remove(dir, name, true, nil)
 }
 
-func (f *Folder) remove(dir Ino, name string, wantDir bool) error {
+// remove removes a name, if what its user knows of it is still so.
+func (f *Folder) remove(dir Ino, name string, wantDir bool, still func(t *index.Tx) error) error {
 	if err := f.checkName(dir, name); err != nil {
 		return err
 	}
 	err := f.change(func(t *index.Tx) error {
 		if _, err := checkDir(t, dir); err != nil {
 			return err
+		}
+		if still != nil {
+			if err := still(t); err != nil {
+				return err
+			}
 		}
 		e, ok := t.Entry(dir, name)
 		switch {
@@ -378,6 +384,11 @@ func (f *Folder) Rename(odir Ino, oname string, ndir Ino, nname string, flags ui
 
 // RenameBy is Rename by a process that is known.
 func (f *Folder) RenameBy(p Proc, odir Ino, oname string, ndir Ino, nname string, flags uint32) error {
+	return f.rename(p, odir, oname, ndir, nname, flags, nil)
+}
+
+// rename is RenameBy, if what its user knows of the names is still so.
+func (f *Folder) rename(p Proc, odir Ino, oname string, ndir Ino, nname string, flags uint32, still func(t *index.Tx) error) error {
 	if err := errors.Join(f.checkName(odir, oname), f.checkName(ndir, nname)); err != nil {
 		return firstOf(err, ErrPerm, ErrNameTooLong, ErrInvalid)
 	}
@@ -385,6 +396,11 @@ func (f *Folder) RenameBy(p Proc, odir Ino, oname string, ndir Ino, nname string
 		return ErrInvalid
 	}
 	err := f.change(func(t *index.Tx) error {
+		if still != nil {
+			if err := still(t); err != nil {
+				return err
+			}
+		}
 		src, dst, err := f.checkRename(t, odir, oname, ndir, nname, flags)
 		if err != nil {
 			return err

@@ -21,6 +21,7 @@
 //	c ridx4 hi8           body of the batch, dead changes perhaps as hashes
 //	t day4 id16           something of the node may be collected, if it is still so: see collect.go
 //	p peer                when a member was last heard of, and what it had then
+//	s n|i|f|m …           what a directory on disk shows: see seen.go
 //	k ridx4 hi8           mark: which header a batch had, and where it began (marks.go)
 //	m name                next inode number, own replica, lamport, hash key; name policy;
 //	                      place, horizon; return: it has begun anew (rebase.go);

@@ -527,7 +527,7 @@ func Delete(db *pebble.DB, folder uint32) error {
 	k := keys{folder: folder}
 	b := db.NewBatch()
 	for _, t := range []byte{tableNode, tableID, tableEntry, tableCrowd, tableUndone, tableName, tableBytes,
-		tableXattr, tableOrphan, tableRep, tableBatch, tableBody, tableMark, tableMeta, tablePast, tableExpiry, tableTomb, tablePeer} {
+		tableXattr, tableOrphan, tableRep, tableBatch, tableBody, tableMark, tableMeta, tablePast, tableExpiry, tableTomb, tablePeer, tableSeen} {
 		prefix := k.table(t)
 		if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
 			return errors.Join(err, b.Close())

@@ -34,6 +34,7 @@ const (
 	tableExpiry = 'H'
 	tableTomb   = 't'
 	tablePeer   = 'p'
+	tableSeen   = 's'
 )
 
 // keys makes the keys of one folder.

@@ -1,0 +1,87 @@
+package syncer
+
+import (
+	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+// A surface that shows the tree later than it changes, as a directory on disk does,
+// remembers what its user has seen of it, and says so where it removes or replaces
+// something: what others have made meanwhile is not meant.
+
+// What is remembered of a directory on disk.
+type (
+	Sight  = index.Sight
+	Seen   = index.Seen
+	FileID = index.FileID
+)
+
+// Sight is what was seen of the folder, for its surface.
+func (f *Folder) Sight() *Sight { return f.ix.Sight() }
+
+// sees tells whether a name shows what its user has seen there; versions that were
+// cut here he has written himself.
+func (f *Folder) sees(t *index.Tx, at Place, s Seen) bool {
+	e, ok := t.Entry(at.Dir, at.Name)
+	if !ok {
+		return s.Ino == 0
+	}
+	if e.Ino != s.Ino || e.Kind != model.File {
+		return e.Ino == s.Ino
+	}
+	orig := t.ShownOrig(e.Ino)
+	return orig == s.Orig || orig.Replica == f.ix.Replica()
+}
+
+// RemoveSeen removes a name that shows what was seen there, of a directory if that is
+// empty. It is ErrStale if it shows something else by now.
+func (f *Folder) RemoveSeen(at Place, s Seen) error {
+	return f.remove(at.Dir, at.Name, s.Kind == model.Dir, func(t *index.Tx) error {
+		if !f.sees(t, at, s) {
+			return ErrStale
+		}
+		return t.Err()
+	})
+}
+
+// RenameSeen moves an inode to a name that shows what was seen there, replacing it, or
+// exchanges the two. It is ErrStale if one of them shows something else by now.
+func (f *Folder) RenameSeen(from Place, ino Ino, to Place, s Seen, exchange bool) error {
+	flags := uint32(0)
+	if exchange {
+		flags = RenameExchange
+	} else if s.Ino == 0 {
+		flags = RenameNoReplace
+	}
+	return f.rename(0, from.Dir, from.Name, to.Dir, to.Name, flags, func(t *index.Tx) error {
+		if e, ok := t.Entry(from.Dir, from.Name); !ok || e.Ino != ino || !f.sees(t, to, s) {
+			return ErrStale
+		}
+		return t.Err()
+	})
+}
+
+// Expects tells whether others have put something at a name whose bytes are not here.
+func (f *Folder) Expects(at Place) bool {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	y, _, _ := f.ix.Dirty(Place{Dir: at.Dir, Name: f.ix.Fold(at.Name)})
+	return !y.Ours && !y.View.IsZero()
+}
+
+// Complete tells whether a member has told all that there was when this one joined.
+func (f *Folder) Complete() bool {
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	return !f.ix.Incomplete()
+}
+
+// Ours tells whether this device made a version.
+func (f *Folder) Ours(v Version) bool {
+	return v.Orig == (model.Dot{}) || v.Orig.Replica == f.ix.Replica()
+}
+
+// ConflictName is what is called a file that cannot have its name, the n-th of them.
+func (f *Folder) ConflictName(name string, n int) string {
+	return model.ConflictName(name, f.o.Label, f.o.Now().Unix(), n)
+}
