@@ -1,0 +1,214 @@
+package plain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/syncer"
+)
+
+var _ syncer.Surface = (*Dir)(nil)
+
+// A layer is a file on disk as it was found. It fails once that has changed: who has written
+// to it may not be done.
+type layer struct {
+	f     *os.File
+	was   stat
+	gen   uint64
+	base  syncer.Version
+	holes []content.Range
+	group []*layer // that are to be of one instant
+}
+
+// ReadAt implements io.ReaderAt.
+func (l *layer) ReadAt(p []byte, off int64) (int, error) {
+	n, err := fdReader(l.f.Fd()).ReadAt(p, off)
+	for _, o := range l.group {
+		if is, serr := statFd(int(o.f.Fd())); serr != nil || !is.sameBytes(o.was) && !renamed(is, o.was) {
+			return 0, errors.Join(syncer.ErrChanged, serr)
+		}
+	}
+	return n, err
+}
+
+// renamed tells whether nothing but the name, or the number of names, has changed.
+func renamed(is, was stat) bool {
+	return is.id == was.id && is.size == was.size && is.mtime == was.mtime
+}
+
+func (l *layer) Gen() uint64            { return l.gen }
+func (l *layer) Base() syncer.Version   { return l.base }
+func (l *layer) Size() int64            { return l.was.size }
+func (l *layer) Mtime() int64           { return l.was.mtime }
+func (l *layer) Ctime() int64           { return l.was.ctime }
+func (l *layer) Dirty() []content.Range { return []content.Range{{Off: 0, Len: l.was.size}} }
+func (l *layer) Holes() []content.Range { return l.holes }
+
+// Close implements io.Closer.
+func (l *layer) Close() error { return l.f.Close() }
+
+// Freeze implements syncer.Surface.
+func (d *Dir) Freeze(_ context.Context, inos ...syncer.Ino) ([]syncer.Layer, error) {
+	d.reading.Lock()
+	defer d.reading.Unlock()
+	p, err := d.reader()
+	if err != nil {
+		return nil, fmt.Errorf("%w (%w)", syncer.ErrChanged, err) // when it is there again
+	}
+	out := make([]syncer.Layer, len(inos))
+	var group []*layer
+	for i, ino := range inos {
+		x := d.waits(ino)
+		if x == nil {
+			continue
+		}
+		l, err := p.freeze(ino, x)
+		if err != nil {
+			for _, l := range group {
+				l.Close()
+			}
+			return nil, err
+		}
+		group = append(group, l)
+		out[i] = l
+	}
+	for _, l := range group {
+		l.group = group
+	}
+	return out, nil
+}
+
+const readFor = time.Second // for so long directories stay open for the next
+
+// reader opens the directory for a while. The caller holds reading.
+func (d *Dir) reader() (*pass, error) {
+	if d.reads != nil {
+		return d.reads, nil
+	}
+	r, err := openRoot(d.dir, d.mark)
+	if err != nil {
+		return nil, err
+	}
+	d.reads = newPass(&loop{d: d}, nil, r)
+	time.AfterFunc(readFor, func() {
+		d.reading.Lock()
+		defer d.reading.Unlock()
+		d.reads.close()
+		d.reads.r.Close()
+		d.reads = nil
+	})
+	return d.reads, nil
+}
+
+func (p *pass) freeze(ino syncer.Ino, x *pending) (*layer, error) {
+	at, err := p.d.sight.Of(ino)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range at {
+		fd, err := p.open(k.Dir)
+		if err == nil {
+			fd, err = unix.Openat(fd, k.Name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		}
+		if err != nil {
+			if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+				p.d.trouble(k, p.name(k), cannot("read", err))
+				return nil, fmt.Errorf("%w: read %s: %w", syncer.ErrChanged, p.name(k), err)
+			}
+			continue
+		}
+		st, err := statFd(fd)
+		if err != nil || !st.sameBytes(x.was) && !renamed(st, x.was) {
+			unix.Close(fd)
+			p.d.hear(p.name(k))
+			continue
+		}
+		p.d.fine(k)
+		l := &layer{f: os.NewFile(uintptr(fd), k.Name), was: x.was, gen: x.gen, base: x.base, holes: holes(fd, st)}
+		cut := l.base.Content.Cut
+		l.base.Content = content.Content{Cut: cut} // all of it is read
+		return l, nil
+	}
+	return nil, syncer.ErrChanged
+}
+
+// Rebase implements syncer.Surface.
+func (d *Dir) Rebase(ino syncer.Ino, gen uint64, v syncer.Version) {
+	d.mu.Lock()
+	d.cut = append(d.cut, committed{ino, gen, v})
+	d.mu.Unlock()
+	d.wake()
+}
+
+// Busy implements syncer.Surface: what programs have open on disk they keep, whatever is put
+// under its name.
+func (d *Dir) Busy(syncer.Ino) bool { return false }
+
+// Writing implements syncer.Surface: a file is told of when it rests.
+func (d *Dir) Writing(syncer.Ino) syncer.Writing { return syncer.Writing{} }
+
+// Shown implements syncer.Surface.
+func (d *Dir) Shown(flips []syncer.Flip) {
+	d.mu.Lock()
+	d.flipped = append(d.flipped, flips...)
+	d.mu.Unlock()
+	d.wake()
+}
+
+// wait notes that a file has bytes to be cut.
+func (d *Dir) wait(ino syncer.Ino, st stat, base syncer.Version) (gen uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.gen++
+	d.pending[ino] = &pending{gen: d.gen, was: st, base: base}
+	return d.gen
+}
+
+// waits returns what is to be cut of a file, nil if nothing is.
+func (d *Dir) waits(ino syncer.Ino) *pending {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.pending[ino]
+}
+
+// forget says that nothing of a file is to be cut.
+func (d *Dir) forget(ino syncer.Ino) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.pending, ino)
+}
+
+// cutUp takes out what was cut of a file, and returns how that was found; last: there is
+// nothing more.
+func (d *Dir) cutUp(c committed) (was stat, last bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	x := d.pending[c.ino]
+	if x == nil {
+		return stat{}, false
+	}
+	if x.gen > c.gen {
+		x.base = c.v
+		return x.was, false
+	}
+	delete(d.pending, c.ino)
+	return x.was, true
+}
+
+// drop forgets that a file is to be cut: it has turned out to be what others have made.
+func (p *pass) drop(ino syncer.Ino, at syncer.Place) {
+	if p.d.waits(ino) == nil {
+		return
+	}
+	p.d.forget(ino)
+	p.unblock(ino)
+	if err := p.d.folder.Clean(ino); err != nil {
+		p.d.trouble(at, p.name(at), err.Error())
+	}
+}

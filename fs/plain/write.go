@@ -1,0 +1,585 @@
+package plain
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
+)
+
+const (
+	batchFiles = 256      // written before they are put in place
+	batchBytes = 64 << 20 // of them
+	batchFew   = 4        // so few are synced one by one
+	chunk      = 1 << 20  // read at once
+	holeChunk  = 64 << 10 // zeros of this size are left out where the file has holes
+)
+
+// A batch is what was written and is to be put in place, and what is seen then. Rows say only
+// what the disk has for good.
+type batch struct {
+	files []made
+	rows  []row
+	dirs  map[syncer.Ino]bool // in which something changed
+	bytes int64
+}
+
+// made is a file in the making that is complete.
+type made struct {
+	at   syncer.Place
+	name string // among the parts
+	s    syncer.Seen
+	over *syncer.Seen // what is there now
+}
+
+// row is what is seen at a name; nil: nothing.
+type row struct {
+	at syncer.Place
+	s  *syncer.Seen
+}
+
+func (p *pass) row(at syncer.Place, s *syncer.Seen) {
+	if s != nil {
+		c := *s
+		s = &c
+	}
+	p.batch.rows = append(p.batch.rows, row{at, s})
+	p.batch.dirs[at.Dir] = true
+}
+
+// makeAt writes what the folder has at a name.
+func (p *pass) makeAt(at syncer.Place, over syncer.Seen, seen bool, t syncer.Attr) error {
+	switch t.Kind {
+	case model.Dir:
+		return p.makeDir(at, t)
+	case model.Symlink, model.File:
+	default:
+		return nil // of this machine only
+	}
+	d := p.d
+	s := syncer.Seen{Ino: t.Ino, Kind: t.Kind, TreeMode: t.Mode, TreeMtime: t.Mtime}
+	name := d.partName()
+	parts, err := p.r.parts()
+	if err != nil {
+		return p.ungiven(at, err)
+	}
+	defer unix.Close(parts)
+	if t.Kind == model.Symlink {
+		target, err := d.folder.Readlink(t.Ino)
+		if err == nil {
+			err = unix.Symlinkat(target, parts, name)
+		}
+		if err != nil {
+			return p.ungiven(at, err)
+		}
+	} else {
+		v, err := d.folder.Content(t.Ino)
+		if err != nil {
+			return p.ungiven(at, err)
+		}
+		s.Orig = v.Orig
+		if err := p.writeFile(parts, name, t, v); err != nil {
+			return p.ungiven(at, errors.Join(err, ignoreMissing(unix.Unlinkat(parts, name, 0))))
+		}
+	}
+	p.d.wrote.Add(1)
+	m := made{at: at, name: name, s: s}
+	if seen {
+		m.over = &over
+	}
+	p.batch.files = append(p.batch.files, m)
+	p.made[at] = true
+	p.batch.bytes += t.Size
+	if len(p.batch.files) >= batchFiles || p.batch.bytes >= batchBytes {
+		return p.flush()
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// makeDir makes a directory, and has all that is in it written.
+func (p *pass) makeDir(at syncer.Place, t syncer.Attr) error {
+	fd, err := p.open(at.Dir)
+	if err != nil {
+		return p.ungiven(at, err)
+	}
+	switch err := unix.Mkdirat(fd, at.Name, t.Mode&0o777|0o700); err {
+	case nil:
+	case unix.EEXIST: // of the same name, and perhaps one of its user
+		st, err := statAt(fd, at.Name)
+		if err != nil || st.kind != model.Dir {
+			return p.changedHere(at)
+		}
+	default:
+		return p.ungiven(at, err)
+	}
+	if err := p.dress(fd, at.Name, t); err != nil {
+		return p.ungiven(at, err)
+	}
+	st, err := statAt(fd, at.Name)
+	if err != nil {
+		return p.ungiven(at, err)
+	}
+	s := syncer.Seen{Ino: t.Ino, TreeMode: t.Mode, TreeMtime: t.Mtime}
+	st.see(&s)
+	p.row(at, &s)
+	p.fresh[t.Ino] = at
+	p.disk.of(t.Ino).all = true // it may have been there
+	p.lookTwice(t.Ino)
+	p.tree.of(t.Ino).all = true
+	return nil
+}
+
+// dress gives a directory the mode and owner it is to have.
+func (p *pass) dress(fd int, name string, t syncer.Attr) error {
+	at, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(at)
+	return errors.Join(p.chown(at), unix.Fchmod(at, t.Mode&0o777))
+}
+
+// chown gives what root's daemon makes to who owns the directory.
+func (p *pass) chown(fd int) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return unix.Fchown(fd, int(p.r.uid), int(p.r.gid))
+}
+
+// writeFile makes a file with the bytes and attributes of the folder's.
+func (p *pass) writeFile(parts int, name string, t syncer.Attr, v syncer.Version) error {
+	fd, err := unix.Openat(parts, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	err = p.copyOut(f, v, t.Alloc < t.Size)
+	if err == nil {
+		err = errors.Join(p.chown(fd), p.giveXattrs(fd, t.Ino), unix.Fchmod(fd, t.Mode&0o777), setTime(fd, t.Mtime))
+	}
+	if err == nil && len(p.batch.files) < batchFew {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+func setTime(fd int, mtime int64) error {
+	return unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd),
+		[]unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(mtime)}, 0)
+}
+
+// copyOut writes the bytes of a version, of a sparse file without its zeros.
+func (p *pass) copyOut(f *os.File, v syncer.Version, sparse bool) error {
+	r := content.NewReader(p.d.folder.Blocks(), v.Content)
+	buf := p.buffer()
+	for off := int64(0); off < v.Content.Size; {
+		n, err := r.ReadAt(p.ctx, buf[:min(int64(len(buf)), v.Content.Size-off)], off)
+		if err != nil && !(errors.Is(err, io.EOF) && off+int64(n) == v.Content.Size) {
+			return err
+		}
+		for b := buf[:n]; len(b) > 0; {
+			part := b
+			if sparse {
+				part = b[:min(len(b), holeChunk)]
+			}
+			b = b[len(part):]
+			if !sparse || len(bytes.TrimLeft(part, "\x00")) > 0 {
+				if _, err := f.WriteAt(part, off); err != nil {
+					return err
+				}
+			}
+			off += int64(len(part))
+		}
+	}
+	if sparse {
+		return f.Truncate(v.Content.Size)
+	}
+	return nil
+}
+
+func (p *pass) buffer() []byte {
+	if p.buf == nil {
+		p.buf = make([]byte, 2*chunk)
+	}
+	return p.buf[:chunk]
+}
+
+// giveXattrs makes the extended attributes of an open file those of the folder's. A disk that
+// has none goes without.
+func (p *pass) giveXattrs(fd int, ino syncer.Ino) error {
+	f := p.d.folder
+	want, err := f.Listxattr(ino)
+	if err != nil {
+		return err
+	}
+	is, err := userXattrs(fd)
+	if is == nil {
+		return nil
+	}
+	for n := range is {
+		if _, err := f.Getxattr(ino, n); errors.Is(err, syncer.ErrNoAttr) {
+			if err := unix.Fremovexattr(fd, n); err != nil {
+				return err
+			}
+		}
+	}
+	for _, n := range want {
+		if !strings.HasPrefix(n, "user.") {
+			continue
+		}
+		val, e := f.Getxattr(ino, n)
+		if e == nil && !bytes.Equal(is[n], val) {
+			e = unix.Fsetxattr(fd, n, val, 0)
+		}
+		if e != nil && !errors.Is(e, syncer.ErrNoAttr) && !errors.Is(e, unix.ENOTSUP) && !errors.Is(e, unix.ENOSPC) {
+			return e
+		}
+	}
+	return err
+}
+
+// giveChanged writes what others have changed of a file or directory that stays where it is.
+func (p *pass) giveChanged(at syncer.Place, s syncer.Seen, t syncer.Attr) error {
+	d := p.d
+	if t.Kind == model.File {
+		v, err := d.folder.Content(t.Ino)
+		if err != nil {
+			return p.ungiven(at, err)
+		}
+		if v.Orig != s.Orig {
+			if names, err := d.sight.Of(t.Ino); err != nil || len(names) > 1 {
+				return errors.Join(err, p.makeAll(names, s, t))
+			}
+			return p.makeAt(at, s, true, t)
+		}
+	}
+	fd, err := p.open(at.Dir)
+	if err != nil {
+		return p.ungiven(at, err)
+	}
+	if t.Kind == model.Symlink {
+		return p.giveTarget(fd, at, s, t)
+	}
+	o, err := unix.Openat(fd, at.Name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT || err == unix.ELOOP {
+		p.disk.add(at, true)
+		return nil
+	}
+	if err != nil {
+		return p.ungiven(at, err)
+	}
+	defer unix.Close(o)
+	who, release := nobody, func() {}
+	if t.Kind == model.File { // nobody writes to it while it gets its times
+		who, release = lease(o)
+	}
+	defer release()
+	st, err := statFd(o)
+	switch {
+	case err != nil:
+		return p.ungiven(at, err)
+	case !st.same(s):
+		return p.changedHere(at)
+	case who == somebody:
+		p.again[at] = time.Now().Add(settle)
+		return nil
+	}
+	if t.Mode&0o777 != s.TreeMode&0o777 {
+		err = unix.Fchmod(o, t.Mode&0o777)
+	}
+	if t.Kind == model.File {
+		if t.Mtime != s.TreeMtime {
+			err = errors.Join(err, setTime(o, t.Mtime))
+		}
+		err = errors.Join(err, p.giveXattrs(o, t.Ino))
+	}
+	if err != nil {
+		return p.ungiven(at, err)
+	}
+	if st, err = statFd(o); err != nil {
+		return p.ungiven(at, err)
+	}
+	d.fine(at)
+	s.TreeMode, s.TreeMtime = t.Mode, t.Mtime
+	if st.size != s.Size { // just now
+		p.disk.add(at, false)
+		return nil
+	}
+	st.see(&s)
+	if names, err := d.sight.Of(t.Ino); err != nil || len(names) > 1 {
+		return errors.Join(err, p.all(t.Ino, func(x *syncer.Seen) { st.see(x); x.TreeMode, x.TreeMtime = t.Mode, t.Mtime }))
+	}
+	return d.sight.Set(at, s)
+}
+
+// giveTarget has a symlink lead where it does in the folder.
+func (p *pass) giveTarget(fd int, at syncer.Place, s syncer.Seen, t syncer.Attr) error {
+	is, err := readlink(fd, at.Name)
+	if err != nil {
+		p.disk.add(at, true)
+		return nil
+	}
+	if want, err := p.d.folder.Readlink(t.Ino); err != nil || is != want {
+		return errors.Join(err, p.makeAt(at, s, true, t))
+	}
+	s.TreeMode, s.TreeMtime = t.Mode, t.Mtime
+	return p.d.sight.Set(at, s)
+}
+
+// makeAll writes a file that has several names: one is written, and the others are made anew.
+func (p *pass) makeAll(names []syncer.Place, s syncer.Seen, t syncer.Attr) error {
+	for _, k := range names[1:] {
+		x, ok, err := p.d.sight.Get(k)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if gone, err := p.remove(k, x); err != nil || !gone {
+			return err
+		}
+		delete(p.done, k)
+		p.tree.add(k, false)
+	}
+	if err := p.flush(); err != nil {
+		return err
+	}
+	if st, there, err := p.stat(names[0]); err == nil && there && untouched(st, s) { // it has fewer names
+		st.seeMoved(&s)
+	}
+	p.done[names[0]] = true
+	if err := p.makeAt(names[0], s, true, t); err != nil {
+		return err
+	}
+	return p.flush()
+}
+
+// flush puts what was written in place, and then says that it is seen.
+func (p *pass) flush() error {
+	b := p.batch
+	p.batch = newBatch()
+	if len(b.files)+len(b.rows) == 0 {
+		return nil
+	}
+	many := len(b.files) > batchFew
+	if many {
+		if err := unix.Syncfs(p.r.fd); err != nil {
+			return fmt.Errorf("sync disk: %w", err)
+		}
+	}
+	for _, m := range b.files {
+		delete(p.made, m.at)
+		s, err := p.put(m)
+		if err != nil {
+			return err
+		}
+		if s != nil {
+			b.rows = append(b.rows, row{m.at, s})
+			b.dirs[m.at.Dir] = true
+		}
+	}
+	if err := p.syncDirs(b, many); err != nil {
+		return err
+	}
+	for _, r := range b.rows {
+		var err error
+		if r.s == nil {
+			err = p.unset(r.at)
+		} else {
+			err = p.d.sight.Set(r.at, *r.s)
+		}
+		if err != nil {
+			return err
+		}
+		p.d.fine(r.at)
+	}
+	clear(p.fresh)
+	return nil
+}
+
+// syncDirs makes the names in directories durable.
+func (p *pass) syncDirs(b *batch, many bool) error {
+	if many || len(b.dirs) > batchFew {
+		if err := unix.Syncfs(p.r.fd); err != nil {
+			return fmt.Errorf("sync disk: %w", err)
+		}
+		return nil
+	}
+	for dir := range b.dirs {
+		fd, err := p.open(dir)
+		if err == unix.ENOENT { // removed since
+			continue
+		}
+		if err == nil {
+			err = unix.Fsync(fd)
+		}
+		if err != nil {
+			return fmt.Errorf("sync directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// put puts a complete file in place, if what is there is as it was seen, and returns what is
+// seen there then; nil: it was not.
+func (p *pass) put(m made) (*syncer.Seen, error) {
+	parts, err := p.r.parts()
+	if err != nil {
+		return nil, p.ungiven(m.at, err)
+	}
+	defer unix.Close(parts)
+	is, err := statAt(parts, m.name)
+	fd := -1
+	if err == nil {
+		fd, err = p.open(m.at.Dir)
+	}
+	if err == nil {
+		err = p.putAt(parts, fd, m)
+	}
+	if err != nil {
+		err = errors.Join(ignoreMissing(unix.Unlinkat(parts, m.name, 0)), err)
+		delete(p.done, m.at)
+		if errors.Is(err, syncer.ErrChanged) || errors.Is(err, unix.EEXIST) {
+			return nil, p.changedHere(m.at)
+		}
+		return nil, p.ungiven(m.at, err)
+	}
+	st, err := statAt(fd, m.at.Name)
+	if err != nil || !renamed(st, is) || st.mode != is.mode { // its user was faster
+		p.disk.add(m.at, true)
+		is.see(&m.s)
+		return &m.s, nil
+	}
+	st.see(&m.s)
+	return &m.s, nil
+}
+
+// putAt renames a file into place. What was there is exchanged for it and then looked at once
+// more: had a program written to it in between, it is put back.
+func (p *pass) putAt(parts, fd int, m made) error {
+	there := m.over != nil
+	if there {
+		st, err := statAt(fd, m.at.Name)
+		switch {
+		case err == unix.ENOENT: // an edit beats a removal
+			there = false
+		case err != nil:
+			return err
+		case !st.same(*m.over):
+			return syncer.ErrChanged
+		}
+	}
+	if !there {
+		err := unix.Renameat2(parts, m.name, fd, m.at.Name, unix.RENAME_NOREPLACE)
+		if err != unix.EINVAL { // a disk that cannot
+			return err
+		}
+		if _, err := statAt(fd, m.at.Name); err != unix.ENOENT {
+			return unix.EEXIST
+		}
+		return unix.Renameat(parts, m.name, fd, m.at.Name)
+	}
+	err := unix.Renameat2(parts, m.name, fd, m.at.Name, unix.RENAME_EXCHANGE)
+	if err == unix.EINVAL {
+		return unix.Renameat(parts, m.name, fd, m.at.Name)
+	}
+	if err != nil {
+		return err
+	}
+	if was, err := statAt(parts, m.name); err != nil || !untouched(was, *m.over) {
+		return errors.Join(syncer.ErrChanged, unix.Renameat2(parts, m.name, fd, m.at.Name, unix.RENAME_EXCHANGE))
+	}
+	return unix.Unlinkat(parts, m.name, 0)
+}
+
+func newBatch() *batch { return &batch{dirs: map[syncer.Ino]bool{}} }
+
+// partName makes up a name for a file in the making.
+func (d *Dir) partName() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.gen++
+	return fmt.Sprintf("new-%x", d.gen)
+}
+
+// equal tells whether a name on disk shows what the folder has there, and of a file which version.
+func (p *pass) equal(fd int, name string, st stat, t syncer.Attr) (bool, syncer.Version, error) {
+	d := p.d
+	if st.kind != t.Kind {
+		v, _ := d.folder.Content(t.Ino)
+		return false, v, nil
+	}
+	switch st.kind {
+	case model.Dir:
+		return true, syncer.Version{}, nil
+	case model.Symlink:
+		is, err := readlink(fd, name)
+		if err != nil {
+			return false, syncer.Version{}, err
+		}
+		was, err := d.folder.Readlink(t.Ino)
+		return err == nil && is == was, syncer.Version{}, err
+	}
+	v, err := d.folder.Content(t.Ino)
+	if err != nil || v.Content.Size != st.size || v.Orig == (model.Dot{}) {
+		return false, v, err
+	}
+	same, err := p.sameContent(fd, name, v)
+	return same, v, err
+}
+
+// sameContent reads a file and compares it with a version.
+func (p *pass) sameContent(fd int, name string, v syncer.Version) (bool, error) {
+	at, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(at)
+	before, err := statFd(at)
+	if err != nil || before.size != v.Content.Size {
+		return false, err
+	}
+	r := content.NewReader(p.d.folder.Blocks(), v.Content)
+	a := p.buffer()
+	b := p.buf[chunk:]
+	for off := int64(0); off < v.Content.Size; {
+		n := min(chunk, v.Content.Size-off)
+		if m, err := fdReader(at).ReadAt(a[:n], off); m < int(n) {
+			return false, ignoreEOF(err)
+		}
+		if m, err := r.ReadAt(p.ctx, b[:n], off); m < int(n) {
+			return false, ignoreEOF(err)
+		}
+		if !bytes.Equal(a[:n], b[:n]) {
+			return false, nil
+		}
+		off += n
+	}
+	after, err := statFd(at)
+	return after.sameBytes(before), err
+}
+
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
