@@ -21,6 +21,11 @@ func namesFlag(c *cobra.Command, names *string) {
 	completes(c, "names", cobra.FixedCompletions([]string{"bytes", "portable"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
+// plainFlag adds the flag for a folder that is no mount.
+func plainFlag(c *cobra.Command, plain *bool) {
+	c.Flags().BoolVar(plain, "plain", false, "no mount: keep ordinary files in the directory, and take in those that are there")
+}
+
 // folder prints where a folder is.
 func (a *app) folder(f control.Folder) error {
 	f.Schema = control.Schema
@@ -34,9 +39,14 @@ func newInit(a *app) *cobra.Command {
 		Short: "Make a folder and mount it",
 		Long: `Make a folder called NAME and mount it. The directory is made if it is
 missing, and must be empty if it is there. Where the name is taken on this
-device, the folder is called NAME-2.`,
+device, the folder is called NAME-2.
+
+With --plain nothing is mounted: the files stand in the directory itself, as
+ordinary ones, and are kept the same as the folder. Those that are there are
+taken in, but for what a .clachanignore says, in the syntax of .gitignore.`,
 		Example: `  clachan init Photos --at ~/Photos
   clachan init Work --names portable
+  clachan init Music --at ~/Music --plain
   clachan init team --at /srv/team -o allow_other,default_permissions`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) (err error) {
@@ -54,5 +64,6 @@ device, the folder is called NAME-2.`,
 	c.Flags().StringVar(&in.Dir, "at", "", "mount it at `DIR` (default: below ~/Clachan)")
 	namesFlag(c, &in.Names)
 	mountFlags(c, &in.Options)
+	plainFlag(c, &in.Plain)
 	return c
 }

@@ -22,10 +22,15 @@ func newJoin(a *app) *cobra.Command {
 		Long: `Become a member of the folder that TICKET invites to, and mount it at DIR.
 The directory is made if it is missing, and must be empty if it is there.
 
+With --plain nothing is mounted: the files stand in the directory itself. What
+is there is taken in: a file that others have too, with the same bytes, is not
+fetched again, and one that differs gets another name.
+
 Exit codes: 2 for a ticket that is none, 6 for one that is used up, expired
 or revoked, 8 when nobody named in it answers.`,
 		Example: `  clachan join clachan1… ~/Photos
-  clachan join clachan1… /srv/team --name team`,
+  clachan join clachan1… /srv/team --name team
+  clachan join clachan1… ~/Music --plain`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			in.Ticket = args[0]
@@ -44,5 +49,6 @@ or revoked, 8 when nobody named in it answers.`,
 	}
 	c.Flags().StringVar(&in.Name, "name", "", "call it `NAME` on this device")
 	mountFlags(c, &in.Options)
+	plainFlag(c, &in.Plain)
 	return c
 }

@@ -43,7 +43,7 @@ program, and every member has them: no server, no account, no upload button.`,
 			root.AddCommand(c)
 		}
 	}
-	add("folders", newUp(a), newInit(a), newJoin(a), newList(a), newMount(a), newUmount(a), newLeave(a), newStatus(a), newWait(a), newDemo(a))
+	add("folders", newUp(a), newInit(a), newJoin(a), newList(a), newMount(a), newUmount(a), newGone(a), newLeave(a), newStatus(a), newWait(a), newDemo(a))
 	add("people", newInvite(a), newPeers(a), newID(a))
 	add("daemon", newDaemon(a), newService(a), newConfig(a), newDoctor(a), newDB(a), newMan(a), newVersion(a))
 	root.SetCompletionCommandGroupID("daemon")

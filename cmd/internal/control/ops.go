@@ -8,6 +8,7 @@ var (
 	Invite       = Op[InviteRequest, Invitation]{"invite"}
 	ListFolders  = Op[None, FolderList]{"list"}
 	MountFolder  = Op[MountRequest, Folder]{"mount"}
+	GoneFiles    = Op[GoneRequest, Gone]{"gone"}
 	UmountFolder = Op[UmountRequest, Unmounted]{"umount"}
 	LeaveFolder  = Op[LeaveRequest, None]{"leave"}
 	GetStatus    = Op[StatusRequest, Status]{"status"}

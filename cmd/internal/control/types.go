@@ -14,6 +14,7 @@ type InitRequest struct {
 	Dir     string   `json:"dir"`     // absolute; empty: below the mounts of the configuration
 	Names   string   `json:"names"`   // which names are the same: bytes, portable; empty: bytes
 	Options []string `json:"options"` // of the mount, each a word or word=value
+	Plain   bool     `json:"plain"`   // no mount: files on disk, and those that are there are taken in
 }
 
 // JoinRequest asks to become a member of the folder a ticket invites to.
@@ -22,6 +23,7 @@ type JoinRequest struct {
 	Dir     string   `json:"dir"`
 	Name    string   `json:"name"` // empty: as the others call it
 	Options []string `json:"options"`
+	Plain   bool     `json:"plain"` // as in InitRequest
 }
 
 // Folder is one folder of this device.
@@ -30,7 +32,8 @@ type Folder struct {
 	ID      string   `json:"id"`
 	Name    string   `json:"name"`
 	Dir     string   `json:"dir"`
-	Mounted bool     `json:"mounted"`
+	Mode    string   `json:"mode"`    // full or plain
+	Mounted bool     `json:"mounted"` // or, if it is plain, kept the same as the directory
 	Options []string `json:"options"`
 	Role    string   `json:"role"`
 	Names   string   `json:"names"`           // which are the same: bytes, portable
@@ -77,6 +80,22 @@ type MountRequest struct {
 	Dir     string   `json:"dir"`
 	Options []string `json:"options"`
 	Again   bool     `json:"again"` // where it was before: what programs wrote there since is put aside
+}
+
+// GoneRequest asks about files that are gone from a plain directory and were removed nowhere
+// else, or says what becomes of them.
+type GoneRequest struct {
+	Folder  string `json:"folder"`
+	Accept  bool   `json:"accept"`  // they are removed elsewhere too
+	Restore bool   `json:"restore"` // they are written again
+}
+
+// Gone tells of such files.
+type Gone struct {
+	Schema int    `json:"schema"`
+	Folder string `json:"folder"`
+	Files  int    `json:"files"`
+	Of     int    `json:"of"` // so many that the folder has
 }
 
 // UmountRequest asks for a folder to be unmounted and to stay so.

@@ -11,7 +11,7 @@ import (
 // Alive asks every mount through the kernel, and reads the store. It lasts as long as one of them hangs.
 func (d *Daemon) Alive() error {
 	for _, f := range d.all() {
-		if v := d.view(f); v.mounted() {
+		if v := d.view(f); v.mounted() && v.run.mount != nil {
 			if err := v.run.mount.Answers(); err != nil && d.view(f).run == v.run { // else it was stopped meanwhile
 				return fmt.Errorf("folder %s: %w", v.rec.Name, err)
 			}

@@ -180,6 +180,7 @@ func (d *Daemon) server() *control.Server {
 	control.Handle(s, control.Invite, d.invite)
 	control.Handle(s, control.ListFolders, d.listFolders)
 	control.Handle(s, control.MountFolder, d.mountFolder)
+	control.Handle(s, control.GoneFiles, d.goneFiles)
 	control.Handle(s, control.UmountFolder, d.umountFolder)
 	control.Handle(s, control.LeaveFolder, d.leaveFolder)
 	control.Handle(s, control.GetStatus, d.status)
@@ -214,7 +215,7 @@ func (d *Daemon) startAll(ctx context.Context) error {
 			}
 			continue
 		case !ok: // a crash between becoming a member and remembering where
-			if rec, err = d.newRecord(g, "", "", nil); err != nil {
+			if rec, err = d.newRecord(g, "", way{}); err != nil {
 				return err
 			}
 			if err := d.records.save(g.ID, rec); err != nil {
@@ -252,7 +253,7 @@ func (d *Daemon) stopAll() {
 }
 
 // newRecord makes the record of a folder that is new on this device.
-func (d *Daemon) newRecord(g peers.Grant, name, dir string, options []string) (record, error) {
+func (d *Daemon) newRecord(g peers.Grant, name string, w way) (record, error) {
 	if name == "" {
 		name = g.Name
 	}
@@ -264,10 +265,10 @@ func (d *Daemon) newRecord(g peers.Grant, name, dir string, options []string) (r
 		return record{}, err
 	}
 	name = freeName(name, d.taken)
-	if dir == "" {
-		dir = d.defaultDir(name)
+	if w.dir == "" {
+		w.dir = d.defaultDir(name)
 	}
-	return record{Num: num, Name: name, Dir: dir, Options: options}, nil
+	return record{Num: num, Name: name, Dir: w.dir, Options: w.options, Plain: w.plain}, nil
 }
 
 func (d *Daemon) identity(context.Context, control.None) (control.Identity, error) {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
+	"github.com/clachanfs/clachan/fs/plain"
 	"github.com/clachanfs/clachan/peers"
 	"github.com/clachanfs/clachan/peers/trust"
 	"github.com/clachanfs/clachan/syncer"
@@ -35,14 +36,35 @@ func (f folder) core() *syncer.Folder {
 
 // failure is why it is not as the record says, or does not work though it runs.
 func (f folder) failure() error {
-	if f.err == nil && f.run != nil {
-		return f.run.core.Err()
+	if f.err != nil || f.run == nil {
+		return f.err
 	}
-	return f.err
+	if err := f.run.core.Err(); err != nil || f.run.plain == nil {
+		return err
+	}
+	return f.run.plain.Err()
 }
 
 // mounted reports whether programs can reach it.
-func (f folder) mounted() bool { return f.run != nil && f.run.mount != nil }
+func (f folder) mounted() bool {
+	return f.run != nil && (f.run.mount != nil || f.run.plain != nil && f.rec.Mounted && f.run.plain.Err() == nil)
+}
+
+// kept is the directory that is kept the same as it.
+func (f folder) kept() *plain.Dir {
+	if f.run == nil || !f.run.keeps {
+		return nil
+	}
+	return f.run.plain
+}
+
+// mode is how it is here.
+func (r record) mode() string {
+	if r.Plain {
+		return "plain"
+	}
+	return "full"
+}
 
 // put adds f to the table.
 func (d *Daemon) put(f *folder) {
@@ -98,7 +120,7 @@ func (d *Daemon) view(f *folder) folder {
 func (d *Daemon) info(f *folder) control.Folder {
 	v := d.view(f)
 	out := control.Folder{
-		ID: v.grant.ID.String(), Name: v.rec.Name, Dir: v.rec.Dir, Mounted: v.mounted(),
+		ID: v.grant.ID.String(), Name: v.rec.Name, Dir: v.rec.Dir, Mode: v.rec.mode(), Mounted: v.mounted(),
 		Options: append([]string{}, v.rec.Options...), Role: d.role(v).String(),
 		Names: v.grant.Log.Names(),
 	}
@@ -180,6 +202,9 @@ func (d *Daemon) mountAt(f *folder, dir string, options []string, again bool) (c
 		dir = real
 	}
 	again = again && dir == v.rec.Dir
+	if v.rec.Plain && options != nil {
+		return control.Folder{}, control.Errorf(control.Usage, "a plain directory has no mount options")
+	}
 	if v.mounted() && v.err == nil && dir == v.rec.Dir && (options == nil || slices.Equal(options, v.rec.Options)) {
 		return d.info(f), nil
 	}
@@ -198,7 +223,7 @@ func (d *Daemon) mountAt(f *folder, dir string, options []string, again bool) (c
 		}
 		var err error
 		if err = free(dir); err == nil {
-			dir, undo, err = makeDir(dir, again)
+			dir, undo, err = makeDir(dir, again || v.rec.Plain)
 		}
 		if err != nil {
 			return control.Folder{}, err
@@ -216,7 +241,7 @@ func (d *Daemon) remount(f *folder, old record, dir string, options []string, ag
 	if err := d.stop(f, false); err != nil {
 		return err
 	}
-	err := d.update(f, func(r *record) { r.Dir, r.Options, r.Mounted = dir, options, true })
+	err := d.update(f, func(r *record) { r.Taken = r.Taken && r.Dir == dir; r.Dir, r.Options, r.Mounted = dir, options, true })
 	if err == nil {
 		err = d.startAs(f, again)
 	}
@@ -295,6 +320,11 @@ func (d *Daemon) forget(ctx context.Context, id trust.FolderID, rec record) erro
 	}
 	if err := d.dropRows(rec.Num); err != nil {
 		return fmt.Errorf("leave: %w", err)
+	}
+	if rec.Plain {
+		if err := plain.Unmark(rec.Dir, id); err != nil { // the disk is away, perhaps
+			d.log.Warn("directory still marked", "dir", rec.Dir, "err", err)
+		}
 	}
 	if err := os.RemoveAll(d.stagingDir(rec)); err != nil {
 		return fmt.Errorf("leave: %w", err)

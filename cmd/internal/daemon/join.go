@@ -30,7 +30,7 @@ func (d *Daemon) create(in control.InitRequest) (control.Folder, error) {
 		return control.Folder{}, control.Errorf(control.Usage, "names are %s or %s, not %q", model.NamesBytes, model.NamesPortable, in.Names)
 	}
 	name := freeName(in.Name, d.taken)
-	f, err := d.add(in.Dir, name, in.Options, func() (peers.Grant, error) { return d.node.Create(name, in.Names) })
+	f, err := d.add(name, way{in.Dir, in.Options, in.Plain}, func() (peers.Grant, error) { return d.node.Create(name, in.Names) })
 	if err != nil {
 		if f != nil { // nobody else knows of it: take it back
 			err = errors.Join(err, d.leave(context.WithoutCancel(d.workCtx), f, true))
@@ -60,7 +60,7 @@ func (d *Daemon) join(ctx context.Context, in control.JoinRequest) (control.Fold
 	if f := d.byID(ticket.Folder); f != nil {
 		return control.Folder{}, control.Errorf(control.Usage, "this device is a member of that folder already: %s", d.view(f).rec.Name)
 	}
-	f, err := d.add(in.Dir, in.Name, in.Options, func() (peers.Grant, error) {
+	f, err := d.add(in.Name, way{in.Dir, in.Options, in.Plain}, func() (peers.Grant, error) {
 		ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 		defer cancel()
 		g, err := d.node.Join(ctx, in.Ticket, "")
@@ -85,26 +85,28 @@ func (d *Daemon) byID(id trust.FolderID) *folder {
 // at dir. All that can be refused is refused before the grant is asked for. An
 // error with a folder means that it is known, but not mounted as it should be;
 // a ticket cannot be used twice, so who joined stays a member.
-func (d *Daemon) add(dir, name string, options []string, grant func() (peers.Grant, error)) (*folder, error) {
-	if _, err := mountOptions(options); err != nil {
+func (d *Daemon) add(name string, w way, grant func() (peers.Grant, error)) (*folder, error) {
+	if err := w.check(); err != nil {
 		return nil, err
 	}
+	dir := w.dir
 	if dir == "" && name != "" {
 		dir = d.defaultDir(freeName(name, d.taken))
 	}
 	undo := func() {}
 	if dir != "" {
 		var err error
-		if dir, undo, err = d.place(dir); err != nil {
+		if dir, undo, err = d.place(dir, w.plain); err != nil {
 			return nil, err
 		}
 	}
+	w.dir = dir
 	g, err := grant()
 	if err != nil {
 		undo()
 		return nil, err
 	}
-	rec, err := d.newRecord(g, name, dir, options)
+	rec, err := d.newRecord(g, name, w)
 	if err == nil {
 		err = d.records.save(g.ID, rec)
 	}
@@ -115,7 +117,7 @@ func (d *Daemon) add(dir, name string, options []string, grant func() (peers.Gra
 	f := &folder{grant: g, rec: rec}
 	d.put(f)
 	if dir == "" { // below the usual place, under the name that the others use
-		dir, undo, err = d.place(rec.Dir)
+		dir, undo, err = d.place(rec.Dir, w.plain)
 	}
 	if err == nil {
 		err = d.update(f, func(r *record) { r.Dir, r.Mounted = dir, true })
@@ -126,15 +128,31 @@ func (d *Daemon) add(dir, name string, options []string, grant func() (peers.Gra
 	return f, err
 }
 
-// place makes dir ready to be mounted at.
-func (d *Daemon) place(dir string) (real string, undo func(), err error) {
+// A way is how and where a folder is to be shown.
+type way struct {
+	dir     string
+	options []string // of a mount
+	plain   bool
+}
+
+func (w way) check() error {
+	if w.plain && len(w.options) > 0 {
+		return control.Errorf(control.Usage, "a plain directory has no mount options")
+	}
+	_, err := mountOptions(w.options)
+	return err
+}
+
+// place makes dir ready to be mounted at, or to be kept the same if it is plain: then what is in
+// it is taken in.
+func (d *Daemon) place(dir string, plain bool) (real string, undo func(), err error) {
 	if err := d.checkPlace(dir); err != nil {
 		return "", nil, err
 	}
 	if err := free(dir); err != nil {
 		return "", nil, err
 	}
-	if real, undo, err = makeDir(dir, false); err != nil {
+	if real, undo, err = makeDir(dir, plain); err != nil {
 		return "", nil, err
 	}
 	if err := d.checkPlace(real); err != nil { // a symlink may have led elsewhere

@@ -22,6 +22,8 @@ type record struct {
 	Options []string `json:"options"`
 	Mounted bool     `json:"mounted"` // it is, or should be
 	Leaving bool     `json:"leaving,omitempty"`
+	Plain   bool     `json:"plain,omitempty"` // as a directory on disk, which Mounted says is kept the same
+	Taken   bool     `json:"taken,omitempty"` // the directory of a plain folder bears its mark
 }
 
 // records keeps the records in the device's rows.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/clachanfs/clachan/fs/mount"
+	"github.com/clachanfs/clachan/fs/plain"
 	"github.com/clachanfs/clachan/peers"
 	"github.com/clachanfs/clachan/syncer"
 	"golang.org/x/sync/errgroup"
@@ -16,6 +17,8 @@ import (
 type run struct {
 	core   *syncer.Folder
 	mount  *mount.Mount // nil: not mounted
+	plain  *plain.Dir   // nil: not plain
+	keeps  bool         // plain is kept the same
 	cancel context.CancelFunc
 	done   chan struct{} // closed when it has ended
 	err    error         // how, after done
@@ -49,7 +52,7 @@ func (d *Daemon) startAs(f *folder, again bool) error {
 
 // open makes a run of f and sees it begin.
 func (d *Daemon) open(f *folder, mounted, again bool) (*run, error) {
-	if mounted { // a crash may have left a dead mount, or somebody have tidied up
+	if mounted && !f.rec.Plain { // a crash may have left a dead mount, or somebody have tidied up
 		if mount.Taken(f.rec.Dir) == nil {
 			if _, err := mkdirAll(f.rec.Dir); err != nil {
 				return nil, err
@@ -61,12 +64,18 @@ func (d *Daemon) open(f *folder, mounted, again bool) (*run, error) {
 		return nil, err
 	}
 	r := &run{core: core, done: make(chan struct{})}
-	if mounted {
+	switch {
+	case f.rec.Plain:
+		r.keeps = mounted
+		if r.plain, err = d.openPlain(f, core); err != nil {
+			return nil, err
+		}
+	case mounted:
 		if r.mount, err = d.openMount(f, core, again); err != nil {
 			return nil, err
 		}
 		core.SetSurface(r.mount)
-	} else {
+	default:
 		s, err := newResting(core)
 		if err != nil {
 			return nil, err
@@ -79,7 +88,7 @@ func (d *Daemon) open(f *folder, mounted, again bool) (*run, error) {
 		d.keep(ctx, f, r)
 		return nil
 	})
-	if mounted {
+	if r.mount != nil {
 		select {
 		case <-r.mount.Ready():
 		case <-r.done:
@@ -113,14 +122,20 @@ func (d *Daemon) keep(ctx context.Context, f *folder, r *run) {
 // serve runs a folder and its mount. The mount ends first: what was written to
 // the last is cut then.
 func (r *run) serve(ctx context.Context) error {
-	if r.mount == nil {
+	var show func(context.Context) error
+	switch {
+	case r.mount != nil:
+		show = r.mount.Run
+	case r.keeps:
+		show = r.plain.Run
+	default:
 		return r.core.Run(ctx)
 	}
 	coreCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var g errgroup.Group
 	g.Go(func() error { return r.core.Run(coreCtx) })
-	err := r.mount.Run(ctx)
+	err := show(ctx)
 	stop()
 	return errors.Join(err, g.Wait())
 }

@@ -98,7 +98,7 @@ func peerStatus(p peers.PeerState) control.PeerStatus {
 func (d *Daemon) folderStatus(f *folder) (control.FolderStatus, error) {
 	v := d.view(f)
 	st := control.FolderStatus{
-		ID: v.grant.ID.String(), Name: v.rec.Name, Dir: v.rec.Dir, Mode: "full", Role: d.role(v).String(), Names: v.grant.Log.Names(),
+		ID: v.grant.ID.String(), Name: v.rec.Name, Dir: v.rec.Dir, Mode: v.rec.mode(), Role: d.role(v).String(), Names: v.grant.Log.Names(),
 		Mounted: v.mounted(), Copies: control.Copies{Want: wantCopies},
 	}
 	s := share{err: v.failure()}
@@ -124,7 +124,12 @@ func (d *Daemon) folderStatus(f *folder) (control.FolderStatus, error) {
 		s.only = min(s.onlyHere(v.core().Replica()), st.Files)
 		st.OnlyHere = s.only
 	}
-	for _, dir := range mount.Found(v.rec.Dir) {
+	if v.run != nil && v.run.plain != nil {
+		for _, n := range v.run.plain.Notices() {
+			st.Notices = append(st.Notices, control.Notice{At: n.At.UTC().Truncate(time.Second), Text: n.Text})
+		}
+	}
+	for _, dir := range found(v.rec) {
 		n := control.Notice{Text: "what programs wrote at the mountpoint while it was away is in " + dir}
 		if info, err := os.Stat(dir); err == nil {
 			n.At = info.ModTime().UTC().Truncate(time.Second)
@@ -134,6 +139,14 @@ func (d *Daemon) folderStatus(f *folder) (control.FolderStatus, error) {
 	st.Copies.Min = s.copies()
 	st.State = s.state()
 	return st, nil
+}
+
+// found is where strays at a mountpoint are.
+func found(r record) []string {
+	if r.Plain {
+		return nil
+	}
+	return mount.Found(r.Dir)
 }
 
 // notices calls members by their names.

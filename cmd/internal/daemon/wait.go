@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
+	"github.com/clachanfs/clachan/fs/plain"
 	"github.com/clachanfs/clachan/peers/trust"
 	"github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/model"
@@ -41,8 +42,9 @@ func (d *Daemon) wait(ctx context.Context, in control.WaitRequest) (control.None
 
 // A waitTarget is a folder and the members that must hold all of it.
 type waitTarget struct {
-	core *syncer.Folder
-	on   []string // peer ids
+	core  *syncer.Folder
+	plain *plain.Dir // nil: it is not, or is not kept
+	on    []string   // peer ids
 }
 
 // waitTargets says what a request waits for. With a member and no folder these
@@ -69,7 +71,7 @@ func (d *Daemon) waitTargets(in control.WaitRequest) ([]waitTarget, error) {
 		if in.On != "" && in.On != allMembers && len(on) == 0 {
 			continue
 		}
-		targets = append(targets, waitTarget{v.core(), on})
+		targets = append(targets, waitTarget{v.core(), v.kept(), on})
 	}
 	if in.On != "" && in.On != allMembers && len(targets) == 0 {
 		return nil, control.Errorf(control.NotFound, "no member is called %q (see: clachan peers)", in.On)
@@ -106,6 +108,11 @@ func matchMembers(members []trust.Member, on string) ([]string, error) {
 }
 
 func (t waitTarget) wait(ctx context.Context) error {
+	if t.plain != nil {
+		if err := t.plain.Scan(ctx); err != nil {
+			return err
+		}
+	}
 	if err := t.core.Cut(ctx); err != nil {
 		return err
 	}
