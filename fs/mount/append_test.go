@@ -42,3 +42,37 @@ func TestAppendingOverwritesNothingOfOthers(t *testing.T) {
 		})
 	}
 }
+
+// What the kernel believes outlives who had the file open: it does not ask before the next one appends.
+func TestWhoAppendsNextOverwritesNothingEither(t *testing.T) {
+	m, a, l := unmountedFile(t)
+	m.note = newNotifier()
+	write := func(data string, off uint64) {
+		t.Helper()
+		in := fuse.WriteIn{InHeader: fuse.InHeader{NodeId: uint64(a.Ino)}, Offset: off, Flags: syscall.O_WRONLY | syscall.O_APPEND}
+		if n, st := m.Write(nil, &in, []byte(data)); !st.Ok() || int(n) != len(data) {
+			t.Fatalf("%d bytes, %v", n, st)
+		}
+	}
+	write("others'", 0)
+	l.behind.Store(true)
+	write("a", 3)
+	m.table.release(a.Ino, true)
+	s := m.table.shard(a.Ino)
+	s.mu.Lock()
+	s.setDirty(s.nodes[a.Ino], false) // as a cut does
+	s.trim(a.Ino, s.nodes[a.Ino])
+	s.mu.Unlock()
+	if m.table.peek(a.Ino) != nil {
+		t.Fatal("it is open still")
+	}
+	l, _ = m.table.open(a.Ino, true)
+	if !l.behind.Load() {
+		t.Error("the kernel counts as told")
+	}
+	l.misled.Store(false) // an append where the file ends
+	m.table.release(a.Ino, true)
+	if l, _ = m.table.open(a.Ino, true); l.behind.Load() {
+		t.Error("it is told for ever")
+	}
+}

@@ -66,6 +66,9 @@ func (m *Mount) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 		n, err = f.Write(ctx, gen, data, off, time.Now().UnixNano())
 		return err
 	})
+	if appends && err == nil {
+		l.misled.Store(off != int64(in.Offset))
+	}
 	if off != int64(in.Offset) || err != nil && paged {
 		m.note.inode(ino, false) // it has these bytes elsewhere, or has bytes that nobody else will see
 	}

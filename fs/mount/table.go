@@ -33,6 +33,7 @@ type node struct {
 	buried  uint64 // how often the kernel was told that this directory is removed
 	moved   bool   // a directory that the kernel may have listed with another ".."
 	behind  bool   // others have changed the file, of which the kernel may not have been told yet
+	misled  bool   // as live.misled was
 	live    *live  // while opens > 0 or dirty
 }
 
@@ -48,6 +49,7 @@ type live struct {
 	noPriv atomic.Bool               // suid and sgid are known to be off
 	read   atomic.Bool               // atime was looked at
 	behind atomic.Bool               // the kernel may believe in another size
+	misled atomic.Bool               // it does, as its last append has shown
 	shared atomic.Bool               // who has it open has made it name the blocks of another
 	stale  atomic.Pointer[model.Dot] // the version that its writer knows, if others have changed the file since
 
@@ -116,6 +118,7 @@ func (t *table) forget(ino syncer.Ino, count uint64) (held bool, l *live) {
 // trim drops what is not needed any more.
 func (s *shard) trim(ino syncer.Ino, n *node) {
 	if n.opens == 0 && !n.dirty {
+		n.misled = n.live != nil && n.live.misled.Load()
 		n.live = nil
 	}
 	if n.opens == 0 && !n.dirty && n.lookups == 0 && !n.held {
@@ -133,6 +136,8 @@ func (t *table) open(ino syncer.Ino, writes bool) (l *live, fresh bool) {
 	n.opens++
 	if n.live == nil {
 		n.live = &live{ino: ino}
+		n.live.behind.Store(n.misled)
+		n.live.misled.Store(n.misled)
 	}
 	fresh = n.writers == 0 && !n.dirty
 	if writes {
