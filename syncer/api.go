@@ -102,7 +102,8 @@ type DirtyState struct {
 }
 
 // A Layer is what Freeze holds still: the whole file as it was then. One that cannot be
-// held still fails with ErrChanged. If it is an io.Closer, it is closed when it was read.
+// held still fails with ErrChanged. If it is an io.Closer, it is closed when all that was
+// frozen with it was read.
 type Layer interface {
 	io.ReaderAt
 	Gen() uint64

@@ -101,6 +101,13 @@ func together(inos map[Ino]dirtyFile) (out [][]Ino) {
 // written to. If it fails, it says at which.
 func (f *Folder) freezeAll(ctx context.Context, all []Ino, inos map[Ino]dirtyFile) (out []*frozen, bad Ino, err error) {
 	layers, err := f.surf.Freeze(ctx, all...)
+	defer func() {
+		for _, l := range layers {
+			if c, ok := l.(io.Closer); ok {
+				c.Close() // it was only read
+			}
+		}
+	}()
 	if !f.rests(all) { // just now: half of what is being written may be in it
 		return nil, 0, nil
 	}
@@ -178,9 +185,6 @@ func (f *Folder) until(ino Ino, now time.Time) time.Time {
 func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer, mtime int64) (*frozen, error) {
 	if l == nil {
 		return &frozen{ino: ino, gen: d.gen, stale: true, with: d.with}, nil
-	}
-	if c, ok := l.(io.Closer); ok {
-		defer c.Close() // only read
 	}
 	base := l.Base().Content
 	var c content.Content

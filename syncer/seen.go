@@ -14,6 +14,8 @@ type (
 	Sight  = index.Sight
 	Seen   = index.Seen
 	FileID = index.FileID
+	// A Sighting is what is Seen at a Place.
+	Sighting = index.Sighting
 )
 
 // Sight is what was seen of the folder, for its surface.
@@ -84,4 +86,52 @@ func (f *Folder) Ours(v Version) bool {
 // ConflictName is what is called a file that cannot have its name, the n-th of them.
 func (f *Folder) ConflictName(name string, n int) string {
 	return model.ConflictName(name, f.o.Label, f.o.Now().Unix(), n)
+}
+
+// Found is a file that was made behind the folder's back, with bytes that are to be cut.
+type Found struct {
+	Name  string
+	New   New
+	Dirty DirtyState
+}
+
+// Find makes files in a directory as they were found, and returns what each is, or why it could
+// not be made.
+func (f *Folder) Find(dir Ino, files []Found) (as []Attr, errs []error) {
+	as, errs = make([]Attr, len(files)), make([]error, len(files))
+	err := f.roomForRows()
+	if err == nil {
+		err = f.change(func(t *index.Tx) error {
+			if _, err := checkDir(t, dir); err != nil {
+				return err
+			}
+			now := f.o.Now().UnixNano()
+			for i, x := range files {
+				if errs[i] = f.checkName(dir, x.Name); errs[i] != nil {
+					continue
+				}
+				if _, ok := t.Entry(dir, x.Name); ok {
+					errs[i] = ErrExist
+					continue
+				}
+				f.mark(t, dir, x.Name)
+				r := newRow(x.New, now)
+				r.Size, r.Alloc, r.Mtime = x.Dirty.Size, x.Dirty.Alloc, x.Dirty.Mtime
+				ino := t.Allocate(r)
+				t.SetEntry(dir, x.Name, ino)
+				t.SetBytes(ino, &index.Bytes{Ours: true, Written: true, Gen: x.Dirty.Gen, From: x.Dirty.From})
+				as[i] = attrOf(ino, r)
+			}
+			stampDir(t, dir, now)
+			return t.Err()
+		})
+	}
+	if err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+		return as, errs
+	}
+	f.noted(dir, "", false)
+	return as, errs
 }

@@ -41,6 +41,7 @@ type Seen struct {
 	// What the tree said when that was written: a disk may not be able to keep it.
 	TreeMode  uint32
 	TreeMtime int64
+	Attrs     uint64 // a sum of the user.* attributes of a file
 }
 
 // A FileID tells files of a disk apart: a number that was freed is given again,
@@ -56,7 +57,7 @@ func (s Seen) encode() []byte {
 	b = binary.AppendUvarint(b, s.Orig.Seq)
 	b = append(b, byte(s.Kind))
 	for _, v := range []uint64{s.File.Ino, uint64(s.File.Btime), uint64(s.Mode), uint64(s.Size), uint64(s.Mtime), uint64(s.Ctime),
-		uint64(s.TreeMode), uint64(s.TreeMtime)} {
+		uint64(s.TreeMode), uint64(s.TreeMtime), s.Attrs} {
 		b = binary.AppendUvarint(b, v)
 	}
 	return b
@@ -68,7 +69,7 @@ func decodeSeen(b []byte) (s Seen, err error) {
 	}
 	s.Ino, s.Orig.Replica = Ino(binary.BigEndian.Uint64(b)), model.Replica(binary.BigEndian.Uint64(b[8:]))
 	b = b[16:]
-	var vs [9]uint64
+	var vs [10]uint64
 	for i := range vs {
 		v, n := binary.Uvarint(b)
 		if n <= 0 {
@@ -84,7 +85,7 @@ func decodeSeen(b []byte) (s Seen, err error) {
 	}
 	s.Orig.Seq, s.File = vs[0], FileID{vs[1], int64(vs[2])}
 	s.Mode, s.Size, s.Mtime, s.Ctime = uint32(vs[3]), int64(vs[4]), int64(vs[5]), int64(vs[6])
-	s.TreeMode, s.TreeMtime = uint32(vs[7]), int64(vs[8])
+	s.TreeMode, s.TreeMtime, s.Attrs = uint32(vs[7]), int64(vs[8]), vs[9]
 	return s, nil
 }
 
@@ -127,8 +128,24 @@ func (s *Sight) Get(at Place) (x Seen, ok bool, err error) {
 
 // Set says what is seen at a name, not durably: see blocks.Disk.Sync. It is on the disk
 // before, or what the disk loses in a power cut looks like a change of its user.
-func (s *Sight) Set(at Place, x Seen) error {
+func (s *Sight) Set(at Place, x Seen) error { return s.SetAll([]Sighting{{at, x}}) }
+
+// A Sighting is what is seen at a place.
+type Sighting struct {
+	At   Place
+	Seen Seen
+}
+
+// SetAll is Set of many names, each of another inode and another file.
+func (s *Sight) SetAll(xs []Sighting) (err error) {
 	b := s.db.NewBatch()
+	for _, x := range xs {
+		err = errors.Join(err, s.set(b, x.At, x.Seen))
+	}
+	return s.commit(b, err)
+}
+
+func (s *Sight) set(b *pebble.Batch, at Place, x Seen) error {
 	old, was, err := s.Get(at)
 	if err == nil {
 		err = b.Set(s.key(seenName, at.Dir, at.Name), x.encode(), nil)
@@ -145,7 +162,7 @@ func (s *Sight) Set(at Place, x Seen) error {
 	if !was || old.File.Ino != x.File.Ino {
 		err = errors.Join(err, s.move(b, s.key(seenFile, x.File.Ino), at, true))
 	}
-	return s.commit(b, err)
+	return err
 }
 
 // Delete says that nothing is seen at a name.
