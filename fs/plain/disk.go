@@ -2,13 +2,17 @@ package plain
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/model"
@@ -241,6 +245,44 @@ func lease(fd int) (who int, release func()) {
 	}
 	return unknown, func() {} // it is of another user, or the filesystem has none
 }
+
+// renameNew renames to a name at which nothing is. It is unix.EEXIST if something is.
+func renameNew(ofd int, oname string, nfd int, nname string) error {
+	err := unix.Renameat2(ofd, oname, nfd, nname, unix.RENAME_NOREPLACE)
+	if err != unix.EINVAL && err != unix.ENOSYS {
+		return err
+	}
+	if _, err := statAt(nfd, nname); err != unix.ENOENT { // a disk that cannot look and rename at once
+		return unix.EEXIST
+	}
+	return unix.Renameat(ofd, oname, nfd, nname)
+}
+
+// sumXattrs tells sets of extended attributes apart; 0: there are none.
+func sumXattrs(xs map[string][]byte) uint64 {
+	if len(xs) == 0 {
+		return 0
+	}
+	h := xxhash.New()
+	for _, n := range slices.Sorted(maps.Keys(xs)) {
+		fmt.Fprintf(h, "%d %s %d %s", len(n), n, len(xs[n]), xs[n])
+	}
+	return max(1, h.Sum64())
+}
+
+// tick is how far apart two changes are that a filesystem before Linux 6.13 gives other times.
+const tick = 20 * time.Millisecond
+
+// fineTimes tells whether a change after a look at a file always gives it another time.
+var fineTimes = func() bool {
+	var u unix.Utsname
+	var major, minor int
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	return major > 6 || major == 6 && minor >= 13
+}()
 
 // mountID asks for the id of the mount; that of STATX_MNT_ID_UNIQUE, of Linux 6.8 and later, is
 // given only once.

@@ -20,6 +20,7 @@
 //	give.go      from folder to disk: going through names
 //	shift.go     what goes to another place
 //	write.go     how files and directories are written
+//	put.go       and put in place
 //	left.go      what is left
 //	surface.go   what the cutter reads
 //	disk.go      system calls

@@ -16,11 +16,14 @@ import (
 // takeNew takes in what was never seen under a name.
 func (p *pass) takeNew(c *place, name string, st stat) error {
 	d, at := p.d, c.at(name)
-	if c.g.match(path.Join(c.path, name), st.kind == model.Dir) || !p.rests(c, name, st) {
+	if c.g.match(path.Join(c.path, name), st.kind == model.Dir) {
 		return nil
 	}
 	if done, err := p.takeMoved(c, name, syncer.Seen{}, st); done || err != nil {
 		return err
+	}
+	if !p.rests(c, name, st) {
+		return nil
 	}
 	t, err := d.folder.Lookup(c.dir, name)
 	switch {
@@ -41,6 +44,13 @@ func (p *pass) create(c *place, name string, st stat) error {
 	d, at := p.d, c.at(name)
 	n := syncer.New{Kind: st.kind, Mode: st.mode & 0o777}
 	n.UID, n.GID = d.owner()
+	if st.kind == model.File {
+		c.found = append(c.found, found{at, n, st})
+		if st.nlink > 1 || len(c.found) == foundMost { // its other names are to see it
+			return p.find(c)
+		}
+		return nil
+	}
 	if st.kind == model.Symlink {
 		var err error
 		if n.Target, err = readlink(c.fd, name); err != nil {
@@ -53,22 +63,77 @@ func (p *pass) create(c *place, name string, st stat) error {
 	}
 	s := syncer.Seen{Ino: a.Ino, TreeMode: a.Mode, TreeMtime: a.Mtime}
 	st.see(&s)
-	if st.kind == model.File {
-		s.Ctime = 0 // not cut: after a crash it is looked at again
-	}
 	if err := d.sight.Set(at, s); err != nil {
 		return err
 	}
 	p.d.fine(at)
-	switch st.kind {
-	case model.Dir:
+	if st.kind == model.Dir {
 		p.lookTwice(a.Ino)
 		return p.below(c, s, at)
-	case model.File:
-		if err := p.takeXattrs(c.fd, name, a.Ino); err != nil {
-			return err
+	}
+	return nil
+}
+
+// A found is a new file, to be made in the folder with the others of its directory.
+type found struct {
+	at syncer.Place
+	n  syncer.New
+	st stat
+}
+
+const foundMost = 64 // made at once
+
+// find makes in the folder the files that were found in a directory.
+func (p *pass) find(c *place) error {
+	d, files := p.d, c.found
+	c.found = nil
+	if len(files) == 0 {
+		return nil
+	}
+	req := make([]syncer.Found, len(files))
+	d.mu.Lock()
+	for i, x := range files {
+		d.gen++
+		req[i] = syncer.Found{Name: x.at.Name, New: x.n, Dirty: syncer.DirtyState{
+			Gen: d.gen, From: d.gen, Size: x.st.size, Alloc: x.st.alloc, Mtime: x.st.mtime}}
+	}
+	d.mu.Unlock()
+	d.reading.Lock() // the cutter reads none before it is known where they are
+	as, errs := d.folder.Find(c.dir, req)
+	d.mu.Lock()
+	for i, x := range files {
+		if errs[i] == nil {
+			d.pending[as[i].Ino] = &pending{gen: req[i].Dirty.Gen, was: x.st}
 		}
-		return p.stage(at, a.Ino, st, syncer.Version{})
+	}
+	d.mu.Unlock()
+	var rows []syncer.Sighting
+	for i, x := range files {
+		if errs[i] != nil {
+			continue
+		}
+		s := syncer.Seen{Ino: as[i].Ino, TreeMode: as[i].Mode, TreeMtime: as[i].Mtime}
+		x.st.see(&s)
+		s.Ctime = 0 // not cut: after a crash it is looked at again
+		if xerr := p.takeXattrs(c.fd, x.at.Name, &s); xerr != nil {
+			d.reading.Unlock()
+			return xerr
+		}
+		rows = append(rows, syncer.Sighting{At: x.at, Seen: s})
+	}
+	err := d.sight.SetAll(rows)
+	d.reading.Unlock()
+	if err != nil {
+		return err
+	}
+	for i, x := range files {
+		if errs[i] != nil {
+			if err := p.refused(x.at, errs[i]); err != nil {
+				return err
+			}
+			continue
+		}
+		d.fine(x.at)
 	}
 	return nil
 }
@@ -84,7 +149,7 @@ func (p *pass) meet(c *place, name string, st stat, t syncer.Attr) error {
 	switch {
 	case same:
 		return p.adopt(c, name, st, t, v)
-	case t.Kind == model.File && st.kind == model.File && d.folder.Ours(v) && p.unseen(t.Ino): // made here, just before a crash
+	case t.Kind == model.File && st.kind == model.File && v.Orig == (model.Dot{}) && p.unseen(t.Ino): // made here, just before a crash
 		s := syncer.Seen{Ino: t.Ino, Orig: v.Orig, TreeMode: t.Mode, TreeMtime: t.Mtime}
 		st.see(&s)
 		s.Ctime = 0
@@ -127,27 +192,39 @@ func (p *pass) adopt(c *place, name string, st stat, t syncer.Attr, v syncer.Ver
 // aside gives what is on disk another name, under which it is taken in: the folder has
 // something else here that its user has never seen.
 func (p *pass) aside(c *place, name string) error {
+	_, err := p.asideTo(c, name)
+	return err
+}
+
+// asideTo is aside; false: it could not be.
+func (p *pass) asideTo(c *place, name string) (bool, error) {
 	d := p.d
 	for n := range 1000 {
 		to := d.folder.ConflictName(name, n)
-		err := unix.Renameat2(c.fd, name, c.fd, to, unix.RENAME_NOREPLACE)
+		err := renameNew(c.fd, name, c.fd, to)
 		if err == unix.EEXIST {
 			continue
 		}
 		if err != nil {
-			return p.unread(c.at(name), err)
+			return false, p.unread(c.at(name), err)
 		}
 		d.log.Info("a file on disk and another of the folder have one name: that on disk has another now")
 		p.disk.add(c.at(to), true)
 		p.tree.add(c.at(name), true)
-		return nil
+		return true, nil
 	}
-	return p.unread(c.at(name), unix.EEXIST)
+	return false, p.unread(c.at(name), unix.EEXIST)
 }
 
 // takeChanged takes in what was seen under a name and is otherwise now.
 func (p *pass) takeChanged(c *place, name string, s syncer.Seen, st stat) error {
 	at := c.at(name)
+	if st.kind != s.Kind && s.Kind == model.Dir { // all that was in it is gone, or elsewhere
+		if _, known := p.gone[at]; !known {
+			p.gone[at] = time.Now()
+		}
+		return nil
+	}
 	if st.kind != s.Kind {
 		if !p.rests(c, name, st) {
 			return nil
@@ -233,7 +310,7 @@ func (p *pass) takeChangedFile(c *place, name string, s syncer.Seen, st stat) er
 	if chmod {
 		p.setMode(s.Ino, st, &s)
 	}
-	if err := p.takeXattrs(c.fd, name, s.Ino); err != nil {
+	if err := p.takeXattrs(c.fd, name, &s); err != nil {
 		return err
 	}
 	if chmod && s.Ctime != 0 && renamed(st, seenStat(s)) { // no more than that
@@ -294,17 +371,18 @@ func (p *pass) setMode(ino syncer.Ino, st stat, s *syncer.Seen) {
 
 // takeXattrs tells the folder of the extended attributes of a file. Who may not read them has
 // none.
-func (p *pass) takeXattrs(fd int, name string, ino syncer.Ino) error {
+func (p *pass) takeXattrs(fd int, name string, s *syncer.Seen) error {
 	at, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil // its bytes cannot be read either, and that is told
 	}
 	defer unix.Close(at)
 	is, err := userXattrs(at)
-	if err != nil || is == nil {
+	if err != nil || is == nil || sumXattrs(is) == s.Attrs { // others may have changed them
 		return nil
 	}
-	f := p.d.folder
+	s.Attrs = sumXattrs(is)
+	f, ino := p.d.folder, s.Ino
 	known, err := f.Listxattr(ino)
 	if err != nil {
 		return err

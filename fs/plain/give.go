@@ -154,6 +154,19 @@ func (p *pass) afterCut(at syncer.Place, ino syncer.Ino) bool {
 	return true
 }
 
+// againIn has names given again, those that are to be later only then.
+func (p *pass) againIn(wait time.Duration, names ...syncer.Place) {
+	then := time.Now().Add(wait)
+	for _, at := range names {
+		if later, ok := p.again[at]; ok && later.After(then) {
+			then = later
+		}
+	}
+	for _, at := range names {
+		p.again[at] = then
+	}
+}
+
 // unblock has the names given that waited for a file to be cut.
 func (p *pass) unblock(ino syncer.Ino) {
 	for _, at := range p.blocked[ino] {
@@ -170,7 +183,6 @@ func (p *pass) giveUp(at syncer.Place) error {
 	}
 	delete(p.done, at)
 	p.tree.add(up, true)
-	p.again[at] = time.Now().Add(soon)
 	return nil
 }
 
@@ -184,8 +196,7 @@ func (p *pass) giveGone(at syncer.Place, s syncer.Seen) error {
 			return err
 		}
 		if now, there, err := p.d.sight.Get(to); err != nil || !there || now.Ino != s.Ino { // not yet
-			then := time.Now().Add(soon)
-			p.again[at], p.again[to] = then, then
+			p.againIn(soon, at, to)
 			return err
 		}
 	}
@@ -226,18 +237,33 @@ func (p *pass) takeAway(fd int, at syncer.Place, s syncer.Seen) (gone bool, err 
 		return false, p.ungiven(at, err)
 	}
 	defer unix.Close(parts)
+	if s.Kind == model.File && writers(fd, at.Name) == somebody { // what he writes counts
+		p.again[at] = time.Now().Add(settle)
+		return false, nil
+	}
 	name := p.d.partName()
-	if err := unix.Renameat2(fd, at.Name, parts, name, unix.RENAME_NOREPLACE); err != nil {
+	if err := unix.Renameat(fd, at.Name, parts, name); err != nil { // nothing has that name
 		return false, p.ungiven(at, err)
 	}
-	if is, err := statAt(parts, name); err != nil || !untouched(is, s) { // a program was faster
-		err = unix.Renameat2(parts, name, fd, at.Name, unix.RENAME_NOREPLACE)
-		return false, errors.Join(err, p.changedHere(at))
+	if is, err := statAt(parts, name); err != nil || !untouched(is, s) || s.Kind == model.File && writers(parts, name) == somebody { // a program was faster
+		return false, errors.Join(p.rescue(parts, name, fd, at), p.changedHere(at))
 	}
 	if err := unix.Unlinkat(parts, name, 0); err != nil {
 		return false, p.ungiven(at, err)
 	}
 	return true, nil
+}
+
+// rescue puts back what was taken away, under another name if its own is taken by now.
+func (p *pass) rescue(parts int, name string, fd int, at syncer.Place) error {
+	err := renameNew(parts, name, fd, at.Name)
+	for n := 0; err == unix.EEXIST && n < 1000; n++ {
+		to := p.d.folder.ConflictName(at.Name, n)
+		if err = renameNew(parts, name, fd, to); err == nil {
+			p.disk.add(syncer.Place{Dir: at.Dir, Name: to}, true)
+		}
+	}
+	return err
 }
 
 // untouched tells whether a file that was renamed since it was looked at is otherwise as it was.
@@ -253,7 +279,9 @@ func (p *pass) changedHere(at syncer.Place) error {
 		if err != nil {
 			return p.ungiven(at, err)
 		}
-		if err := p.aside(&place{dir: at.Dir, fd: fd}, at.Name); err != nil {
+		done, err := p.asideTo(&place{dir: at.Dir, fd: fd}, at.Name)
+		if err != nil || !done {
+			p.again[at] = time.Now().Add(lookAgain)
 			return err
 		}
 		if err := p.unseeAll(at); err != nil {

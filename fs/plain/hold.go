@@ -70,18 +70,43 @@ func (d *Dir) answer(a answer) error {
 	return nil
 }
 
-// many tells whether so much is gone that somebody is asked, and keeps it back then.
-func (p *pass) many(gone []syncer.Place) (bool, error) {
+// many returns what of the names that are gone may be removed. If it is so much that somebody
+// is asked, that is what he has accepted before, and the rest is kept back.
+func (p *pass) many(gone []syncer.Place) (ok []syncer.Place, err error) {
 	d := p.d
 	d.mu.Lock()
-	accepted := d.held != nil && d.held.accepted
-	d.mu.Unlock()
-	if accepted {
-		d.mu.Lock()
+	h := d.held
+	if h != nil && h.accepted {
 		d.held = nil
-		d.mu.Unlock()
-		return false, nil
 	}
+	d.mu.Unlock()
+	if h != nil && h.accepted {
+		var rest []syncer.Place
+		for _, at := range gone {
+			in, err := p.inside(at, h.at)
+			if err != nil {
+				return nil, err
+			}
+			if in || h.at[at] {
+				ok = append(ok, at)
+			} else {
+				rest = append(rest, at)
+			}
+		}
+		if gone = rest; len(gone) == 0 {
+			return ok, nil
+		}
+	}
+	much, err := p.tooMany(gone)
+	if err != nil || much {
+		return ok, err
+	}
+	return append(ok, gone...), nil
+}
+
+// tooMany tells whether so much is gone that somebody is asked, and keeps it back then.
+func (p *pass) tooMany(gone []syncer.Place) (bool, error) {
+	d := p.d
 	files := 0
 	top := map[syncer.Place]bool{}
 	for _, at := range gone {

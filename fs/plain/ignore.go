@@ -1,8 +1,6 @@
 package plain
 
 import (
-	"bufio"
-	"bytes"
 	"io"
 	"os"
 	"strings"
@@ -38,8 +36,8 @@ func (g ignores) with(fd int, dir string) (ignores, error) {
 	}
 	out := append(ignores{}, g...)
 	domain := split(dir)
-	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
-		line := strings.TrimSuffix(sc.Text(), "\r")
+	for line := range strings.SplitSeq(string(b), "\n") {
+		line = strings.TrimSuffix(line, "\r")
 		if line == "" || line[0] == '#' || strings.TrimSpace(line) == "" {
 			continue
 		}

@@ -50,9 +50,11 @@ type loop struct {
 	listen  chan<- struct{}
 	told    bool
 
-	listened time.Time     // when the watcher began to listen
-	took     time.Duration // that
-	mount    uint64        // what was there
+	listened time.Time             // when the watcher began to listen
+	took     time.Duration         // that
+	mount    uint64                // what was there
+	shifts   int                   // rows that were taken away
+	ignoring map[syncer.Place]stat // files of patterns, as they were when all was looked at for them
 }
 
 // second is a directory that is looked at a second time, since it is new or has moved: what
@@ -63,7 +65,7 @@ type second struct {
 }
 
 func newLoop(d *Dir, listening chan<- struct{}) *loop {
-	return &loop{d: d, disk: todo{}, tree: todo{}, later: map[syncer.Place]time.Time{}, again: map[syncer.Place]time.Time{}, gone: map[syncer.Place]time.Time{}, blocked: map[syncer.Ino][]syncer.Place{},
+	return &loop{d: d, disk: todo{}, tree: todo{}, later: map[syncer.Place]time.Time{}, again: map[syncer.Place]time.Time{}, gone: map[syncer.Place]time.Time{}, blocked: map[syncer.Ino][]syncer.Place{}, ignoring: map[syncer.Place]stat{},
 		whole: true, listen: listening}
 }
 
@@ -115,8 +117,16 @@ func (l *loop) turn(ctx context.Context) (next time.Time, err error) {
 	d.scans = nil
 	d.mu.Unlock()
 	defer func() {
+		d.mu.Lock()
+		wait := err == nil && len(l.gone) > 0 && (d.held == nil || d.held.accepted) // what is gone is not taken in yet
+		if wait {
+			d.scans = append(d.scans, scans...)
+		}
+		d.mu.Unlock()
 		for _, done := range scans {
-			done <- err
+			if !wait {
+				done <- err
+			}
 		}
 	}()
 	if len(scans) > 0 {
@@ -126,6 +136,9 @@ func (l *loop) turn(ctx context.Context) (next time.Time, err error) {
 	if err != nil {
 		d.setState(err)
 		l.whole = true // when it is there again
+		d.mu.Lock()
+		d.touched, d.flipped = nil, nil
+		d.mu.Unlock()
 		if l.listen == nil {
 			d.watch.stop()
 		}
@@ -255,7 +268,7 @@ func (l *loop) next(joining bool) time.Time {
 	if t := l.rewatchAt(); t.Before(at) {
 		at = t
 	}
-	if len(l.disk)+len(l.tree) > 0 {
+	if len(l.tree) > 0 || len(l.disk) > 0 && !joining {
 		at = time.Now()
 	}
 	for _, s := range l.seconds {

@@ -80,6 +80,7 @@ func (p *pass) takeMove(c *place, name string, from syncer.Place, s, over syncer
 			return true, p.refused(at, err)
 		}
 	}
+	p.shifts++
 	if err := d.sight.Delete(from); err != nil {
 		return true, err
 	}
@@ -155,14 +156,15 @@ func (p *pass) takeGone() error {
 	var due []syncer.Place
 	last, first := time.Time{}, time.Now()
 	for at, since := range p.gone {
-		_, seen, err := p.d.sight.Get(at)
+		s, seen, err := p.d.sight.Get(at)
 		if err != nil {
 			return err
 		}
-		_, there, err := p.stat(at)
+		st, there, err := p.stat(at)
 		if err != nil {
 			return err
 		}
+		there = there && !(s.Kind == model.Dir && st.id.Ino != 0 && st.kind != model.Dir)
 		if there || !seen {
 			if delete(p.gone, at); there {
 				p.disk.add(at, true)
@@ -186,6 +188,7 @@ func (p *pass) takeGone() error {
 	}
 	clear(p.gone)
 	if err := p.r.check(p.d.mark); err != nil { // nothing is gone of a disk that is
+		p.whole = true
 		return err
 	}
 	if p.d.folder.ReadOnly() {
@@ -194,7 +197,8 @@ func (p *pass) takeGone() error {
 		}
 		return nil
 	}
-	if much, err := p.many(due); much || err != nil {
+	due, err := p.many(due)
+	if err != nil {
 		return err
 	}
 	slices.SortFunc(due, func(a, b syncer.Place) int { return int(int64(a.Dir) - int64(b.Dir)) })
@@ -202,6 +206,7 @@ func (p *pass) takeGone() error {
 		if err := p.removeSeen(at); err != nil {
 			return err
 		}
+		p.disk.add(at, true) // something else may be there
 	}
 	return nil
 }
@@ -247,6 +252,7 @@ func (p *pass) unset(at syncer.Place) error {
 	if err != nil || !ok {
 		return err
 	}
+	p.shifts++
 	if err := d.sight.Delete(at); err != nil || s.Ino == 0 {
 		return err
 	}

@@ -24,6 +24,7 @@ const (
 	goneMost   = 10 * time.Second // in which more goes
 	goneFor    = time.Second      // what is not there was removed; else it may be on its way
 	watchedIn  = time.Second      // what is new
+	roomAgain  = 30 * time.Second // for room on the disk
 	soon       = 100 * time.Millisecond
 	tryAgain   = 2 * time.Second
 	lookAgain  = 5 * time.Second  // for a directory that is away
@@ -55,6 +56,9 @@ type Dir struct {
 	kick   chan struct{}
 	wrote  atomic.Int64 // files
 	first  bool         // nothing was ever seen here: what is on disk and in the folder is the same, if it can be
+
+	kept  atomic.Int64 // when the whole disk was synced last, ns since 1970
+	keeps atomic.Int64 // files that were synced
 
 	reading sync.Mutex // guards reads
 	reads   *pass      // by which the cutter reads; nil: nothing is open
@@ -128,6 +132,10 @@ func New(folder *syncer.Folder, dir string, o Options) (*Dir, error) {
 	for ino := range d.pending {
 		at, e := d.sight.Of(ino)
 		err = errors.Join(err, e)
+		if e == nil && len(at) == 0 { // a crash while it was forgotten
+			delete(d.pending, ino)
+			err = errors.Join(err, folder.Clean(ino))
+		}
 		for _, k := range at {
 			s, _, e := d.sight.Get(k)
 			s.Ctime = 0

@@ -226,6 +226,27 @@ func TestADirectoryThatIsFullIsTakenInWhenItJoins(t *testing.T) {
 	}
 }
 
+func TestADatabaseGoesWithItsJournal(t *testing.T) {
+	t.Parallel()
+	w := start(t, 2)
+	a, b := w.members[0], w.members[1]
+	for i, m := range []*member{a, b, a} {
+		data := strings.Repeat(fmt.Sprint(i), 100_000)
+		write(t, m.path("x.db"), data)
+		write(t, m.path("x.db-wal"), data+"wal")
+		within(t, patience, "both are there", func() bool {
+			for _, m := range w.members {
+				x, err := os.ReadFile(m.path("x.db"))
+				y, err2 := os.ReadFile(m.path("x.db-wal"))
+				if err != nil || err2 != nil || string(x) != data || string(y) != data+"wal" {
+					return false
+				}
+			}
+			return true
+		})
+	}
+}
+
 func TestHardLinksAreOneFileOnEveryDisk(t *testing.T) {
 	t.Parallel()
 	w := start(t, 2)

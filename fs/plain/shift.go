@@ -106,7 +106,7 @@ func (p *pass) stepAside(at syncer.Place, s syncer.Seen) (free bool, err error) 
 		return false, p.changedHere(at)
 	}
 	to := syncer.Place{Dir: at.Dir, Name: ours + "-" + p.d.partName()}
-	err = unix.Renameat2(fd, at.Name, fd, to.Name, unix.RENAME_NOREPLACE)
+	err = renameNew(fd, at.Name, fd, to.Name)
 	if err == nil {
 		err = unix.Fsync(fd)
 	}
@@ -146,12 +146,22 @@ func (p *pass) giveMove(at, from syncer.Place, t syncer.Attr, over syncer.Seen, 
 	if st, err := statAt(ofd, from.Name); err != nil || !st.is(s) {
 		return p.elsewhereHere(at, from)
 	}
-	flags := uint(unix.RENAME_NOREPLACE)
 	if exchange {
-		flags = unix.RENAME_EXCHANGE
+		err = unix.Renameat2(ofd, from.Name, nfd, at.Name, unix.RENAME_EXCHANGE)
+	} else {
+		err = renameNew(ofd, from.Name, nfd, at.Name)
 	}
-	switch err := unix.Renameat2(ofd, from.Name, nfd, at.Name, flags); err {
+	switch err {
 	case nil:
+	case unix.EINVAL, unix.ENOSYS: // a disk that cannot exchange
+		if !exchange {
+			return p.ungiven(at, err)
+		}
+		if free, err := p.stepAside(at, over); err != nil || !free {
+			return err
+		}
+		p.againIn(soon, at)
+		return nil
 	case unix.EEXIST: // its user has made something there just now
 		return p.changedHere(at)
 	default:

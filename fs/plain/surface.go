@@ -23,6 +23,7 @@ type layer struct {
 	gen   uint64
 	base  syncer.Version
 	holes []content.Range
+	dir   int      // that it is in
 	group []*layer // that are to be of one instant
 }
 
@@ -51,18 +52,67 @@ func (l *layer) Dirty() []content.Range { return []content.Range{{Off: 0, Len: l
 func (l *layer) Holes() []content.Range { return l.holes }
 
 // Close implements io.Closer.
-func (l *layer) Close() error { return l.f.Close() }
+func (l *layer) Close() error { return errors.Join(l.f.Close(), unix.Close(l.dir)) }
 
 // Freeze implements syncer.Surface.
 func (d *Dir) Freeze(_ context.Context, inos ...syncer.Ino) ([]syncer.Layer, error) {
+	group, out, err := d.freezeAll(inos)
+	for _, l := range group {
+		if err == nil {
+			err = d.keep(l)
+		}
+	}
+	if err != nil {
+		for _, l := range group {
+			l.Close()
+		}
+		return nil, err
+	}
+	for _, l := range group {
+		l.group = group
+	}
+	return out, nil
+}
+
+// keep makes a file and its name durable: what others are told of must not be gone, or empty,
+// after a power cut. What the kernel has written long ago is.
+func (d *Dir) keep(l *layer) error {
+	changed := time.Unix(0, max(l.was.ctime, l.was.mtime))
+	if last := time.Unix(0, d.kept.Load()); time.Since(changed) > writtenIn || changed.Before(last) {
+		return nil
+	}
+	if d.keeps.Add(1)%keepMany != 0 {
+		err := unix.Fsync(int(l.f.Fd()))
+		if err == nil {
+			err = unix.Fsync(l.dir)
+		}
+		if err != nil {
+			return fmt.Errorf("sync file: %w", err)
+		}
+		return nil
+	}
+	begun := time.Now()
+	if err := unix.Syncfs(l.dir); err != nil {
+		return fmt.Errorf("sync disk: %w", err)
+	}
+	d.kept.Store(begun.UnixNano())
+	return nil
+}
+
+const (
+	writtenIn = 2 * time.Minute // the kernel has written a change to the disk: it waits for half a minute
+	keepMany  = 16              // so many one by one, then all
+)
+
+// freezeAll opens files to be read, all of one instant.
+func (d *Dir) freezeAll(inos []syncer.Ino) (group []*layer, out []syncer.Layer, err error) {
 	d.reading.Lock()
 	defer d.reading.Unlock()
 	p, err := d.reader()
 	if err != nil {
-		return nil, fmt.Errorf("%w (%w)", syncer.ErrChanged, err) // when it is there again
+		return nil, nil, fmt.Errorf("%w (%w)", syncer.ErrChanged, err) // when it is there again
 	}
-	out := make([]syncer.Layer, len(inos))
-	var group []*layer
+	out = make([]syncer.Layer, len(inos))
 	for i, ino := range inos {
 		x := d.waits(ino)
 		if x == nil {
@@ -70,18 +120,12 @@ func (d *Dir) Freeze(_ context.Context, inos ...syncer.Ino) ([]syncer.Layer, err
 		}
 		l, err := p.freeze(ino, x)
 		if err != nil {
-			for _, l := range group {
-				l.Close()
-			}
-			return nil, err
+			return group, nil, err
 		}
 		group = append(group, l)
 		out[i] = l
 	}
-	for _, l := range group {
-		l.group = group
-	}
-	return out, nil
+	return group, out, nil
 }
 
 const readFor = time.Second // for so long directories stay open for the next
@@ -112,9 +156,10 @@ func (p *pass) freeze(ino syncer.Ino, x *pending) (*layer, error) {
 		return nil, err
 	}
 	for _, k := range at {
-		fd, err := p.open(k.Dir)
+		dir, err := p.open(k.Dir)
+		fd := -1
 		if err == nil {
-			fd, err = unix.Openat(fd, k.Name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+			fd, err = unix.Openat(dir, k.Name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		}
 		if err != nil {
 			if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
@@ -130,7 +175,11 @@ func (p *pass) freeze(ino syncer.Ino, x *pending) (*layer, error) {
 			continue
 		}
 		p.d.fine(k)
-		l := &layer{f: os.NewFile(uintptr(fd), k.Name), was: x.was, gen: x.gen, base: x.base, holes: holes(fd, st)}
+		if dir, err = unix.FcntlInt(uintptr(dir), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			unix.Close(fd)
+			return nil, err
+		}
+		l := &layer{dir: dir, f: os.NewFile(uintptr(fd), k.Name), was: x.was, gen: x.gen, base: x.base, holes: holes(fd, st)}
 		cut := l.base.Content.Cut
 		l.base.Content = content.Content{Cut: cut} // all of it is read
 		return l, nil
@@ -156,7 +205,10 @@ func (d *Dir) Writing(syncer.Ino) syncer.Writing { return syncer.Writing{} }
 // Shown implements syncer.Surface.
 func (d *Dir) Shown(flips []syncer.Flip) {
 	d.mu.Lock()
-	d.flipped = append(d.flipped, flips...)
+	if d.flipped = append(d.flipped, flips...); len(d.flipped) > maxTouched {
+		d.flipped = nil
+		d.touched = append(d.touched[:0], ".")
+	}
 	d.mu.Unlock()
 	d.wake()
 }
@@ -174,7 +226,12 @@ func (d *Dir) wait(ino syncer.Ino, st stat, base syncer.Version) (gen uint64) {
 func (d *Dir) waits(ino syncer.Ino) *pending {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.pending[ino]
+	x := d.pending[ino]
+	if x == nil {
+		return nil
+	}
+	c := *x
+	return &c
 }
 
 // forget says that nothing of a file is to be cut.

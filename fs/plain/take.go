@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -52,7 +53,7 @@ func (p *pass) takeSome() error {
 func (p *pass) heldAgain() {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
-	if p.d.held == nil || p.d.held.accepted {
+	if p.d.held == nil {
 		return
 	}
 	p.recheck = true
@@ -65,10 +66,16 @@ func (p *pass) heldAgain() {
 func (p *pass) takeIn(dir syncer.Ino, n *names) error {
 	g, err := p.ignoresOf(dir)
 	if err != nil {
-		if at, e := p.d.sight.Of(dir); e == nil && len(at) > 0 && (err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP) {
+		at, e := p.d.sight.Of(dir)
+		switch {
+		case e != nil || len(at) == 0:
+		case err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP:
 			p.disk.add(at[0], true)
+		default:
+			p.d.trouble(at[0], p.name(at[0]), cannot("read", err))
+			p.later[at[0]] = time.Now().Add(lookAgain)
 		}
-		return nil
+		return e
 	}
 	return p.takeDir(dir, g, n, false, 0)
 }
@@ -109,6 +116,7 @@ type place struct {
 	deep  bool // and all that is below
 	tree  bool // and the folder too
 	depth int
+	found []found // new files, not made in the folder yet
 }
 
 func (c *place) at(name string) syncer.Place { return syncer.Place{Dir: c.dir, Name: name} }
@@ -154,13 +162,13 @@ func (p *pass) takeDir(dir syncer.Ino, g ignores, n *names, tree bool, depth int
 				return err
 			}
 		}
-		return nil
+		return p.find(c)
 	}
-	err = p.takeWhole(c)
-	if err == nil {
-		p.d.fine(at)
+	if err := p.takeWhole(c); err != nil {
+		return err
 	}
-	return err
+	p.d.fine(at)
+	return nil
 }
 
 // takeWhole looks at all names of a directory: those on disk and those seen, side by side.
@@ -170,10 +178,13 @@ func (p *pass) takeWhole(c *place) error {
 		p.d.trouble(c.at(""), c.path, cannot("read", err))
 		return nil
 	}
-	i := 0
+	i, shifts := 0, p.shifts
 	var failed error
 	step := func(name string, s syncer.Seen, seen bool) bool {
-		if failed = p.ctx.Err(); failed == nil {
+		if failed = p.ctx.Err(); failed == nil && seen && p.shifts != shifts { // rows have changed since the iterator began
+			s, seen, failed = p.d.sight.Get(c.at(name))
+		}
+		if failed == nil {
 			failed = p.take(c, name, s, seen, c.deep)
 		}
 		return failed == nil
@@ -196,6 +207,9 @@ func (p *pass) takeWhole(c *place) error {
 		if !step(names[i], syncer.Seen{}, false) {
 			return failed
 		}
+	}
+	if err := p.find(c); err != nil {
+		return err
 	}
 	if c.tree {
 		return p.compare(c.dir)
@@ -222,9 +236,15 @@ func (p *pass) take(c *place, name string, s syncer.Seen, seen, deep bool) error
 		p.d.trouble(at, path.Join(c.path, name), cannot("read", err))
 		return nil
 	}
-	delete(p.gone, at)
+	if !seen || st.kind == s.Kind {
+		delete(p.gone, at)
+	}
+	if was, known := p.ignoring[at]; name == IgnoreFile && !(seen && st.same(s)) && !(known && was.sameBytes(st)) {
+		p.ignoring[at] = st
+		p.disk.of(c.dir).all = true // what was ignored may not be any more
+	}
 	switch {
-	case st.other || !sameDisk(p.r, c.fd, st):
+	case st.other || !sameDisk(p.r, c.fd, st) || sharedMemory(c.fd, name):
 		return nil
 	case seen && s.Ino == 0:
 		return p.takeLeft(c, name, s, st)
@@ -243,6 +263,17 @@ func (p *pass) take(c *place, name string, s syncer.Seen, seen, deep bool) error
 		return p.takeChanged(c, name, s, st)
 	}
 	return p.takeNew(c, name, st)
+}
+
+// sharedMemory tells whether a file is what the programs on this machine that use a database
+// share.
+func sharedMemory(fd int, name string) bool {
+	base, ok := strings.CutSuffix(name, model.SharedMemory)
+	if !ok || base == "" {
+		return false
+	}
+	_, err := statAt(fd, base)
+	return err == nil
 }
 
 // sameDisk tells whether a file is on the disk of the directory, and not of what is mounted
@@ -273,7 +304,10 @@ func (p *pass) rests(c *place, name string, st stat) bool {
 	wait := settle
 	switch writers(c.fd, name) {
 	case nobody:
-		return true
+		if time.Since(time.Unix(0, st.ctime)) > tick || fineTimes {
+			return true
+		}
+		wait = tick
 	case unreadable:
 		p.d.trouble(c.at(name), path.Join(c.path, name), cannot("read", unix.EACCES))
 		p.later[c.at(name)] = time.Now().Add(lookAgain)

@@ -20,41 +20,10 @@ const (
 	batchFiles = 256      // written before they are put in place
 	batchBytes = 64 << 20 // of them
 	batchFew   = 4        // so few are synced one by one
+	spare      = 32 << 20 // bytes of the disk that are left
 	chunk      = 1 << 20  // read at once
 	holeChunk  = 64 << 10 // zeros of this size are left out where the file has holes
 )
-
-// A batch is what was written and is to be put in place, and what is seen then. Rows say only
-// what the disk has for good.
-type batch struct {
-	files []made
-	rows  []row
-	dirs  map[syncer.Ino]bool // in which something changed
-	bytes int64
-}
-
-// made is a file in the making that is complete.
-type made struct {
-	at   syncer.Place
-	name string // among the parts
-	s    syncer.Seen
-	over *syncer.Seen // what is there now
-}
-
-// row is what is seen at a name; nil: nothing.
-type row struct {
-	at syncer.Place
-	s  *syncer.Seen
-}
-
-func (p *pass) row(at syncer.Place, s *syncer.Seen) {
-	if s != nil {
-		c := *s
-		s = &c
-	}
-	p.batch.rows = append(p.batch.rows, row{at, s})
-	p.batch.dirs[at.Dir] = true
-}
 
 // makeAt writes what the folder has at a name.
 func (p *pass) makeAt(at syncer.Place, over syncer.Seen, seen bool, t syncer.Attr) error {
@@ -66,6 +35,9 @@ func (p *pass) makeAt(at syncer.Place, over syncer.Seen, seen bool, t syncer.Att
 		return nil // of this machine only
 	}
 	d := p.d
+	if free, err := p.mayReplace(at, over, seen, t); err != nil || !free {
+		return err
+	}
 	s := syncer.Seen{Ino: t.Ino, Kind: t.Kind, TreeMode: t.Mode, TreeMtime: t.Mtime}
 	name := d.partName()
 	parts, err := p.r.parts()
@@ -87,7 +59,7 @@ func (p *pass) makeAt(at syncer.Place, over syncer.Seen, seen bool, t syncer.Att
 			return p.ungiven(at, err)
 		}
 		s.Orig = v.Orig
-		if err := p.writeFile(parts, name, t, v); err != nil {
+		if s.Attrs, err = p.writeFile(parts, name, t, v); err != nil {
 			return p.ungiven(at, errors.Join(err, ignoreMissing(unix.Unlinkat(parts, name, 0))))
 		}
 	}
@@ -105,6 +77,37 @@ func (p *pass) makeAt(at syncer.Place, over syncer.Seen, seen bool, t syncer.Att
 	return nil
 }
 
+// mayReplace tells whether it is worth writing a file now: its place is as it was seen, nobody
+// has it open for writing, and there is room. Else it is tried again.
+func (p *pass) mayReplace(at syncer.Place, over syncer.Seen, seen bool, t syncer.Attr) (bool, error) {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(p.r.fd, &fs); err == nil && int64(fs.Bavail)*fs.Bsize < t.Alloc+spare {
+		p.d.trouble(at, p.name(at), cannot("write", unix.ENOSPC))
+		p.again[at] = time.Now().Add(roomAgain)
+		return false, nil
+	}
+	if !seen || over.Kind != model.File {
+		return true, nil
+	}
+	fd, err := p.open(at.Dir)
+	if err != nil {
+		return false, p.ungiven(at, err)
+	}
+	st, err := statAt(fd, at.Name)
+	switch {
+	case err == unix.ENOENT:
+		return true, nil
+	case err != nil:
+		return false, p.ungiven(at, err)
+	case !st.same(over):
+		return false, p.changedHere(at)
+	case writers(fd, at.Name) == somebody: // he goes on with what he has, and what he writes counts
+		p.again[at] = time.Now().Add(settle)
+		return false, nil
+	}
+	return true, nil
+}
+
 func ignoreMissing(err error) error {
 	if errors.Is(err, unix.ENOENT) {
 		return nil
@@ -118,24 +121,26 @@ func (p *pass) makeDir(at syncer.Place, t syncer.Attr) error {
 	if err != nil {
 		return p.ungiven(at, err)
 	}
+	s := syncer.Seen{Ino: t.Ino, TreeMode: t.Mode, TreeMtime: t.Mtime}
 	switch err := unix.Mkdirat(fd, at.Name, t.Mode&0o777|0o700); err {
 	case nil:
+		if err := p.dress(fd, at.Name, t); err != nil {
+			return p.ungiven(at, err)
+		}
 	case unix.EEXIST: // of the same name, and perhaps one of its user
 		st, err := statAt(fd, at.Name)
 		if err != nil || st.kind != model.Dir {
 			return p.changedHere(at)
 		}
+		s.TreeMode = st.mode // that of the folder is given when it is looked at again
+		p.again[at] = time.Now().Add(soon)
 	default:
-		return p.ungiven(at, err)
-	}
-	if err := p.dress(fd, at.Name, t); err != nil {
 		return p.ungiven(at, err)
 	}
 	st, err := statAt(fd, at.Name)
 	if err != nil {
 		return p.ungiven(at, err)
 	}
-	s := syncer.Seen{Ino: t.Ino, TreeMode: t.Mode, TreeMtime: t.Mtime}
 	st.see(&s)
 	p.row(at, &s)
 	p.fresh[t.Ino] = at
@@ -152,7 +157,16 @@ func (p *pass) dress(fd int, name string, t syncer.Attr) error {
 		return err
 	}
 	defer unix.Close(at)
-	return errors.Join(p.chown(at), unix.Fchmod(at, t.Mode&0o777))
+	return errors.Join(p.chown(at), unix.Fchmod(at, dirMode(t)))
+}
+
+// dirMode is the mode of a directory here: one that its members may not write to has to be
+// filled all the same.
+func dirMode(t syncer.Attr) uint32 {
+	if os.Geteuid() == 0 {
+		return t.Mode & 0o777
+	}
+	return t.Mode&0o777 | 0o700
 }
 
 // chown gives what root's daemon makes to who owns the directory.
@@ -164,10 +178,10 @@ func (p *pass) chown(fd int) error {
 }
 
 // writeFile makes a file with the bytes and attributes of the folder's.
-func (p *pass) writeFile(parts int, name string, t syncer.Attr, v syncer.Version) error {
+func (p *pass) writeFile(parts int, name string, t syncer.Attr, v syncer.Version) (attrs uint64, err error) {
 	fd, err := unix.Openat(parts, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	f := os.NewFile(uintptr(fd), name)
 	err = p.copyOut(f, v, t.Alloc < t.Size)
@@ -177,7 +191,10 @@ func (p *pass) writeFile(parts int, name string, t syncer.Attr, v syncer.Version
 	if err == nil && len(p.batch.files) < batchFew {
 		err = f.Sync()
 	}
-	return errors.Join(err, f.Close())
+	if is, xerr := userXattrs(fd); xerr == nil {
+		attrs = sumXattrs(is)
+	}
+	return attrs, errors.Join(err, f.Close())
 }
 
 func setTime(fd int, mtime int64) error {
@@ -301,7 +318,11 @@ func (p *pass) giveChanged(at syncer.Place, s syncer.Seen, t syncer.Attr) error 
 		p.again[at] = time.Now().Add(settle)
 		return nil
 	}
-	if t.Mode&0o777 != s.TreeMode&0o777 {
+	switch {
+	case t.Mode&0o777 == s.TreeMode&0o777:
+	case t.Kind == model.Dir:
+		err = unix.Fchmod(o, dirMode(t))
+	default:
 		err = unix.Fchmod(o, t.Mode&0o777)
 	}
 	if t.Kind == model.File {
@@ -309,6 +330,9 @@ func (p *pass) giveChanged(at syncer.Place, s syncer.Seen, t syncer.Attr) error 
 			err = errors.Join(err, setTime(o, t.Mtime))
 		}
 		err = errors.Join(err, p.giveXattrs(o, t.Ino))
+		if is, xerr := userXattrs(o); xerr == nil {
+			s.Attrs = sumXattrs(is)
+		}
 	}
 	if err != nil {
 		return p.ungiven(at, err)
@@ -371,146 +395,6 @@ func (p *pass) makeAll(names []syncer.Place, s syncer.Seen, t syncer.Attr) error
 	}
 	return p.flush()
 }
-
-// flush puts what was written in place, and then says that it is seen.
-func (p *pass) flush() error {
-	b := p.batch
-	p.batch = newBatch()
-	if len(b.files)+len(b.rows) == 0 {
-		return nil
-	}
-	many := len(b.files) > batchFew
-	if many {
-		if err := unix.Syncfs(p.r.fd); err != nil {
-			return fmt.Errorf("sync disk: %w", err)
-		}
-	}
-	for _, m := range b.files {
-		delete(p.made, m.at)
-		s, err := p.put(m)
-		if err != nil {
-			return err
-		}
-		if s != nil {
-			b.rows = append(b.rows, row{m.at, s})
-			b.dirs[m.at.Dir] = true
-		}
-	}
-	if err := p.syncDirs(b, many); err != nil {
-		return err
-	}
-	for _, r := range b.rows {
-		var err error
-		if r.s == nil {
-			err = p.unset(r.at)
-		} else {
-			err = p.d.sight.Set(r.at, *r.s)
-		}
-		if err != nil {
-			return err
-		}
-		p.d.fine(r.at)
-	}
-	clear(p.fresh)
-	return nil
-}
-
-// syncDirs makes the names in directories durable.
-func (p *pass) syncDirs(b *batch, many bool) error {
-	if many || len(b.dirs) > batchFew {
-		if err := unix.Syncfs(p.r.fd); err != nil {
-			return fmt.Errorf("sync disk: %w", err)
-		}
-		return nil
-	}
-	for dir := range b.dirs {
-		fd, err := p.open(dir)
-		if err == unix.ENOENT { // removed since
-			continue
-		}
-		if err == nil {
-			err = unix.Fsync(fd)
-		}
-		if err != nil {
-			return fmt.Errorf("sync directory: %w", err)
-		}
-	}
-	return nil
-}
-
-// put puts a complete file in place, if what is there is as it was seen, and returns what is
-// seen there then; nil: it was not.
-func (p *pass) put(m made) (*syncer.Seen, error) {
-	parts, err := p.r.parts()
-	if err != nil {
-		return nil, p.ungiven(m.at, err)
-	}
-	defer unix.Close(parts)
-	is, err := statAt(parts, m.name)
-	fd := -1
-	if err == nil {
-		fd, err = p.open(m.at.Dir)
-	}
-	if err == nil {
-		err = p.putAt(parts, fd, m)
-	}
-	if err != nil {
-		err = errors.Join(ignoreMissing(unix.Unlinkat(parts, m.name, 0)), err)
-		delete(p.done, m.at)
-		if errors.Is(err, syncer.ErrChanged) || errors.Is(err, unix.EEXIST) {
-			return nil, p.changedHere(m.at)
-		}
-		return nil, p.ungiven(m.at, err)
-	}
-	st, err := statAt(fd, m.at.Name)
-	if err != nil || !renamed(st, is) || st.mode != is.mode { // its user was faster
-		p.disk.add(m.at, true)
-		is.see(&m.s)
-		return &m.s, nil
-	}
-	st.see(&m.s)
-	return &m.s, nil
-}
-
-// putAt renames a file into place. What was there is exchanged for it and then looked at once
-// more: had a program written to it in between, it is put back.
-func (p *pass) putAt(parts, fd int, m made) error {
-	there := m.over != nil
-	if there {
-		st, err := statAt(fd, m.at.Name)
-		switch {
-		case err == unix.ENOENT: // an edit beats a removal
-			there = false
-		case err != nil:
-			return err
-		case !st.same(*m.over):
-			return syncer.ErrChanged
-		}
-	}
-	if !there {
-		err := unix.Renameat2(parts, m.name, fd, m.at.Name, unix.RENAME_NOREPLACE)
-		if err != unix.EINVAL { // a disk that cannot
-			return err
-		}
-		if _, err := statAt(fd, m.at.Name); err != unix.ENOENT {
-			return unix.EEXIST
-		}
-		return unix.Renameat(parts, m.name, fd, m.at.Name)
-	}
-	err := unix.Renameat2(parts, m.name, fd, m.at.Name, unix.RENAME_EXCHANGE)
-	if err == unix.EINVAL {
-		return unix.Renameat(parts, m.name, fd, m.at.Name)
-	}
-	if err != nil {
-		return err
-	}
-	if was, err := statAt(parts, m.name); err != nil || !untouched(was, *m.over) {
-		return errors.Join(syncer.ErrChanged, unix.Renameat2(parts, m.name, fd, m.at.Name, unix.RENAME_EXCHANGE))
-	}
-	return unix.Unlinkat(parts, m.name, 0)
-}
-
-func newBatch() *batch { return &batch{dirs: map[syncer.Ino]bool{}} }
 
 // partName makes up a name for a file in the making.
 func (d *Dir) partName() string {
