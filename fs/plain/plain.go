@@ -57,8 +57,9 @@ type Dir struct {
 	wrote  atomic.Int64 // files
 	first  bool         // nothing was ever seen here: what is on disk and in the folder is the same, if it can be
 
-	kept  atomic.Int64 // when the whole disk was synced last, ns since 1970
-	keeps atomic.Int64 // files that were synced
+	kept    atomic.Int64 // when the whole disk was synced last, ns since 1970
+	keeps   atomic.Int64 // files that were synced one by one
+	keepsAt atomic.Int64 // since, ns since 1970
 
 	reading sync.Mutex // guards reads
 	reads   *pass      // by which the cutter reads; nil: nothing is open

@@ -81,7 +81,11 @@ func (d *Dir) keep(l *layer) error {
 	if last := time.Unix(0, d.kept.Load()); time.Since(changed) > writtenIn || changed.Before(last) {
 		return nil
 	}
-	if d.keeps.Add(1)%keepMany != 0 {
+	if now := time.Now(); now.Sub(time.Unix(0, d.keepsAt.Load())) > keepTime {
+		d.keepsAt.Store(now.UnixNano())
+		d.keeps.Store(0)
+	}
+	if d.keeps.Add(1) <= keepMany {
 		err := unix.Fsync(int(l.f.Fd()))
 		if err == nil {
 			err = unix.Fsync(l.dir)
@@ -91,6 +95,7 @@ func (d *Dir) keep(l *layer) error {
 		}
 		return nil
 	}
+	time.Sleep(time.Until(time.Unix(0, d.kept.Load()).Add(keepPause))) // what comes meanwhile shares it
 	begun := time.Now()
 	if err := unix.Syncfs(l.dir); err != nil {
 		return fmt.Errorf("sync disk: %w", err)
@@ -101,7 +106,9 @@ func (d *Dir) keep(l *layer) error {
 
 const (
 	writtenIn = 2 * time.Minute // the kernel has written a change to the disk: it waits for half a minute
-	keepMany  = 16              // so many one by one, then all
+	keepMany  = 8               // so many one by one in this time, then all at once
+	keepTime  = 5 * time.Second
+	keepPause = 200 * time.Millisecond
 )
 
 // freezeAll opens files to be read, all of one instant.

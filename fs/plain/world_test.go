@@ -327,7 +327,7 @@ func shows(dir string) string {
 	return strings.Join(out, "\n")
 }
 
-const patience = 25 * time.Second
+const patience = time.Minute
 
 // same waits until all show what the first one does, and it is this.
 func (w *world) same(want ...string) {
