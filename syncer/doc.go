@@ -9,6 +9,7 @@
 // the second; nothing else moves data.
 //
 //	ops.go, xattr.go   what programs do to the tree
+//	room.go            whether there is room on the disk
 //	pace.go            when a directory's changes are cut
 //	selectdrift.go     which of them, and what is related to them
 //	open.go            when a file is cut that somebody has open for writing

@@ -69,7 +69,7 @@ func (p *pass) create(c *place, name string, st stat) error {
 	p.d.fine(at)
 	if st.kind == model.Dir {
 		p.lookTwice(a.Ino)
-		return p.below(c, s, at)
+		return p.below(c, s)
 	}
 	return nil
 }
@@ -182,7 +182,7 @@ func (p *pass) adopt(c *place, name string, st stat, t syncer.Attr, v syncer.Ver
 		return nil
 	}
 	p.lookTwice(t.Ino)
-	if err := p.below(c, s, at); err != nil {
+	if err := p.below(c, s); err != nil {
 		return err
 	}
 	p.tree.of(t.Ino).all = true
@@ -220,9 +220,7 @@ func (p *pass) asideTo(c *place, name string) (bool, error) {
 func (p *pass) takeChanged(c *place, name string, s syncer.Seen, st stat) error {
 	at := c.at(name)
 	if st.kind != s.Kind && s.Kind == model.Dir { // all that was in it is gone, or elsewhere
-		if _, known := p.gone[at]; !known {
-			p.gone[at] = time.Now()
-		}
+		p.goes(at)
 		return nil
 	}
 	if st.kind != s.Kind {
@@ -259,7 +257,7 @@ func (p *pass) takeChangedDir(c *place, name string, s syncer.Seen, st stat) err
 		return err
 	}
 	p.moved()
-	return p.below(c, s, at)
+	return p.below(c, s)
 }
 
 func (p *pass) takeChangedLink(c *place, name string, s syncer.Seen, st stat) error {

@@ -221,26 +221,35 @@ func (p *pass) remove(at syncer.Place, s syncer.Seen) (gone bool, err error) {
 	return true, nil
 }
 
-// takeAway moves a file among those in the making, and deletes it if it is what was seen there.
-func (p *pass) takeAway(fd int, at syncer.Place, s syncer.Seen) (gone bool, err error) {
+// asSeen tells whether something is at a name, and is as it was seen there, and no program has
+// it open for writing: who has goes on with what he has, and what he writes counts. If it is
+// not, it is tried again.
+func (p *pass) asSeen(fd int, at syncer.Place, s syncer.Seen) (there, ok bool, err error) {
 	st, err := statAt(fd, at.Name)
 	switch {
 	case err == unix.ENOENT:
-		return true, nil
+		return false, false, nil
 	case err != nil:
-		return false, p.ungiven(at, err)
+		return true, false, p.ungiven(at, err)
 	case !st.same(s):
-		return false, p.changedHere(at)
+		return true, false, p.changedHere(at)
+	case s.Kind == model.File && writers(fd, at.Name) == somebody:
+		p.again[at] = time.Now().Add(settle)
+		return true, false, nil
+	}
+	return true, true, nil
+}
+
+// takeAway moves a file among those in the making, and deletes it if it is what was seen there.
+func (p *pass) takeAway(fd int, at syncer.Place, s syncer.Seen) (gone bool, err error) {
+	if there, ok, err := p.asSeen(fd, at, s); err != nil || !ok {
+		return err == nil && !there, err
 	}
 	parts, err := p.r.parts()
 	if err != nil {
 		return false, p.ungiven(at, err)
 	}
 	defer unix.Close(parts)
-	if s.Kind == model.File && writers(fd, at.Name) == somebody { // what he writes counts
-		p.again[at] = time.Now().Add(settle)
-		return false, nil
-	}
 	name := p.d.partName()
 	if err := unix.Renameat(fd, at.Name, parts, name); err != nil { // nothing has that name
 		return false, p.ungiven(at, err)

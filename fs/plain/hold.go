@@ -126,17 +126,14 @@ func (p *pass) tooMany(gone []syncer.Place) (bool, error) {
 		}
 		files += n
 	}
-	if files < holdEmpty && (d.o.HoldAbove == 0 || files <= d.o.HoldAbove) {
+	if files < holdEmpty {
 		return p.release(), nil
 	}
 	st, err := d.folder.Stats()
 	if err != nil {
 		return false, err
 	}
-	limit := d.o.HoldAbove
-	if limit == 0 {
-		limit = max(holdFiles, int(st.Files)/holdPart)
-	}
+	limit := max(holdFiles, int(st.Files)/holdPart)
 	empty, err := p.empty()
 	if err != nil {
 		return false, err

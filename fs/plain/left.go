@@ -16,13 +16,12 @@ import (
 // removeDir takes a directory from disk with all that was seen in it. What is left in it
 // then was never the folder's: it stays.
 func (p *pass) removeDir(at syncer.Place, s syncer.Seen) (gone bool, err error) {
-	d := p.d
-	var below []string
-	if err := d.sight.In(s.Ino, func(name string, _ syncer.Seen) bool { below = append(below, name); return true }); err != nil {
+	below, err := p.seenIn(s.Ino)
+	if err != nil {
 		return false, err
 	}
-	for _, name := range below {
-		if err := p.give(syncer.Place{Dir: s.Ino, Name: name}); err != nil {
+	for _, k := range below {
+		if err := p.give(k); err != nil {
 			return false, err
 		}
 	}
@@ -113,7 +112,7 @@ func (p *pass) tidy() error {
 			continue
 		}
 		to := p.d.folder.ConflictName("rescued"+strings.TrimPrefix(n, "new"), 0)
-		err = errors.Join(err, unix.Renameat2(fd, n, p.r.fd, to, unix.RENAME_NOREPLACE))
+		err = errors.Join(err, renameNew(fd, n, p.r.fd, to))
 	}
 	return err
 }

@@ -220,13 +220,12 @@ func (p *pass) removeSeen(at syncer.Place) error {
 		return err
 	}
 	if s.Kind == model.Dir && s.Ino != 0 {
-		var below []string
-		err := d.sight.In(s.Ino, func(name string, _ syncer.Seen) bool { below = append(below, name); return true })
+		below, err := p.seenIn(s.Ino)
 		if err != nil {
 			return err
 		}
-		for _, name := range below {
-			if err := p.removeSeen(syncer.Place{Dir: s.Ino, Name: name}); err != nil {
+		for _, k := range below {
+			if err := p.removeSeen(k); err != nil {
 				return err
 			}
 		}
@@ -242,6 +241,15 @@ func (p *pass) removeSeen(at syncer.Place) error {
 	}
 	p.d.fine(at)
 	return p.unset(at)
+}
+
+// seenIn is what was seen in a directory, while rows of it change.
+func (p *pass) seenIn(dir syncer.Ino) (out []syncer.Place, err error) {
+	err = p.d.sight.In(dir, func(name string, _ syncer.Seen) bool {
+		out = append(out, syncer.Place{Dir: dir, Name: name})
+		return true
+	})
+	return out, err
 }
 
 // unset says that nothing is seen at a name. What was there and not cut is gone, or will be
@@ -281,12 +289,12 @@ func (p *pass) unseeAll(at syncer.Place) error {
 		return err
 	}
 	if s.Kind == model.Dir && s.Ino != 0 {
-		var below []string
-		if err := p.d.sight.In(s.Ino, func(name string, _ syncer.Seen) bool { below = append(below, name); return true }); err != nil {
+		below, err := p.seenIn(s.Ino)
+		if err != nil {
 			return err
 		}
-		for _, name := range below {
-			if err := p.unseeAll(syncer.Place{Dir: s.Ino, Name: name}); err != nil {
+		for _, k := range below {
+			if err := p.unseeAll(k); err != nil {
 				return err
 			}
 		}

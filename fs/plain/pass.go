@@ -183,6 +183,17 @@ func (p *pass) open(dir syncer.Ino) (int, error) {
 	return fd, nil
 }
 
+// openBoth opens two directories.
+func (p *pass) openBoth(a, b syncer.Ino) (afd, bfd int, err error) {
+	if _, err = p.open(a); err == nil {
+		bfd, err = p.open(b)
+	}
+	if err == nil {
+		afd, err = p.open(a) // opening the second may have closed the first
+	}
+	return afd, bfd, err
+}
+
 // moved forgets where directories are, since some are elsewhere now.
 func (p *pass) moved() {
 	for _, fd := range p.fds {

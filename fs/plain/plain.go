@@ -38,9 +38,6 @@ type Options struct {
 	Log *slog.Logger
 	// New says that the directory may become this folder's, whatever is in it: it is taken in.
 	New bool
-	// HoldAbove is how many files may be gone at once before somebody is asked; 0: 100, or a
-	// tenth of all where that is more.
-	HoldAbove int
 }
 
 // A Dir is a folder shown as a plain directory.
@@ -176,9 +173,6 @@ func (d *Dir) takePlace() error {
 
 // Ready is closed when the directory was gone through for the first time, or is away.
 func (d *Dir) Ready() <-chan struct{} { return d.ready }
-
-// Path is where it is.
-func (d *Dir) Path() string { return d.dir }
 
 // Run keeps folder and directory the same until ctx ends.
 func (d *Dir) Run(ctx context.Context) error {

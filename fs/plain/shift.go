@@ -132,19 +132,14 @@ func (p *pass) giveMove(at, from syncer.Place, t syncer.Attr, over syncer.Seen, 
 		p.again[at] = time.Now().Add(soon)
 		return err
 	}
-	ofd, err := p.open(from.Dir)
-	var nfd int
-	if err == nil {
-		nfd, err = p.open(at.Dir)
-	}
-	if err == nil {
-		ofd, err = p.open(from.Dir) // opening the second may have closed the first
-	}
+	ofd, nfd, err := p.openBoth(from.Dir, at.Dir)
 	if err != nil {
 		return p.ungiven(at, err)
 	}
 	if st, err := statAt(ofd, from.Name); err != nil || !st.is(s) {
-		return p.elsewhereHere(at, from)
+		p.disk.add(from, true) // its user has moved or changed it too
+		p.again[at] = time.Now().Add(goneFor)
+		return nil
 	}
 	if exchange {
 		err = unix.Renameat2(ofd, from.Name, nfd, at.Name, unix.RENAME_EXCHANGE)
@@ -195,13 +190,6 @@ func (p *pass) giveMove(at, from syncer.Place, t syncer.Attr, over syncer.Seen, 
 	return nil
 }
 
-// elsewhereHere is for a move of something that its user has moved or changed too.
-func (p *pass) elsewhereHere(at, from syncer.Place) error {
-	p.disk.add(from, true)
-	p.again[at] = time.Now().Add(goneFor)
-	return nil
-}
-
 // giveLink gives a file on disk a further name.
 func (p *pass) giveLink(at, from syncer.Place, t syncer.Attr) error {
 	d := p.d
@@ -210,17 +198,7 @@ func (p *pass) giveLink(at, from syncer.Place, t syncer.Attr) error {
 		p.again[at] = time.Now().Add(soon)
 		return err
 	}
-	nfd, err := p.open(at.Dir)
-	if err == nil {
-		_, err = p.open(from.Dir)
-	}
-	if err != nil {
-		return p.ungiven(at, err)
-	}
-	ofd, err := p.open(from.Dir)
-	if err == nil {
-		nfd, err = p.open(at.Dir)
-	}
+	ofd, nfd, err := p.openBoth(from.Dir, at.Dir)
 	if err != nil {
 		return p.ungiven(at, err)
 	}

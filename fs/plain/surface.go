@@ -55,11 +55,11 @@ func (l *layer) Holes() []content.Range { return l.holes }
 func (l *layer) Close() error { return errors.Join(l.f.Close(), unix.Close(l.dir)) }
 
 // Freeze implements syncer.Surface.
-func (d *Dir) Freeze(_ context.Context, inos ...syncer.Ino) ([]syncer.Layer, error) {
+func (d *Dir) Freeze(ctx context.Context, inos ...syncer.Ino) ([]syncer.Layer, error) {
 	group, out, err := d.freezeAll(inos)
 	for _, l := range group {
 		if err == nil {
-			err = d.keep(l)
+			err = d.keep(ctx, l)
 		}
 	}
 	if err != nil {
@@ -76,7 +76,7 @@ func (d *Dir) Freeze(_ context.Context, inos ...syncer.Ino) ([]syncer.Layer, err
 
 // keep makes a file and its name durable: what others are told of must not be gone, or empty,
 // after a power cut. What the kernel has written long ago is.
-func (d *Dir) keep(l *layer) error {
+func (d *Dir) keep(ctx context.Context, l *layer) error {
 	changed := time.Unix(0, max(l.was.ctime, l.was.mtime))
 	if last := time.Unix(0, d.kept.Load()); time.Since(changed) > writtenIn || changed.Before(last) {
 		return nil
@@ -95,7 +95,11 @@ func (d *Dir) keep(l *layer) error {
 		}
 		return nil
 	}
-	time.Sleep(time.Until(time.Unix(0, d.kept.Load()).Add(keepPause))) // what comes meanwhile shares it
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Until(time.Unix(0, d.kept.Load()).Add(keepPause))): // what comes meanwhile shares it
+	}
 	begun := time.Now()
 	if err := unix.Syncfs(l.dir); err != nil {
 		return fmt.Errorf("sync disk: %w", err)

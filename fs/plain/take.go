@@ -34,7 +34,7 @@ func (p *pass) takeSome() error {
 	if len(p.disk) > 0 {
 		p.heldAgain()
 	}
-	for n := 0; len(p.disk) > 0; n++ {
+	for len(p.disk) > 0 {
 		dirs := p.disk
 		p.disk = todo{}
 		for _, dir := range slices.Sorted(maps.Keys(dirs)) {
@@ -227,9 +227,7 @@ func (p *pass) take(c *place, name string, s syncer.Seen, seen, deep bool) error
 	switch {
 	case err == unix.ENOENT:
 		if seen {
-			if _, known := p.gone[at]; !known {
-				p.gone[at] = time.Now()
-			}
+			p.goes(at)
 		}
 		return nil
 	case err != nil: // not gone
@@ -251,7 +249,7 @@ func (p *pass) take(c *place, name string, s syncer.Seen, seen, deep bool) error
 	case seen && st.same(s):
 		p.d.fine(at)
 		if st.kind == model.Dir && deep {
-			return p.below(c, s, at)
+			return p.below(c, s)
 		}
 		return nil
 	case p.d.folder.ReadOnly():
@@ -263,6 +261,13 @@ func (p *pass) take(c *place, name string, s syncer.Seen, seen, deep bool) error
 		return p.takeChanged(c, name, s, st)
 	}
 	return p.takeNew(c, name, st)
+}
+
+// goes notes that what was seen at a name is not there, unless that is known.
+func (p *pass) goes(at syncer.Place) {
+	if _, known := p.gone[at]; !known {
+		p.gone[at] = time.Now()
+	}
 }
 
 // sharedMemory tells whether a file is what the programs on this machine that use a database
@@ -287,7 +292,7 @@ func sameDisk(r *root, fd int, st stat) bool {
 }
 
 // below looks at all that is in a directory.
-func (p *pass) below(c *place, s syncer.Seen, at syncer.Place) error {
+func (p *pass) below(c *place, s syncer.Seen) error {
 	if s.Ino == 0 {
 		return nil
 	}

@@ -93,19 +93,8 @@ func (p *pass) mayReplace(at syncer.Place, over syncer.Seen, seen bool, t syncer
 	if err != nil {
 		return false, p.ungiven(at, err)
 	}
-	st, err := statAt(fd, at.Name)
-	switch {
-	case err == unix.ENOENT:
-		return true, nil
-	case err != nil:
-		return false, p.ungiven(at, err)
-	case !st.same(over):
-		return false, p.changedHere(at)
-	case writers(fd, at.Name) == somebody: // he goes on with what he has, and what he writes counts
-		p.again[at] = time.Now().Add(settle)
-		return false, nil
-	}
-	return true, nil
+	there, ok, err := p.asSeen(fd, at, over)
+	return ok || err == nil && !there, err
 }
 
 func ignoreMissing(err error) error {
