@@ -85,7 +85,7 @@ func TestWhatIsAcceptedIsAcceptedOnce(t *testing.T) {
 	held := func() bool { n, _ := a.plain.Held(); return n == 150 }
 	must(t, os.Rename(a.path("d"), elsewhere))
 	within(t, patience, "it is asked", held)
-	must(t, os.Rename(elsewhere, a.path("d"))) // it comes back as somebody says so
+	must(t, os.Rename(elsewhere, a.path("d")))                    // it comes back as somebody says so
 	if err := a.plain.Accept(); !errors.Is(err, ErrNothingHeld) { // that it is back was seen first
 		must(t, err)
 	}
