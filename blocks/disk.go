@@ -35,6 +35,7 @@ type Disk struct {
 	packSlabs   int // slabs of a full pack
 	budget      *budget
 	lastPack    atomic.Uint64
+	turns       atomic.Uint64   // of Placings: the later, the more
 	lost        map[uint64]bool // packs with a row that are gone; fixed at open
 
 	running atomic.Bool // Run takes from sealing
@@ -66,6 +67,7 @@ func openDisk(fsys vfs.FS, dir string, o DiskOptions) (_ *Disk, err error) {
 		stores:  map[uint32]*Store{},
 		watch:   map[chan struct{}]bool{},
 	}
+	d.turns.Store(uint64(time.Now().UnixNano()))
 	if d.lock, err = lockDir(fsys, dir); err != nil {
 		return nil, err
 	}

@@ -19,6 +19,8 @@
 //	             flags: 1 zstd, 2 in a small row (pack is its number), 4 damaged
 //	'K' pack 8   blocks 4, bytes 8, live bytes 8 (a hint), sealed 8, accessed 8
 //	'S' seq 8    flags 1, id 32, stored bytes        small, not packed yet
+//	'P' id 32, file 8    offset 8, size 4, turn 8    stands in a file of others
+//	'F' file 8, id 32    turn 8                      the same by file
 //	'K' of folder 0, the device: the version of this format, 1 byte
 //
 // Keys of blocks are 'b', pack 8, index 4; the value is the stored bytes. They
@@ -26,6 +28,17 @@
 // folder.
 //
 // In DIR there are also LOCK, the ballast, and packs being written (*.ing).
+//
+// # In place
+//
+// A plain directory has the bytes of its files already. [Store.PlaceIn] notes where
+// blocks stand in them instead of storing these, and a [Source] reads them there.
+// What is read is hashed; where it is not the block any more, its rows go. So what
+// a program overwrites is not here any more, and counts as here until somebody
+// asks for it, or the file has been taken in anew. What is about to be replaced
+// for others is stored first ([Store.Keep]). A turn tells what was found anew from
+// what was there before. Blocks that stand in a file and are stored too, since they
+// came from others, are dropped by a sweep whose caller does not mark them.
 //
 // # Durability
 //

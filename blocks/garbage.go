@@ -267,8 +267,12 @@ func (s *Store) eachLocation(yield func(ID, location) error) error {
 	})
 }
 
-func scanTable(db *pebble.DB, folder uint32, table byte, yield func(k, v []byte) error) (err error) {
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: tableKey(folder, table), UpperBound: tableKey(folder, table+1)})
+func scanTable(db *pebble.DB, folder uint32, table byte, yield func(k, v []byte) error) error {
+	return scan(db, tableKey(folder, table), tableKey(folder, table+1), yield)
+}
+
+func scan(db *pebble.DB, from, to []byte, yield func(k, v []byte) error) (err error) {
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ const (
 	tabBlocks = 'B'
 	tabPacks  = 'K'
 	tabSmall  = 'S'
+	tabParts  = 'P'
+	tabFiles  = 'F'
 )
 
 // formatVersion is the version of every row and pack here. It is bumped when

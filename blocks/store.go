@@ -36,6 +36,8 @@ type Store struct {
 	marks   *Marks // of the sweep that runs
 	holders holders
 
+	source atomic.Pointer[Source] // reads the files that blocks stand in; nil: none do
+
 	rows sync.Mutex // orders changes of location rows that depend on what they replace
 
 	small      atomic.Int64 // bytes in small rows
@@ -110,7 +112,7 @@ func (s *Store) put(ctx context.Context, id ID, data []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if s.Has(id) {
+	if s.stored(id) {
 		return nil
 	}
 	if err := s.d.room.check(); err != nil {
@@ -169,8 +171,12 @@ func (s *Store) place(e entry) (placed, full bool, err error) {
 	return true, full, nil
 }
 
-// Has reports whether the block is here and not known to be damaged.
-func (s *Store) Has(id ID) bool {
+// Has reports whether the block is here and not known to be damaged, be it in a
+// file that it stands in.
+func (s *Store) Has(id ID) bool { return s.stored(id) || s.placed(id) }
+
+// stored is Has of what is kept here.
+func (s *Store) stored(id ID) bool {
 	if s.inMemory(id) {
 		return true
 	}
@@ -217,6 +223,11 @@ func (s *Store) Get(ctx context.Context, id ID, buf []byte) ([]byte, error) {
 		return nil, err
 	}
 	out, err := s.get(id, buf)
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) {
+		if p, ok := s.getPlaced(id, buf); ok {
+			return p, nil
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("get block %s: %w", id, err)
 	}

@@ -312,7 +312,7 @@ func (d *Disk) drop(folder uint32) error {
 		return err
 	}
 	b := d.meta.NewBatch()
-	for _, table := range []byte{tabBlocks, tabPacks, tabSmall} {
+	for _, table := range []byte{tabBlocks, tabPacks, tabSmall, tabParts, tabFiles} {
 		if err := b.DeleteRange(tableKey(folder, table), tableKey(folder, table+1), nil); err != nil {
 			return errors.Join(err, b.Close())
 		}

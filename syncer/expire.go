@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
@@ -43,6 +42,7 @@ func (f *Folder) runExpirer(ctx context.Context) error {
 			if err := f.tidy(ctx); err != nil && ctx.Err() == nil {
 				f.log.Error("collect what was removed", "err", err)
 			}
+		case <-f.spare:
 		case <-short:
 			if time.Now().Before(rest) {
 				continue
@@ -269,10 +269,9 @@ func (f *Folder) costs(ctx context.Context, keys []index.PastKey, rows []kept) e
 	if err != nil {
 		return err
 	}
-	err = f.ix.Roots(func(c string, past bool) error {
-		if past {
-			return index.ErrStop
-		}
+	roots := f.ix.Roots()
+	defer roots.Close()
+	err = roots.Current(func(_ Ino, _ model.Dot, c string) error {
 		_, err := f.markContent(ctx, m, c)
 		return err
 	})
@@ -292,7 +291,7 @@ func (f *Folder) costs(ctx context.Context, keys []index.PastKey, rows []kept) e
 	return err
 }
 
-func (f *Folder) markContent(ctx context.Context, m *blocks.Marks, encoded string) (int64, error) {
+func (f *Folder) markContent(ctx context.Context, m content.Marker, encoded string) (int64, error) {
 	c, err := content.Decode(encoded)
 	if err != nil {
 		return 0, err
@@ -300,21 +299,17 @@ func (f *Folder) markContent(ctx context.Context, m *blocks.Marks, encoded strin
 	return content.Mark(ctx, f.store, c, m)
 }
 
-// sweep deletes the blocks that no row names, if there may be any.
+// sweep deletes the blocks that no row names, if there may be any: of those in place there are
+// when others have told that they have them.
 func (f *Folder) sweep(ctx context.Context, must bool) (int64, error) {
 	f.mu.Lock()
 	commits := f.commits
-	must = must || !f.swept || f.sweptAt != commits
+	must = must || !f.swept || f.sweptAt != commits || f.inPlace()
 	f.mu.Unlock()
 	if !must {
 		return 0, nil
 	}
-	n, err := f.store.Sweep(ctx, func(ctx context.Context, m *blocks.Marks) error {
-		return f.ix.Roots(func(c string, _ bool) error {
-			_, err := f.markContent(ctx, m, c)
-			return err
-		})
-	})
+	n, err := f.store.Sweep(ctx, f.markAll)
 	if n.Blocks > 0 {
 		f.log.Info("blocks deleted", "blocks", n.Blocks, "packs", n.Packs, "bytes", n.Bytes)
 	}

@@ -101,6 +101,8 @@ type Folder struct {
 	gapsAt  uint64     // commits when they were written down
 	swept   bool       // at least once, when so many commits had been:
 	sweptAt uint64
+	doubled int64 // bytes that were stored and stand in files now, and of which so many more are swept:
+	enough  int64
 
 	guard   *guard
 	pace    *pacer
@@ -109,6 +111,7 @@ type Folder struct {
 	dirty   chan struct{}   // something is to be synced, within 5 s
 	soon    chan struct{}   // somebody waits to hear that it is
 	cuts    chan chan error // requests to cut at once
+	spare   chan struct{}   // much is stored that stands in files
 	lacks   chan lack       // blocks that cuts lacked; one too many is asked for later
 }
 
@@ -142,7 +145,7 @@ func Open(o Options) (*Folder, error) {
 		held: map[Ino]int{}, going: map[Ino]bool{}, waiting: map[Ino]bool{}, orphans: map[Ino]nameAt{}, taken: map[Ino]map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, parted: map[string]bool{}, untold: map[string]bool{}, early: map[string]model.VV{},
 		met:   map[string]meeting{},
 		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error),
-		failing: map[Ino]time.Time{}, crammed: map[Ino]bool{}, lacks: make(chan lack, 64)}
+		enough: spareMost, spare: make(chan struct{}, 1), failing: map[Ino]time.Time{}, crammed: map[Ino]bool{}, lacks: make(chan lack, 64)}
 	if f.told, err = ix.Acks(); err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
 	}
@@ -182,7 +185,12 @@ func (f *Folder) settleIn() error {
 }
 
 // SetSurface gives the folder what shows it, before Run.
-func (f *Folder) SetSurface(s Surface) { f.surf = s }
+func (f *Folder) SetSurface(s Surface) {
+	f.surf = s
+	if src, ok := s.(blocks.Source); ok {
+		f.store.SetSource(src)
+	}
+}
 
 // ID names the folder on all peers.
 func (f *Folder) ID() [32]byte { return f.o.ID }

@@ -190,10 +190,22 @@ func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer, 
 	var c content.Content
 	var st content.Stat
 	var err error
+	to := f.blockStore()
+	var places *blocks.Placing
+	if x, ok := l.(inFile); ok {
+		places = f.store.PlaceIn(x.File())
+		twice := !f.alone()
+		if to = (placing{to, places, twice}); twice {
+			f.double(l.Size())
+		}
+	}
 	if base.Size == 0 {
-		c, st, err = content.Write(ctx, f.blockStore(), f.o.Seed, cutMode(base, d.name), l, l.Size(), l.Holes())
+		c, st, err = content.Write(ctx, to, f.o.Seed, cutMode(base, d.name), l, l.Size(), l.Holes())
 	} else {
 		c, st, err = content.Edit(ctx, f.blockStore(), f.o.Seed, base, l.Dirty(), l, l.Size())
+	}
+	if err == nil && places != nil {
+		err = places.Done()
 	}
 	if err != nil {
 		return nil, err

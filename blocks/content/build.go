@@ -89,11 +89,13 @@ const workers = 4
 // writer puts data blocks, a few at once, and gives their refs to the builder
 // in order.
 type writer struct {
-	build builder
-	group *errgroup.Group
-	ctx   context.Context // ends when a put fails
-	queue []*leaf
-	puts  int
+	build  builder
+	group  *errgroup.Group
+	ctx    context.Context // ends when a put fails
+	queue  []*leaf
+	puts   int
+	placer Placer // nil: it does not matter where blocks stand
+	off    int64  // of the next block, if there is a placer
 }
 
 // leaf is a ref whose block is being put.
@@ -115,10 +117,12 @@ func (w *writer) data(p []byte) error {
 	buf := buffers.Get().(*[]byte)
 	l := &leaf{ref: ref{size: int64(len(p)), alloc: int64(len(p))}, done: make(chan struct{})}
 	b := append((*buf)[:0], p...)
+	off := w.off
+	w.off += int64(len(p))
 	w.group.Go(func() error {
 		defer close(l.done)
 		defer buffers.Put(buf)
-		l.ref.id, l.err = w.build.st.Put(w.ctx, b)
+		l.ref.id, l.err = w.put(b, off)
 		return l.err
 	})
 	w.puts++
@@ -126,8 +130,16 @@ func (w *writer) data(p []byte) error {
 	return w.settle(2 * workers)
 }
 
+func (w *writer) put(p []byte, off int64) (blocks.ID, error) {
+	if w.placer != nil {
+		return w.placer.PutAt(w.ctx, p, off)
+	}
+	return w.build.st.Put(w.ctx, p)
+}
+
 // hole appends a hole.
 func (w *writer) hole(n int64) error {
+	w.off += n
 	w.queue = append(w.queue, &leaf{ref: ref{size: n}})
 	return w.settle(2 * workers)
 }
@@ -170,7 +182,7 @@ func (w *writer) finish(size int64, cut Cut) (Content, Stat, error) {
 func (w *writer) wait() { _ = w.group.Wait() } // their errors are those of the leaves
 
 // single stores a file that is not cut.
-func single(ctx context.Context, st Putter, cut Cut, p []byte) (Content, Stat, error) {
+func single(ctx context.Context, st Putter, cut Cut, p []byte) (_ Content, _ Stat, err error) {
 	c := Content{Size: int64(len(p)), Cut: cut}
 	s := Stat{Alloc: c.Size, Read: c.Size}
 	switch {
@@ -181,8 +193,12 @@ func single(ctx context.Context, st Putter, cut Cut, p []byte) (Content, Stat, e
 	case isZero(p):
 		c.Root, s.Alloc = blocks.ID{}, 0
 	default:
-		var err error
-		if c.Root, err = st.Put(ctx, p); err != nil {
+		if pl, ok := st.(Placer); ok {
+			c.Root, err = pl.PutAt(ctx, p, 0)
+		} else {
+			c.Root, err = st.Put(ctx, p)
+		}
+		if err != nil {
 			return Content{}, Stat{}, err
 		}
 		s.NewBlocks = 1

@@ -279,3 +279,37 @@ func mark(ctx context.Context, t *tree, r ref, level uint8, m Marker) (int64, er
 	}
 	return size, nil
 }
+
+// Data yields the data blocks of c, and where they stand. Those that a list
+// repeats are yielded again.
+func Data(ctx context.Context, st Getter, c Content, yield func(id blocks.ID, off, size int64) error) error {
+	if c.Size <= MaxInline {
+		return nil
+	}
+	if err := data(ctx, newTree(st, c), c.root(), c.Depth, 0, yield); err != nil {
+		return fmt.Errorf("data blocks: %w", err)
+	}
+	return nil
+}
+
+func data(ctx context.Context, t *tree, r ref, level uint8, off int64, yield func(blocks.ID, int64, int64) error) error {
+	if r.hole() {
+		return nil
+	}
+	if level == 0 {
+		return yield(r.id, off, r.size)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	l, err := t.load(ctx, r, level)
+	if err != nil {
+		return err
+	}
+	for i, child := range l.refs {
+		if err := data(ctx, t, child, level-1, off+l.start(i), yield); err != nil {
+			return err
+		}
+	}
+	return nil
+}

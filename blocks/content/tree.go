@@ -21,7 +21,12 @@ type Putter interface {
 	Put(ctx context.Context, p []byte) (blocks.ID, error)
 }
 
-// Store is both.
+// A Placer is a Putter that is told where data blocks stand in what is cut.
+type Placer interface {
+	PutAt(ctx context.Context, p []byte, off int64) (blocks.ID, error)
+}
+
+// Store is both a Getter and a Putter.
 type Store interface {
 	Getter
 	Putter

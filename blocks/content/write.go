@@ -39,7 +39,7 @@ func (s sparse) Zeros(off int64) int64 {
 
 // Write cuts the size bytes of src, stores the blocks, and returns what names
 // them. Holes are ranges known to be zero, which are not read; the result is
-// the same without them.
+// the same without them. A st that is a [Placer] is told where its blocks stand.
 func Write(ctx context.Context, st Store, seed chunker.Seed, cut Cut, src io.ReaderAt, size int64, holes []Range) (Content, Stat, error) {
 	if len(holes) > 0 {
 		src = WithHoles(src, holes)
@@ -73,6 +73,7 @@ func write(ctx context.Context, st Store, seed chunker.Seed, cut Cut, src io.Rea
 	defer c.release()
 	c.eager = size
 	w := newWriter(ctx, st)
+	w.placer, _ = st.(Placer)
 	defer w.wait()
 	c.restart(0)
 	for {

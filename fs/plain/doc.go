@@ -21,6 +21,7 @@
 //	shift.go     what goes to another place
 //	write.go     how files and directories are written
 //	put.go       and put in place
+//	place.go     whose bytes are not stored a second time
 //	left.go      what is left
 //	surface.go   what the cutter reads
 //	disk.go      system calls
@@ -54,11 +55,21 @@
 // disk has it for good: many files share one sync. Only mode, times and user.* attributes are
 // changed in place. The time of a directory is not kept: it changes with what is made in it.
 //
+// # Bytes
+//
+// The store does not keep what is on disk: it notes where blocks stand in files (blocks, "In
+// place") and has them read there, for peers and for writing other files, wherever a file that
+// was seen is by now. What is written here is stored too until all other members have it: they
+// may have changed the file as well, and then both versions are needed, whatever its user does
+// to it meanwhile. Before others' changes replace or remove a file, what it has goes to the store,
+// for the history; what its user overwrites or deletes later is gone here, as on any disk.
+//
 // Nothing is followed out of the directory: paths are opened with openat2(2), below it, on its
 // filesystem, through no symlink.
 //
 // # Locks
 //
-// Dir.mu guards what callers and the loop exchange, and is held for memory only. The loop
+// Dir.reading (who opens files for the cutter and the store) before Dir.mu, which guards what
+// callers and the loop exchange and is held for memory only. The loop
 // alone writes rows. Folder methods are called without any lock of ours.
 package plain

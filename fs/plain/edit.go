@@ -177,6 +177,9 @@ func (p *pass) adopt(c *place, name string, st stat, t syncer.Attr, v syncer.Ver
 	}
 	d.fine(at)
 	p.drop(t.Ino, at)
+	if st.kind == model.File {
+		p.placed(st.id.Ino, v)
+	}
 	if st.kind != model.Dir {
 		p.tree.add(at, false) // mode and time
 		return nil
@@ -418,6 +421,7 @@ func (p *pass) committed(c committed) error {
 	d := p.d
 	was, last := d.cutUp(c)
 	if last {
+		defer func() { d.forget(c.ino) }() // until rows tell of it, it is what is being cut
 		p.unblock(c.ino)
 	}
 	at, err := d.sight.Of(c.ino)
@@ -433,6 +437,7 @@ func (p *pass) committed(c committed) error {
 			continue
 		}
 		s.Orig = c.v.Orig
+		old := s
 		if last {
 			was.see(&s)
 			s.TreeMtime = p.attr(c.ino).Mtime
@@ -442,6 +447,11 @@ func (p *pass) committed(c committed) error {
 		}
 		if !last {
 			continue
+		}
+		if old.File != s.File { // it was replaced
+			if err := p.left(old); err != nil {
+				return err
+			}
 		}
 		if v, err := d.folder.Content(c.ino); err != nil || v.Orig != c.v.Orig || p.attr(c.ino).Mode != s.TreeMode { // others were here meanwhile
 			p.tree.add(k, false)

@@ -268,10 +268,13 @@ func (p *pass) unset(at syncer.Place) error {
 	if to, _, ok := d.folder.Named(s.Ino); ok {
 		p.tree.add(to, true)
 	}
-	if s.Kind != model.File || d.waits(s.Ino) == nil {
+	if s.Kind != model.File {
 		return nil
 	}
 	if names, err := d.sight.Of(s.Ino); err != nil || len(names) > 0 {
+		return err
+	}
+	if err := p.left(s); err != nil || d.waits(s.Ino) == nil {
 		return err
 	}
 	d.forget(s.Ino)

@@ -66,6 +66,7 @@ type Dir struct {
 	flipped  []syncer.Flip
 	cut      []committed
 	pending  map[syncer.Ino]*pending
+	found    map[uint64]syncer.Ino // of these, by the number of the file
 	troubles map[syncer.Place]trouble
 	state    error // why nothing is synced; nil: it is
 	unheard  error // why changes are heard of late
@@ -109,7 +110,7 @@ func New(folder *syncer.Folder, dir string, o Options) (*Dir, error) {
 		real = filepath.Clean(dir) // it may come
 	}
 	d := &Dir{folder: folder, sight: folder.Sight(), dir: real, o: o, log: o.Log, ready: make(chan struct{}), kick: make(chan struct{}, 1),
-		pending: map[syncer.Ino]*pending{}, troubles: map[syncer.Place]trouble{}, gen: uint64(time.Now().UnixNano())}
+		pending: map[syncer.Ino]*pending{}, found: map[uint64]syncer.Ino{}, troubles: map[syncer.Place]trouble{}, gen: uint64(time.Now().UnixNano())}
 	if d.mark, err = d.sight.Note("mark"); err != nil {
 		return nil, err
 	}

@@ -25,7 +25,8 @@ type made struct {
 	at   syncer.Place
 	name string // among the parts
 	s    syncer.Seen
-	over *syncer.Seen // what is there now
+	v    syncer.Version // of a file
+	over *syncer.Seen   // what is there now
 }
 
 // row is what is seen at a name; nil: nothing.
@@ -50,6 +51,15 @@ func (p *pass) flush() error {
 	if len(b.files)+len(b.rows) == 0 {
 		return nil
 	}
+	for _, m := range b.files {
+		if m.over != nil {
+			p.keep(*m.over, m.v)
+		}
+	}
+	if err := p.d.folder.Store().Flush(p.ctx); err != nil {
+		p.discard(b.files)
+		return err
+	}
 	many := len(b.files) > batchFew
 	if many {
 		if err := unix.Syncfs(p.r.fd); err != nil {
@@ -65,6 +75,7 @@ func (p *pass) flush() error {
 			return err
 		}
 		if s != nil {
+			b.files[i].s = *s
 			b.rows = append(b.rows, row{m.at, s})
 			b.dirs[m.at.Dir] = true
 		}
@@ -83,6 +94,11 @@ func (p *pass) flush() error {
 			return err
 		}
 		p.d.fine(r.at)
+	}
+	for _, m := range b.files {
+		if err := p.replaced(m); err != nil {
+			return err
+		}
 	}
 	clear(p.fresh)
 	return nil

@@ -45,6 +45,7 @@ func renamed(is, was stat) bool {
 
 func (l *layer) Gen() uint64            { return l.gen }
 func (l *layer) Base() syncer.Version   { return l.base }
+func (l *layer) File() uint64           { return l.was.id.Ino }
 func (l *layer) Size() int64            { return l.was.size }
 func (l *layer) Mtime() int64           { return l.was.mtime }
 func (l *layer) Ctime() int64           { return l.was.ctime }
@@ -230,6 +231,7 @@ func (d *Dir) wait(ino syncer.Ino, st stat, base syncer.Version) (gen uint64) {
 	defer d.mu.Unlock()
 	d.gen++
 	d.pending[ino] = &pending{gen: d.gen, was: st, base: base}
+	d.found[st.id.Ino] = ino
 	return d.gen
 }
 
@@ -249,11 +251,14 @@ func (d *Dir) waits(ino syncer.Ino) *pending {
 func (d *Dir) forget(ino syncer.Ino) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if x := d.pending[ino]; x != nil && d.found[x.was.id.Ino] == ino {
+		delete(d.found, x.was.id.Ino)
+	}
 	delete(d.pending, ino)
 }
 
-// cutUp takes out what was cut of a file, and returns how that was found; last: there is
-// nothing more.
+// cutUp notes what was cut of a file, and returns how that was found; last: there is nothing
+// more.
 func (d *Dir) cutUp(c committed) (was stat, last bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -265,7 +270,6 @@ func (d *Dir) cutUp(c committed) (was stat, last bool) {
 		x.base = c.v
 		return x.was, false
 	}
-	delete(d.pending, c.ino)
 	return x.was, true
 }
 

@@ -251,6 +251,9 @@ func (p *pass) take(c *place, name string, s syncer.Seen, seen, deep bool) error
 		if st.kind == model.Dir && deep {
 			return p.below(c, s)
 		}
+		if c.deep {
+			p.placedToo(s)
+		}
 		return nil
 	case p.d.folder.ReadOnly():
 		if seen || !c.g.match(path.Join(c.path, name), st.kind == model.Dir) {

@@ -48,7 +48,8 @@ type member struct {
 	plain  *Dir
 	stop   func() error
 	on     atomic.Bool
-	tune   func(*Dir) // before it runs
+	member atomic.Bool // since it first started
+	tune   func(*Dir)  // before it runs
 }
 
 func (m *member) Announce(model.VV) {
@@ -120,7 +121,7 @@ func (m *member) start() {
 		Disk: m.disk, Number: 1, ID: sha256.Sum256([]byte("folder")), Name: "test", Key: blocks.Key(sha256.Sum256([]byte("key"))),
 		Device: ed25519.NewKeyFromSeed(key[:]), Label: model.Label{Author: "user" + m.name, Device: "device" + m.name},
 		Allowed: func(ed25519.PublicKey) error { return nil }, Remote: m, Names: m.names, Log: log,
-		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), ReadOnly: m.reader, Joined: m.joined,
+		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), ReadOnly: m.reader, Joined: m.joined, Members: m.others,
 	})
 	must(t, err)
 	m.opts.Log = log
@@ -146,6 +147,7 @@ func (m *member) start() {
 		return errors.Join(err, d.Wait(), m.disk.Close())
 	}
 	m.on.Store(true)
+	m.member.Store(true)
 	<-m.plain.Ready()
 }
 
@@ -173,7 +175,13 @@ func (w *world) gossip(ctx context.Context) {
 		}
 		for _, p := range w.members {
 			for _, q := range w.members {
-				if p == q || w.apart.Load() || !p.on.Load() || !q.on.Load() || p.folder.Knowledge().LE(q.folder.Knowledge()) && !q.joined {
+				if p == q || w.apart.Load() || !p.on.Load() || !q.on.Load() {
+					continue
+				}
+				k := q.folder.Knowledge()
+				missing, _ := q.folder.Missing()
+				p.folder.Acked(q.name, k, uint64(missing))
+				if p.folder.Knowledge().LE(k) && !q.joined {
 					continue
 				}
 				if p.folder.Knowledge().LE(q.folder.Knowledge()) && q.folder.Complete() {
@@ -223,6 +231,16 @@ func send(ctx context.Context, p, q *member) error {
 		return err
 	}
 	return q.folder.Sync()
+}
+
+// others are the members that are not m.
+func (m *member) others() (names []string) {
+	for _, q := range m.w.members {
+		if q != m && q.member.Load() {
+			names = append(names, q.name)
+		}
+	}
+	return names
 }
 
 // String is all there is to say of a member.

@@ -45,6 +45,7 @@ func (p *pass) makeAt(at syncer.Place, over syncer.Seen, seen bool, t syncer.Att
 		return p.ungiven(at, err)
 	}
 	defer unix.Close(parts)
+	var v syncer.Version
 	if t.Kind == model.Symlink {
 		target, err := d.folder.Readlink(t.Ino)
 		if err == nil {
@@ -54,8 +55,7 @@ func (p *pass) makeAt(at syncer.Place, over syncer.Seen, seen bool, t syncer.Att
 			return p.ungiven(at, err)
 		}
 	} else {
-		v, err := d.folder.Content(t.Ino)
-		if err != nil {
+		if v, err = d.folder.Content(t.Ino); err != nil {
 			return p.ungiven(at, err)
 		}
 		s.Orig = v.Orig
@@ -64,7 +64,7 @@ func (p *pass) makeAt(at syncer.Place, over syncer.Seen, seen bool, t syncer.Att
 		}
 	}
 	p.d.wrote.Add(1)
-	m := made{at: at, name: name, s: s}
+	m := made{at: at, name: name, s: s, v: v}
 	if seen {
 		m.over = &over
 	}
@@ -222,9 +222,9 @@ func (p *pass) copyOut(f *os.File, v syncer.Version, sparse bool) error {
 
 func (p *pass) buffer() []byte {
 	if p.buf == nil {
-		p.buf = make([]byte, 2*chunk)
+		p.buf = make([]byte, chunk)
 	}
-	return p.buf[:chunk]
+	return p.buf
 }
 
 // giveXattrs makes the extended attributes of an open file those of the folder's. A disk that
@@ -419,7 +419,7 @@ func (p *pass) equal(fd int, name string, st stat, t syncer.Attr) (bool, syncer.
 	return same, v, err
 }
 
-// sameContent reads a file and compares it with a version.
+// sameContent tells whether a file has the bytes of a version.
 func (p *pass) sameContent(fd int, name string, v syncer.Version) (bool, error) {
 	at, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -430,28 +430,16 @@ func (p *pass) sameContent(fd int, name string, v syncer.Version) (bool, error) 
 	if err != nil || before.size != v.Content.Size {
 		return false, err
 	}
-	r := content.NewReader(p.d.folder.Blocks(), v.Content)
-	a := p.buffer()
-	b := p.buf[chunk:]
-	for off := int64(0); off < v.Content.Size; {
-		n := min(chunk, v.Content.Size-off)
-		if m, err := fdReader(at).ReadAt(a[:n], off); m < int(n) {
-			return false, ignoreEOF(err)
-		}
-		if m, err := r.ReadAt(p.ctx, b[:n], off); m < int(n) {
-			return false, ignoreEOF(err)
-		}
-		if !bytes.Equal(a[:n], b[:n]) {
-			return false, nil
-		}
-		off += n
+	same, err := p.d.folder.Same(p.ctx, fdReader(at), v)
+	if err != nil {
+		return false, ignoreEOF(err)
 	}
 	after, err := statFd(at)
-	return after.sameBytes(before), err
+	return same && after.sameBytes(before), err
 }
 
 func ignoreEOF(err error) error {
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil
 	}
 	return err

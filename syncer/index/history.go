@@ -494,25 +494,31 @@ func (ix *Index) Forget(ks []PastKey) error {
 	return errors.Join(err, b.Close())
 }
 
-// Roots yields the contents that the index needs, as encoded: first those that
-// files have or are to have, or that are shown until these are here; then those
-// of the history. It reads one state of the index. It ends at ErrStop.
-func (ix *Index) Roots(yield func(content string, past bool) error) error {
-	return ignoreStop(ix.roots(yield))
+// Roots is one state of the contents that the index needs, as encoded.
+type Roots struct {
+	ix *Index
+	s  *pebble.Snapshot
 }
 
-func (ix *Index) roots(yield func(content string, past bool) error) (err error) {
-	s := ix.db.NewSnapshot()
-	defer func() { err = errors.Join(err, s.Close()) }()
+// Roots returns the contents that are needed now.
+func (ix *Index) Roots() *Roots { return &Roots{ix, ix.db.NewSnapshot()} }
+
+// Close ends the use of r.
+func (r *Roots) Close() error { return r.s.Close() }
+
+// Current yields what files have or are to have, or show until that is here.
+func (r *Roots) Current(yield func(ino Ino, orig model.Dot, content string) error) error {
+	ix := r.ix
 	d := ix.dec()
 	prefix := ix.keys.table(tableNode)
-	err = scan(s, prefix, after(prefix), func(_, v []byte) error {
+	return scan(r.s, prefix, after(prefix), func(k, v []byte) error {
 		r, err := decodeRow(v, d, true)
 		if err != nil || r.Kind != model.File {
 			return err
 		}
+		ino := Ino(binary.BigEndian.Uint64(k[len(prefix):]))
 		if r.Shown != nil {
-			if err := yield(r.Shown.Content, false); err != nil {
+			if err := yield(ino, r.Shown.Orig, r.Shown.Content); err != nil {
 				return err
 			}
 		}
@@ -522,22 +528,23 @@ func (ix *Index) roots(yield func(content string, past bool) error) (err error) 
 		del := r.Node.Del()
 		for _, h := range r.Node.Heads {
 			if !del.Has(h.Dot) {
-				if err := yield(h.Content, false); err != nil {
+				if err := yield(ino, h.Orig, h.Content); err != nil {
 					return err
 				}
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	prefix = ix.keys.table(tablePast)
-	return scan(s, prefix, after(prefix), func(_, v []byte) error {
+}
+
+// Past yields what is in the history.
+func (r *Roots) Past(yield func(content string) error) error {
+	prefix, d := r.ix.keys.table(tablePast), r.ix.dec()
+	return scan(r.s, prefix, after(prefix), func(_, v []byte) error {
 		p, err := decodePast(PastKey{}, v, d)
 		if err != nil || p.Kind != model.File {
 			return err
 		}
-		return yield(p.Content, true)
+		return yield(p.Content)
 	})
 }

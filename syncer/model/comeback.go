@@ -53,9 +53,14 @@ func (d *diff) giveWay(t *Thing) {
 		return
 	}
 	own := d.namesOf(t)
+	isOwn := func(dir ID, name string) bool {
+		return slices.ContainsFunc(own, func(o *Name) bool { return o.Dir.ID == dir && d.Fold(o.Name) == d.Fold(name) })
+	}
+	if !slices.ContainsFunc(d.Entries(t.ID), func(e *Entry) bool { return !e.Extra && !isOwn(e.Parent, e.Base) }) {
+		return // as it nearly always is
+	}
 	for _, n := range d.names {
-		at := func(o *Name) bool { return o.Dir.ID == n.Dir.ID && d.Fold(o.Name) == d.Fold(n.Name) }
-		if slices.ContainsFunc(own, at) { // perhaps in a directory that has been made anew
+		if isOwn(n.Dir.ID, n.Name) { // perhaps in a directory that has been made anew
 			continue
 		}
 		for _, e := range slices.Clone(d.Entries(t.ID)) {

@@ -1,0 +1,193 @@
+package plain
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/clachanfs/clachan/blocks"
+	"github.com/clachanfs/clachan/blocks/content"
+	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/index"
+)
+
+// noise are bytes that no program makes shorter.
+func noise(seed byte, n int) string {
+	p := make([]byte, n)
+	rand.NewChaCha8([32]byte{seed}).Read(p)
+	return string(p)
+}
+
+// blind reads nothing.
+type blind struct{}
+
+func (blind) ReadPart(uint64, []byte, int64) (int, error) { return 0, errors.New("not now") }
+
+// rests returns when all on disk has been taken in.
+func (m *member) rests() {
+	m.w.t.Helper()
+	must(m.w.t, m.plain.Scan(m.w.t.Context()))
+	within(m.w.t, patience, "all is taken in", func() bool {
+		st, err := m.folder.Stats()
+		return err == nil && st.Pending == 0
+	})
+}
+
+// ino is the inode that a file shows.
+func (m *member) ino(name string) syncer.Ino {
+	m.w.t.Helper()
+	a, err := m.folder.Lookup(syncer.RootIno, name)
+	must(m.w.t, err)
+	return a.Ino
+}
+
+// twice is how many blocks of a file's content are stored though they stand in it, and single
+// how many are not.
+func (m *member) twice(name string) (twice, single int) {
+	t := m.w.t
+	t.Helper()
+	file := inode(t, m.path(name))
+	v, err := m.folder.Content(m.ino(name))
+	must(t, err)
+	store := m.folder.Store()
+	store.SetSource(blind{})
+	defer store.SetSource(m.plain)
+	must(t, content.Data(t.Context(), store, v.Content, func(id blocks.ID, _, _ int64) error {
+		if !store.Stands(id, file) {
+			t.Errorf("%s: a block of %s does not stand in it", m.name, name)
+		}
+		_, err := store.Get(t.Context(), id, nil)
+		switch {
+		case err == nil:
+			twice++
+		case errors.Is(err, blocks.ErrNotFound):
+			single++
+			return nil
+		}
+		return err
+	}))
+	return twice, single
+}
+
+// once returns when nothing of files is stored that stands in them.
+func (m *member) once(names ...string) {
+	m.w.t.Helper()
+	within(m.w.t, patience, "bytes are stored once", func() bool {
+		must(m.w.t, m.folder.Expire(m.w.t.Context()))
+		for _, n := range names {
+			if twice, single := m.twice(n); twice > 0 || single == 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// past is what the history has of a file, the newest first; "" is what is not here.
+func (m *member) past(name string) (out []string) {
+	t := m.w.t
+	t.Helper()
+	var found []index.Past
+	must(t, m.folder.Pasts(func(p index.Past) bool { found = append(found, p); return true }))
+	for _, p := range found {
+		c, err := content.Decode(p.Content)
+		must(t, err)
+		b := make([]byte, c.Size)
+		if _, err := content.NewReader(m.folder.Store(), c).ReadAt(t.Context(), b, 0); err != nil && !errors.Is(err, io.EOF) {
+			b = nil
+		}
+		out = append(out, string(b))
+	}
+	return out
+}
+
+func TestBytesAreNotStoredTwice(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	a, b := w.members[0], w.members[1]
+	big, small := noise(1, 3<<20), noise(2, 20_000)
+	write(t, a.path("big"), big)
+	write(t, a.path("small"), small)
+	write(t, a.path("copy"), big)
+	a.start()
+	a.rests()
+	for _, n := range []string{"big", "small", "copy"} {
+		if twice, single := a.twice(n); twice != 0 || single == 0 {
+			t.Errorf("%s: %d blocks are stored, %d are not", n, twice, single)
+		}
+	}
+	b.start()
+	w.still()
+	b.once("big", "small", "copy")
+	write(t, a.path("new"), noise(3, 200_000)) // it is stored until the other has it
+	w.still()
+	a.once("big", "small", "copy", "new")
+	b.once("big", "small", "copy", "new")
+	// What is moved, or replaced by the same, can be read still.
+	must(t, os.Rename(b.path("big"), b.path("moved")))
+	write(t, b.path("tmp"), small)
+	must(t, os.Rename(b.path("tmp"), b.path("small")))
+	must(t, os.Remove(b.path("copy")))
+	w.still()
+	a.end()
+	must(t, os.RemoveAll(a.home))
+	must(t, os.RemoveAll(a.dir)) // a new disk
+	must(t, os.Mkdir(a.dir, 0o755))
+	a.joined, a.opts.New = true, true
+	a.start()
+	w.still()
+	for n, want := range map[string]string{"moved": big, "small": small} {
+		if is, err := os.ReadFile(a.path(n)); err != nil || string(is) != want {
+			t.Errorf("%s came back otherwise: %v", n, err)
+		}
+	}
+}
+
+func TestWhatOthersReplaceOrRemoveIsHistory(t *testing.T) {
+	t.Parallel()
+	w := start(t, 2)
+	a, b := w.members[0], w.members[1]
+	one, end := noise(1, 400_000), noise(3, 400_000)
+	write(t, a.path("f"), one+end)
+	write(t, a.path("g"), noise(2, 9000))
+	w.still()
+	b.once("f", "g")
+	write(t, a.path("f"), "new"+end)
+	w.still()
+	must(t, os.Remove(a.path("g")))
+	w.still()
+	must(t, b.folder.Expire(t.Context()))
+	past := b.past("f")
+	if len(past) != 2 || past[0] != noise(2, 9000) || past[1] != one+end {
+		t.Errorf("%d versions are in the history, or others", len(past))
+	}
+	b.once("f") // what both versions have stands in the one
+}
+
+func TestWhatIsOverwrittenWhileOthersAskForItIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	w := start(t, 2)
+	a, b := w.members[0], w.members[1]
+	w.apart.Store(true)
+	write(t, a.path("f"), noise(1, 300_000))
+	a.rests()
+	f, err := os.OpenFile(a.path("f"), os.O_RDWR, 0)
+	must(t, err)
+	_, err = f.WriteAt([]byte("changed"), 150_000)
+	must(t, err)
+	w.apart.Store(false) // they meet while it is open for writing
+	time.Sleep(300 * time.Millisecond)
+	must(t, f.Close())
+	w.still()
+	is, err := os.ReadFile(b.path("f"))
+	must(t, err)
+	want, err := os.ReadFile(a.path("f"))
+	must(t, err)
+	if !bytes.Equal(is, want) || len(b.tree(syncer.RootIno, "")) == 0 {
+		t.Error("the other has something else")
+	}
+}
