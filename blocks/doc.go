@@ -91,7 +91,8 @@
 //
 // # Locks
 //
-// In this order: Store.turn (who has it writes packs; a channel, since it is
+// scheduler.grant and scheduler.mu are between Pebble and us alone. The others are taken in
+// this order: Store.turn (who has it writes packs; a channel, since it is
 // held across the disk) before Store.gc (shared: to find a block here; else: to
 // delete some) before Store.rows (changes of location rows that depend on what
 // they replace) or Store.mu (packs in memory). Disk.mu, Marks.mu, holders.mu, budget.mu and

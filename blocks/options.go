@@ -72,6 +72,7 @@ func metaOptions(fs vfs.FS, o DiskOptions, l *pebble.EventListener) *pebble.Opti
 		Logger:                      logger{o.Log.With("db", "meta"), o.Fatal},
 		EventListener:               l,
 	}
+	p.Experimental.CompactionScheduler = &scheduler{}
 	for i := range p.Levels {
 		p.Levels[i].BlockSize = 8 << 10
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -93,6 +94,7 @@ func blockOptions(fs vfs.FS, o DiskOptions, l *pebble.EventListener) *pebble.Opt
 		Logger:                     logger{o.Log.With("db", "blocks"), o.Fatal},
 		EventListener:              l,
 	}
+	p.Experimental.CompactionScheduler = &scheduler{}
 	for i := range p.Levels {
 		p.Levels[i].BlockSize = 32 << 10 // a larger block has an sstable block, and a read, to itself
 		p.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
