@@ -40,6 +40,7 @@ type Disk struct {
 
 	running atomic.Bool // Run takes from sealing
 	sealing chan *Store
+	stir    chan struct{} // the first block of a pack was put
 
 	mu     sync.Mutex // guards stores, watch and small
 	stores map[uint32]*Store
@@ -64,6 +65,7 @@ func openDisk(fsys vfs.FS, dir string, o DiskOptions) (_ *Disk, err error) {
 	d := &Disk{
 		fs: fsys, dir: dir,
 		sealing: make(chan *Store, 16),
+		stir:    make(chan struct{}, 1),
 		stores:  map[uint32]*Store{},
 		watch:   map[chan struct{}]bool{},
 	}
@@ -139,12 +141,14 @@ func (d *Disk) Run(ctx context.Context) error {
 		}
 	})
 	g.Go(func() error {
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
+		timer := time.NewTimer(tendBusy)
+		defer timer.Stop()
 		for {
 			select {
-			case now := <-tick.C:
-				d.tend(ctx, now)
+			case now := <-timer.C:
+				timer.Reset(d.tend(ctx, now))
+			case <-d.stir:
+				timer.Reset(tendBusy)
 			case <-ctx.Done():
 				return nil
 			}
@@ -153,8 +157,15 @@ func (d *Disk) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// tend does what is due at now.
-func (d *Disk) tend(ctx context.Context, now time.Time) {
+// How often is looked at what is due, while blocks wait in memory and while none do.
+const (
+	tendBusy = time.Second
+	tendIdle = 5 * time.Second
+)
+
+// tend does what is due at now, and returns when to look again.
+func (d *Disk) tend(ctx context.Context, now time.Time) (wait time.Duration) {
+	wait = tendIdle
 	for _, s := range d.all() {
 		if s.flushDue(now) {
 			d.report(ctx, s.flush(ctx, true))
@@ -165,6 +176,12 @@ func (d *Disk) tend(ctx context.Context, now time.Time) {
 	}
 	d.report(ctx, d.room.restore())
 	d.Short()
+	for _, s := range d.all() {
+		if s.held() > 0 {
+			wait = tendBusy
+		}
+	}
+	return wait
 }
 
 func (d *Disk) report(ctx context.Context, err error) {

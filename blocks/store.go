@@ -161,6 +161,10 @@ func (s *Store) place(e entry) (placed, full bool, err error) {
 	}
 	if s.open == nil {
 		s.open = newPack(s.d.budget)
+		select {
+		case s.d.stir <- struct{}{}:
+		default:
+		}
 	}
 	if !s.open.fits(len(e.stored)) && !s.open.grow() {
 		return false, full, nil
