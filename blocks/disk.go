@@ -37,6 +37,9 @@ type Disk struct {
 	lastPack    atomic.Uint64
 	turns       atomic.Uint64   // of Placings: the later, the more
 	lost        map[uint64]bool // packs with a row that are gone; fixed at open
+	format      int             // that this program writes
+	beside      []string
+	keep        chan struct{} // who has it gives packs back, or takes a checkpoint
 
 	running atomic.Bool // Run takes from sealing
 	sealing chan *Store
@@ -66,6 +69,7 @@ func openDisk(fsys vfs.FS, dir string, o DiskOptions) (_ *Disk, err error) {
 		fs: fsys, dir: dir,
 		sealing: make(chan *Store, 16),
 		stir:    make(chan struct{}, 1),
+		keep:    make(chan struct{}, 1),
 		stores:  map[uint32]*Store{},
 		watch:   map[chan struct{}]bool{},
 	}
@@ -83,7 +87,7 @@ func openDisk(fsys vfs.FS, dir string, o DiskOptions) (_ *Disk, err error) {
 		return nil, err
 	}
 	o.defaults(total)
-	d.log, d.fatal = o.Log, o.Fatal
+	d.log, d.fatal, d.beside, d.format = o.Log, o.Fatal, o.Beside, lastFormat(o.Steps)
 	d.budget = newBudget(o.Pending)
 	d.packSlabs = min(packSlabs, int(o.Pending/slabSize/2))
 	if d.codec, err = newCodec(); err != nil {
@@ -98,35 +102,71 @@ func openDisk(fsys vfs.FS, dir string, o DiskOptions) (_ *Disk, err error) {
 	return d, d.room.restore()
 }
 
-func (d *Disk) openDBs(o DiskOptions) (err error) {
-	metaDir, blockDir := d.fs.PathJoin(d.dir, "meta"), d.fs.PathJoin(d.dir, "blocks")
-	fresh, err := d.checkFormat(metaDir, blockDir)
+func (d *Disk) openDBs(o DiskOptions) error {
+	if err := d.resume(); err != nil {
+		return err
+	}
+	format, err := d.checkFormat()
 	if err != nil {
 		return err
 	}
-	fs := vfs.OnDiskFull(quotaFS{d.fs}, d.room.release)
-	stalled := d.room.stall
-	d.meta, err = pebble.Open(metaDir, metaOptions(fs, o, listener(o.Log, "meta", stalled)))
-	if err != nil {
-		return fmt.Errorf("open meta: %w", err)
-	}
-	if fresh {
-		if err := d.meta.Set(formatKey, []byte{formatVersion}, pebble.Sync); err != nil {
-			return fmt.Errorf("write format: %w", err)
+	if format > 0 && format < d.format {
+		if err := d.upgrade(format, o); err != nil {
+			return fmt.Errorf("upgrade from format %d to %d: %w", format, d.format, err)
 		}
 	}
-	bo := blockOptions(fs, o, listener(o.Log, "blocks", stalled))
-	if d.blocks, err = pebble.Open(blockDir, bo); err != nil {
+	if err := d.openMeta(o, pebbleFormat); err != nil {
+		return err
+	}
+	if format == 0 {
+		if err := d.writeFormat(); err != nil {
+			return err
+		}
+	}
+	return d.openBlocks(o, pebbleFormat)
+}
+
+func (d *Disk) openMeta(o DiskOptions, v pebble.FormatMajorVersion) (err error) {
+	fs := vfs.OnDiskFull(quotaFS{d.fs}, d.room.release)
+	mo := metaOptions(fs, o, listener(o.Log, "meta", d.room.stall))
+	mo.FormatMajorVersion = v
+	if d.meta, err = pebble.Open(d.fs.PathJoin(d.dir, "meta"), mo); err != nil {
+		return fmt.Errorf("open meta: %w", err)
+	}
+	return nil
+}
+
+func (d *Disk) openBlocks(o DiskOptions, v pebble.FormatMajorVersion) (err error) {
+	fs := vfs.OnDiskFull(quotaFS{d.fs}, d.room.release)
+	bo := blockOptions(fs, o, listener(o.Log, "blocks", d.room.stall))
+	bo.FormatMajorVersion = v
+	if d.blocks, err = pebble.Open(d.fs.PathJoin(d.dir, "blocks"), bo); err != nil {
 		return fmt.Errorf("open blocks: %w", err)
 	}
 	d.packOptions = bo.MakeWriterOptions(6, d.blocks.TableFormat())
 	return nil
 }
 
+// closeDBs closes the databases that are open.
+func (d *Disk) closeDBs() error {
+	var errs []error
+	if d.blocks != nil {
+		errs = append(errs, d.blocks.Close())
+	}
+	if d.meta != nil {
+		errs = append(errs, d.meta.Close())
+	}
+	d.blocks, d.meta = nil, nil
+	return errors.Join(errs...)
+}
+
 // Run does the work in the background until ctx is done: it seals packs that
 // are full or old, folds small rows, and makes the ballast again. Failures are
 // logged and tried again; a full disk is an ordinary day.
 func (d *Disk) Run(ctx context.Context) error {
+	if err := d.letGo(time.Now()); err != nil {
+		d.log.Warn("old checkpoints", "err", err.Error())
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	d.running.Store(true)
 	defer d.running.Store(false)
@@ -299,15 +339,9 @@ func (d *Disk) Close() error {
 
 // shut closes what is open.
 func (d *Disk) shut() error {
-	var errs []error
-	if d.blocks != nil {
-		errs = append(errs, d.blocks.Close())
-	}
-	if d.meta != nil {
-		errs = append(errs, d.meta.Close())
-	}
+	err := d.closeDBs()
 	if d.codec != nil {
 		d.codec.close()
 	}
-	return errors.Join(append(errs, d.lock.Close())...)
+	return errors.Join(err, d.lock.Close())
 }

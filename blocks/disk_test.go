@@ -259,7 +259,7 @@ func files(t *testing.T, fs vfs.FS, dir string) map[string]int64 {
 func TestANewerFormatIsRefusedAndNotTouched(t *testing.T) {
 	for name, age := range map[string]func(*testing.T, vfs.FS, *Disk){
 		"ours": func(t *testing.T, _ vfs.FS, d *Disk) {
-			check(t, d.meta.Set(formatKey, []byte{formatVersion + 1}, pebble.Sync))
+			check(t, d.meta.Set(formatKey, []byte{Format + 1}, pebble.Sync))
 			check(t, d.Close())
 		},
 		"Pebble's": func(t *testing.T, fs vfs.FS, d *Disk) {

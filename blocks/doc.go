@@ -21,13 +21,36 @@
 //	'S' seq 8    flags 1, id 32, stored bytes        small, not packed yet
 //	'P' id 32, file 8    offset 8, size 4, turn 8    stands in a file of others
 //	'F' file 8, id 32    turn 8                      the same by file
-//	'K' of folder 0, the device: the version of this format, 1 byte
+//	'K' of folder 0, the device: the format, 1 byte
 //
 // Keys of blocks are 'b', pack 8, index 4; the value is the stored bytes. They
 // are a zstd frame if that saves more than a tenth. A pack belongs to one
 // folder.
 //
-// In DIR there are also LOCK, the ballast, and packs being written (*.ing).
+// In DIR there are also LOCK, the ballast, files being written (*.ing), DIR/upgrade
+// while there is one, and DIR/checkpoints.
+//
+// # Formats
+//
+// [Format] is that of the whole directory: all rows of meta, packs, and what
+// others keep beside (DiskOptions.Beside). It is read before anything is written;
+// a newer one is refused ([ErrNewerFormat]), and nothing but LOCK touched. From an
+// older one [Step]s lead to ours:
+//
+//  1. The directory is copied to DIR/checkpoints/FORMAT-TIME ([Disk.Checkpoint]).
+//  2. DIR/upgrade says so: from now on this counts, and not what is in DIR.
+//  3. The steps change DIR.
+//  4. The format is written, which makes durable what was written to meta before.
+//  5. DIR/upgrade is removed.
+//
+// A step need not bear being done twice, nor half: when one fails, or a crash comes
+// before 4, DIR is put back from the checkpoint, by whichever version opens it next
+// and knows the old format, and the steps begin anew. That too may be cut short:
+// DIR/upgrade says that it is under way, and it can be done again. It keeps the
+// directory DIR/meta the one it was, by which the index knows that the rows are
+// no copy. The checkpoint goes when the disk is run more than seven days later.
+//
+// A checkpoint is a data directory: moved to the place of DIR it is opened as such.
 //
 // # In place
 //
@@ -92,11 +115,12 @@
 // # Locks
 //
 // scheduler.grant and scheduler.mu are between Pebble and us alone. The others are taken in
-// this order: Store.turn (who has it writes packs; a channel, since it is
-// held across the disk) before Store.gc (shared: to find a block here; else: to
+// this order: Store.turn (who has it writes packs; a channel, since it is held across the
+// disk, as is Disk.keep: who has it gives packs back or takes a checkpoint, and takes no
+// other) before Store.gc (shared: to find a block here; else: to
 // delete some) before Store.rows (changes of location rows that depend on what
 // they replace) or Store.mu (packs in memory). Disk.mu, Marks.mu, holders.mu, budget.mu and
-// room.mu are leaves, taken under Store.mu or alone. All but turn are held for
+// room.mu are leaves, taken under Store.mu or alone. All but turn and keep are held for
 // memory and unsynced commits only. Readers take Store.mu shared, and no lock
 // while they read.
 //

@@ -21,6 +21,8 @@ type DiskOptions struct {
 	BlockCache int64        // bytes of block cache for packs; 0: 64 MiB
 	MemTable   int          // bytes of a memtable of meta; 0: 16 MiB, less on a small disk
 	Pending    int64        // bytes of blocks in memory, all folders together; 0: 32 MiB
+	Beside     []string     // files and directories of others in the directory, which its format and checkpoints cover
+	Steps      []Step       // nil: those there are; the last one leads to the format of this program
 
 	// Fatal is called, and must not return, when what was promised cannot be
 	// kept: nothing can be written any more. Nil: the process ends, with status 1.
@@ -28,7 +30,7 @@ type DiskOptions struct {
 }
 
 // pebbleFormat is pinned: a new Pebble must not change what is on the disk by
-// itself.
+// itself. A higher one comes with a Step, which asks the databases for it.
 const pebbleFormat = pebble.FormatValueSeparation
 
 func (o *DiskOptions) defaults(total int64) {
@@ -48,6 +50,9 @@ func (o *DiskOptions) defaults(total int64) {
 		o.Pending = 32 << 20
 	}
 	o.Pending = max(o.Pending, 2*slabSize)
+	if o.Steps == nil {
+		o.Steps = steps
+	}
 	if o.Fatal == nil {
 		o.Fatal = func(string) { os.Exit(1) }
 	}

@@ -15,14 +15,6 @@ const (
 	tabFiles  = 'F'
 )
 
-// formatVersion is the version of every row and pack here. It is bumped when
-// an older program could no longer read them.
-const formatVersion = 1
-
-// formatKey is where it stands: in the pack table of folder 0, the device,
-// which has no packs.
-var formatKey = tableKey(0, tabPacks)
-
 // tableKey returns the first key of a table of folder.
 func tableKey(folder uint32, table byte) []byte {
 	return append(binary.BigEndian.AppendUint32(make([]byte, 0, 5+32), folder), table)

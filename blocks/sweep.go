@@ -65,87 +65,6 @@ func lockDir(fsys vfs.FS, dir string) (io.Closer, error) {
 	return nil, fmt.Errorf("lock: %w", err)
 }
 
-// checkFormat reports whether there is nothing yet. It refuses what a newer
-// version has written, before anything is changed.
-func (d *Disk) checkFormat(metaDir, blockDir string) (fresh bool, err error) {
-	hasMeta, err := d.exists(metaDir)
-	if err != nil {
-		return false, fmt.Errorf("look at meta: %w", err)
-	}
-	hasBlocks, err := d.exists(blockDir)
-	if err != nil {
-		return false, fmt.Errorf("look at blocks: %w", err)
-	}
-	if !hasMeta {
-		if hasBlocks {
-			return false, ErrNoMeta
-		}
-		return true, nil
-	}
-	db, err := pebble.Open(metaDir, &pebble.Options{FS: d.fs, ReadOnly: true, Logger: logger{d.log, d.fatal},
-		EventListener: listener(d.log, "meta", func(error) {})})
-	if err != nil {
-		return false, fmt.Errorf("look at meta: %w", err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	v, closer, err := db.Get(formatKey)
-	if errors.Is(err, pebble.ErrNotFound) { // a crash before the first row
-		if hasBlocks {
-			return false, ErrNoMeta
-		}
-		return true, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read format: %w", err)
-	}
-	defer func() { err = errors.Join(err, closer.Close()) }()
-	if len(v) != 1 || v[0] > formatVersion {
-		return false, fmt.Errorf("%w: format %x, this is %d", ErrNewerFormat, v, formatVersion)
-	}
-	return false, nil
-}
-
-// exists reports whether a Pebble instance is in dir.
-func (d *Disk) exists(dir string) (bool, error) {
-	desc, err := pebble.Peek(dir, d.fs)
-	switch {
-	case err == nil && desc.Exists:
-		return d.whole(dir, desc.ManifestFilename)
-	case err == nil:
-		return false, nil
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
-	case strings.Contains(err.Error(), "unknown format major version"):
-		return false, fmt.Errorf("%w: %w", ErrNewerFormat, err)
-	}
-	return false, err
-}
-
-// whole reports whether the instance in dir has the manifest it names. A crash
-// while it was made can leave the name alone; then it is removed. If it holds
-// anything it is left for Pebble to refuse.
-func (d *Disk) whole(dir, manifest string) (bool, error) {
-	if _, err := d.fs.Stat(manifest); !errors.Is(err, fs.ErrNotExist) {
-		return true, err
-	}
-	names, err := d.fs.List(dir)
-	if err != nil {
-		return false, err
-	}
-	for _, name := range names {
-		fi, err := d.fs.Stat(d.fs.PathJoin(dir, name))
-		if err != nil {
-			return false, err
-		}
-		kind := name[strings.LastIndexByte(name, '.')+1:]
-		if kind == "sst" || kind == "blob" || kind == "log" && fi.Size() > 0 {
-			return true, nil
-		}
-	}
-	d.log.Warn("removing a database that a crash has left unmade", "dir", dir)
-	return false, d.fs.RemoveAll(dir)
-}
-
 // smallState is what is known of the small rows of a folder.
 type smallState struct {
 	next  uint64 // number of the next row
@@ -274,6 +193,12 @@ func (d *Disk) packs() ([]uint64, error) {
 // excise gives back the space of packs, which are in order. Runs of them go at
 // once: a span may hold no table in part, as that would keep the whole of it.
 func (d *Disk) excise(ctx context.Context, packs []uint64) error {
+	select {
+	case d.keep <- struct{}{}:
+		defer func() { <-d.keep }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	for len(packs) > 0 {
 		n := 1
 		for n < len(packs) && packs[n] == packs[n-1]+1 {
