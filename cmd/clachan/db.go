@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
+	"github.com/clachanfs/clachan/cmd/internal/daemon"
 	"github.com/spf13/cobra"
 )
 
@@ -38,5 +40,65 @@ Exit code 11 when something is damaged.`,
 			return nil
 		},
 	}
-	return group("db", "Look after the store", check)
+	version := &cobra.Command{
+		Use:   "version",
+		Short: "Print the formats of the store",
+		Long: `Print in which format the store is on the disk, those of its two databases as
+their library counts them, and the protocol spoken to peers. Without a daemon
+the store is looked at and not changed.
+
+Exit code 10 when it is of a newer format than this program knows.`,
+		Example: "  clachan db version --json",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return a.dbVersion(c.Context()) },
+	}
+	checkpoint := &cobra.Command{
+		Use:   "checkpoint [DIR]",
+		Short: "Make a copy of the store to back up",
+		Long: `Make a copy of the data folder in DIR, which must not exist, or in the data
+folder, and print where. It is of one moment, tells what was not yet cut of open
+files too, and takes next to no space on the same disk: what never changes is
+linked. Remove it when it is backed up, as what was removed since stays in it.
+
+To go back, stop the daemon and put a copy in the place of the data folder. Its
+members notice, and nothing is lost of what they have. The key of this device is
+in it: whoever has a copy can act as this device.`,
+		Example: `  clachan db checkpoint
+  clachan db checkpoint ~/backup/clachan`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			dir, err := absolute(arg(args, 0))
+			if err != nil {
+				return err
+			}
+			made, err := ask(c.Context(), a, control.Checkpoint, control.CheckpointRequest{Dir: dir})
+			if err != nil {
+				return err
+			}
+			return a.print(made, func(w io.Writer) { fmt.Fprintln(w, made.Dir) })
+		},
+	}
+	return group("db", "Look after the store", check, checkpoint, version)
+}
+
+// dbVersion asks the daemon, or looks at the store if none runs.
+func (a *app) dbVersion(ctx context.Context) error {
+	places, v, err := a.places(ctx)
+	if noDaemon(err) {
+		v = ownVersion()
+		v.Data = places.Data
+		v.Store, err = daemon.StoreVersion(places)
+	}
+	if err != nil {
+		return err
+	}
+	err = a.print(v, func(w io.Writer) {
+		fmt.Fprintf(w, "store\tformat %d, in %s\n", v.Store.Format, v.Data)
+		fmt.Fprintf(w, "databases\tmeta %d, blocks %d\n", v.Store.Meta, v.Store.Blocks)
+		fmt.Fprintf(w, "program\tformat %d, protocol %d\n", v.Format, v.Protocol)
+	})
+	if err == nil && v.Store.Format > v.Format {
+		return control.Errorf(control.Newer, "the store is newer than this program: install a newer clachan")
+	}
+	return err
 }

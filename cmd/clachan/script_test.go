@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/clachanfs/clachan/blocks"
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
@@ -59,6 +63,7 @@ func TestScripts(t *testing.T) {
 			"interrupt": cmdInterrupt,
 			"terminate": cmdTerminate,
 			"hangup":    cmdHangup,
+			"newer":     cmdNewer,
 		},
 	})
 }
@@ -313,6 +318,16 @@ func cmdAppend(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	_, err = fmt.Fprintln(f, args[1])
 	ts.Check(errors.Join(err, f.Close()))
+}
+
+// newer HOME makes the store one of the next format.
+func cmdNewer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: newer HOME")
+	}
+	disk, err := blocks.OpenDisk(vfs.Default, filepath.Join(args[0], "data"), blocks.DiskOptions{Log: slog.New(slog.DiscardHandler)})
+	ts.Check(err)
+	ts.Check(errors.Join(disk.Meta().Set([]byte("\x00\x00\x00\x00K"), []byte{blocks.Format + 1}, pebble.Sync), disk.Close()))
 }
 
 // tmpfs DIR SIZE mounts a small filesystem.

@@ -6,7 +6,9 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/cmd/internal/control"
+	"github.com/clachanfs/clachan/peers/wire"
 	"github.com/spf13/cobra"
 )
 
@@ -27,16 +29,12 @@ func buildVersion() string {
 	return version
 }
 
-// The versions of what outlives a process: what is on disk, what is on the wire.
-const (
-	storeFormat  = 1
-	wireProtocol = 1
-)
-
 func newVersion(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version of this program",
+		Use:   "version",
+		Short: "Print the version of this program",
+		Long: `Print the version of this program; with --json also those of the formats it
+writes and of the protocol it speaks to peers.`,
 		Example: "  clachan version --json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -50,6 +48,6 @@ func newVersion(a *app) *cobra.Command {
 func ownVersion() control.Version {
 	return control.Version{
 		Schema: control.Schema, Version: buildVersion(), Go: runtime.Version(),
-		Format: storeFormat, Protocol: wireProtocol,
+		Format: blocks.Format, Protocol: wire.Version,
 	}
 }

@@ -16,6 +16,7 @@ var (
 	GetID        = Op[None, Identity]{"id"}
 	Wait         = Op[WaitRequest, None]{"wait"}
 	CheckStore   = Op[None, CheckReport]{"check"}
+	Checkpoint   = Op[CheckpointRequest, CheckpointMade]{"checkpoint"}
 	GetVersion   = Op[None, Version]{"version"}
 	Reload       = Op[None, Reloaded]{"reload"}
 )

@@ -230,6 +230,27 @@ type Version struct {
 	Protocol int    `json:"protocol"`         // between peers
 	Config   string `json:"config,omitempty"` // of a daemon: its configuration file
 	Data     string `json:"data,omitempty"`   // and its data folder
+
+	Store *StoreVersion `json:"store,omitempty"` // what is there
+}
+
+// StoreVersion tells in which formats a store is on the disk: that of all of it,
+// and those of its two databases as their library counts them.
+type StoreVersion struct {
+	Format int `json:"format"` // 0: there is none
+	Meta   int `json:"meta"`
+	Blocks int `json:"blocks"`
+}
+
+// CheckpointRequest asks for a copy of the data folder.
+type CheckpointRequest struct {
+	Dir string `json:"dir"` // absolute, and not there; empty: in the data folder
+}
+
+// CheckpointMade tells where it is.
+type CheckpointMade struct {
+	Schema int    `json:"schema"`
+	Dir    string `json:"dir"`
 }
 
 // Reloaded tells what became of settings that were read again.

@@ -69,13 +69,13 @@ func Open(o Options) (_ *Daemon, err error) {
 	if d.lock, err = takeLock(o.Places.Lock()); err != nil {
 		return nil, err
 	}
-	if d.id, err = trust.LoadIdentity(o.Places.Identity()); err != nil {
-		return nil, err
-	}
-	if d.disk, err = blocks.OpenDisk(vfs.Default, o.Places.Data, blocks.DiskOptions{Log: o.Log, MetaCache: 72 << 20, BlockCache: 24 << 20}); err != nil {
-		if Code(err) == control.Other && !errors.Is(err, unix.ENOSPC) { // to start again will not mend it
+	if d.disk, err = blocks.OpenDisk(vfs.Default, o.Places.Data, diskOptions(o)); err != nil { // before anything is written
+		if Code(err) == control.Other && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, blocks.ErrFull) { // to start again will not mend it
 			err = &control.Error{Code: control.State, Message: err.Error()}
 		}
+		return nil, err
+	}
+	if d.id, err = trust.LoadIdentity(o.Places.Identity()); err != nil {
 		return nil, err
 	}
 	kv := index.NewDevice(d.disk.Meta())
@@ -188,6 +188,7 @@ func (d *Daemon) server() *control.Server {
 	control.Handle(s, control.GetID, d.identity)
 	control.Handle(s, control.Wait, d.wait)
 	control.Handle(s, control.CheckStore, d.check)
+	control.Handle(s, control.Checkpoint, d.checkpoint)
 	control.Handle(s, control.Reload, d.Reload)
 	control.Handle(s, control.GetVersion, d.version)
 	return s
@@ -278,6 +279,7 @@ func (d *Daemon) identity(context.Context, control.None) (control.Identity, erro
 func (d *Daemon) version(context.Context, control.None) (control.Version, error) {
 	v := d.o.Version
 	v.Config, v.Data = d.o.Places.Config, d.o.Places.Data
+	v.Store = storeVersions(d.disk.Versions())
 	return v, nil
 }
 
