@@ -45,6 +45,16 @@
 // others is therefore relayed only after a short hold, to those that have not
 // said by then that they have it.
 //
+// # Versions
+//
+// Each kind of stream is offered in every major version that this program speaks
+// (majors), and opened in the newest that both do. Within a major version, Hello
+// and Knock say which features each side has and which it requires: those that
+// both have are used (session.features). If there is no common version, or one
+// lacks what the other requires, there is no session: both keepers say who needs a
+// newer clachan (PeerState.Apart) and try again, with the usual pauses. At a join
+// that is said to whoever has a ticket, which stays as good as it was.
+//
 // # Blocks
 //
 // A block is asked of one peer at a time, the one expected to answer first;

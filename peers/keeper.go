@@ -40,6 +40,7 @@ type keeper struct {
 	strange bool            // it did not talk to us; run's goroutine only
 
 	session atomic.Pointer[session]
+	apart   atomic.Pointer[string] // why the two versions cannot talk; nil: they can, or it is not known
 }
 
 func newKeeper(n *Node, p peer.ID) *keeper {
@@ -53,6 +54,18 @@ func (k *keeper) poke() {
 	select {
 	case k.tryNow <- struct{}{}:
 	default:
+	}
+}
+
+// note keeps why there is no session if somebody has to see to that. It holds until
+// there is one.
+func (k *keeper) note(err error) {
+	if !errors.Is(err, wire.ErrVersion) {
+		return
+	}
+	text := err.Error()
+	if old := k.apart.Swap(&text); old == nil || *old != text {
+		k.n.log.Warn("a member cannot be talked to", "peer", k.p, "err", err)
 	}
 }
 
@@ -74,6 +87,7 @@ func (k *keeper) run(ctx context.Context) {
 		if lasted {
 			wait.reset()
 		}
+		k.note(err)
 		k.n.log.Debug("no session", "peer", k.p, "err", err)
 		if errors.Is(err, errReplaced) {
 			continue
@@ -116,7 +130,7 @@ func (k *keeper) once(ctx context.Context) (lasted bool, err error) {
 	if !errors.Is(err, errReplaced) {
 		_ = k.n.host.Network().ClosePeer(k.p)
 	}
-	if !s.greeted() {
+	if !s.greeted() && !errors.Is(err, wire.ErrVersion) {
 		k.strange = true
 	}
 	return s.greeted() && !errors.Is(err, errRefused) && !errors.Is(err, errNotTaken), err
@@ -143,10 +157,13 @@ func (k *keeper) open(ctx context.Context) (network.Stream, error) {
 	if k.lower() {
 		ctx, cancel := context.WithTimeout(ctx, helloTime)
 		defer cancel()
-		s, err := k.n.newStream(ctx, k.p, wire.Ctl)
+		s, err := k.n.newStream(ctx, k.p, ctlKind)
 		if err != nil {
-			k.strange = true
 			_ = net.ClosePeer(k.p) // refused, or dead
+			if errors.Is(err, wire.ErrVersion) {
+				return nil, err
+			}
+			k.strange = true
 			return nil, fmt.Errorf("open control stream: %w", err)
 		}
 		return s, nil
@@ -164,7 +181,11 @@ func (k *keeper) open(ctx context.Context) (network.Stream, error) {
 	if s := k.in.take(); s != nil {
 		return s, nil
 	}
+	foreign := k.n.foreign(k.p, ctlKind)
 	_ = net.ClosePeer(k.p)
+	if foreign != nil {
+		return nil, foreign
+	}
 	if dialed {
 		k.strange = true
 	} else {

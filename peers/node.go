@@ -17,7 +17,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -51,6 +50,9 @@ type Node struct {
 	log    *slog.Logger
 	serve  *semaphore.Weighted // bytes of blocks being served
 	knocks *semaphore.Weighted // knocks being answered
+
+	majors   []major       // spoken, the newest first
+	features wire.Features // of this device
 
 	hold      time.Duration // holdMin
 	fullPause time.Duration
@@ -90,6 +92,7 @@ func Open(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, id: id, pub: cfg.Identity.Public(), book: newBook(cfg.KV), log: cfg.Log,
+		majors: majors(), features: wire.Ours,
 		serve: semaphore.NewWeighted(serveAll), knocks: semaphore.NewWeighted(maxKnocks), hold: holdMin, fullPause: fullPause,
 		folders: map[trust.FolderID]*Remote{}, keepers: map[peer.ID]*keeper{},
 		traffic: map[peer.ID]*traffic{}, joins: map[peer.ID]int{},
@@ -158,11 +161,11 @@ func (n *Node) Run(ctx context.Context) error {
 	n.run = &run{ctx, group}
 	n.mu.Unlock()
 
-	handlers := map[protocol.ID]network.StreamHandler{
-		wire.Ctl: n.handleControl, wire.Pair: n.handlePair, wire.Blk: n.handleBlocks,
-	}
-	for id, h := range handlers {
-		n.host.SetStreamHandler(id, h)
+	handlers := [kinds]network.StreamHandler{ctlKind: n.handleControl, pairKind: n.handlePair, blkKind: n.handleBlocks}
+	for k, h := range handlers {
+		for _, id := range n.ids(kind(k)) {
+			n.host.SetStreamHandler(id, h)
+		}
 	}
 	conns := &network.NotifyBundle{ConnectedF: n.connected}
 	n.host.Network().Notify(conns)
@@ -176,8 +179,10 @@ func (n *Node) Run(ctx context.Context) error {
 	<-ctx.Done()
 	n.running.Store(false)
 	n.host.Network().StopNotify(conns)
-	for id := range handlers {
-		n.host.RemoveStreamHandler(id)
+	for k := range handlers {
+		for _, id := range n.ids(kind(k)) {
+			n.host.RemoveStreamHandler(id)
+		}
 	}
 	n.mu.Lock()
 	n.run = nil // nothing is started any more
@@ -416,12 +421,6 @@ func (n *Node) onlyLoopback() bool {
 		}
 	}
 	return true
-}
-
-// newStream opens a stream on a connection that is there. Dialing is the
-// keepers' business: a peer that hangs up is not dialed again at once.
-func (n *Node) newStream(ctx context.Context, p peer.ID, id protocol.ID) (network.Stream, error) {
-	return n.host.NewStream(network.WithNoDial(ctx, "keepers dial"), p, id)
 }
 
 // trafficOf returns the counter of a peer.

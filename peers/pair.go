@@ -112,7 +112,7 @@ func (n *Node) expect(p peer.ID) func() {
 // is void for is final, and so is being turned away by the inviter.
 func (n *Node) knockAll(ctx context.Context, t trust.Ticket, doors []peer.AddrInfo, label string) (*trust.Log, error) {
 	last := errors.New("no address")
-	var away error
+	var away, apart error
 	for i, d := range doors {
 		l, err := n.knock(ctx, t, d, label)
 		if errors.Is(err, errTurnedAway) && ctx.Err() == nil { // once more: a connection may be lost by chance
@@ -125,11 +125,16 @@ func (n *Node) knockAll(ctx context.Context, t trust.Ticket, doors []peer.AddrIn
 			return nil, fmt.Errorf("%w: %w", ErrOffline, ctx.Err())
 		case errors.Is(err, trust.ErrTicketUsed), errors.Is(err, trust.ErrTicketExpired), errors.Is(err, trust.ErrTicketRevoked):
 			return nil, err
+		case errors.Is(err, wire.ErrVersion):
+			apart = err
 		case errors.Is(err, errTurnedAway) && i == 0:
 			away = err
 		}
 		last = err
 		n.log.Debug("knock", "peer", d.ID, "err", err)
+	}
+	if apart != nil { // another door might have been of another version
+		return nil, apart
 	}
 	if away != nil { // it proved to be the inviter, and knows nothing of the ticket any more
 		return nil, fmt.Errorf("%w: %w", trust.ErrTicketRevoked, away)
@@ -172,7 +177,10 @@ func (n *Node) knock(ctx context.Context, t trust.Ticket, door peer.AddrInfo, la
 		return nil, fmt.Errorf("%w: %w", ErrOffline, err)
 	}
 	invite := t.InviteKey().Public().(ed25519.PublicKey)
-	k := &wire.Knock{Folder: t.Folder[:], Invite: invite, Proof: t.Proof(n.pub, label), Label: label}
+	k := &wire.Knock{
+		Folder: t.Folder[:], Invite: invite, Proof: t.Proof(n.pub, label), Label: label,
+		Features: n.features.Has, Required: n.features.Required,
+	}
 	var grant *trust.Log
 	err := n.ask(ctx, door.ID, k, func(a *wire.Answer, ops [][]byte) error {
 		if wire.Code(a.Code) != wire.OK {
@@ -234,7 +242,10 @@ func (n *Node) learn(door peer.AddrInfo, members []*wire.Seen) error {
 
 // ask sends one knock and hands over the answer.
 func (n *Node) ask(ctx context.Context, p peer.ID, k *wire.Knock, take func(*wire.Answer, [][]byte) error) error {
-	raw, err := n.newStream(ctx, p, wire.Pair)
+	raw, err := n.newStream(ctx, p, pairKind)
+	if errors.Is(err, wire.ErrVersion) {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errTurnedAway, err)
 	}
@@ -258,6 +269,11 @@ func (n *Node) ask(ctx context.Context, p peer.ID, k *wire.Knock, take func(*wir
 		return trust.ErrTicketExpired
 	case wire.Revoked:
 		return trust.ErrTicketRevoked
+	case wire.Newer:
+		if _, err := n.features.With(wire.Features{Has: a.Features, Required: a.Required}); err != nil {
+			return err
+		}
+		return fmt.Errorf("one of the two %w", wire.ErrVersion)
 	case wire.OK:
 		return take(a, ops)
 	}
@@ -359,6 +375,12 @@ func (n *Node) answer(p peer.ID, k *wire.Knock) (*wire.Answer, [][][]byte) {
 		if log.Allowed(pub) {
 			return &wire.Answer{Code: uint32(wire.OK)}, nil
 		}
+		return refused, nil
+	}
+	if _, err := n.features.With(wire.Features{Has: k.Features, Required: k.Required}); err != nil && log.Invited(k.Invite, pub, k.Label, k.Proof) {
+		n.log.Warn("knock of another version", "peer", p, "err", err) // it may come back with the same ticket
+		return &wire.Answer{Code: uint32(wire.Newer), Features: n.features.Has, Required: n.features.Required}, nil
+	} else if err != nil {
 		return refused, nil
 	}
 	before := log.Version()

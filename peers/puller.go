@@ -128,7 +128,7 @@ func (p *puller) stream(ctx context.Context) (*counted, error) {
 func (p *puller) open(ctx context.Context, done chan struct{}) (*counted, error) {
 	ctx, cancel := context.WithTimeout(ctx, helloTime)
 	defer cancel()
-	raw, err := p.s.n.newStream(ctx, p.s.p, wire.Blk)
+	raw, err := p.s.n.newStream(ctx, p.s.p, blkKind)
 	var st *counted
 	if err == nil {
 		c := p.s.n.count(raw)

@@ -58,6 +58,7 @@ type session struct {
 
 	mu       sync.Mutex // guards all below
 	hello    *wire.Hello
+	features uint64         // that both sides have
 	addrs    []ma.Multiaddr // where the peer says it is
 	listed   bool           // the peer has sent the states of all its folders
 	links    map[trust.FolderID]*link
@@ -161,6 +162,7 @@ func (s *session) greeted() bool {
 func (s *session) write() error {
 	hello := &wire.Hello{
 		Version: wire.Version, Device: s.n.cfg.Name, Agent: trust.CleanLabel(s.n.cfg.Version), Addrs: s.n.Addrs(),
+		Features: s.n.features.Has, Required: s.n.features.Required,
 	}
 	if err := s.send(hello); err != nil {
 		return err
@@ -212,6 +214,8 @@ func (s *session) goodbye() error {
 	switch cause := context.Cause(s.ctx); {
 	case errors.Is(cause, errRefused):
 		code = wire.Protocol
+	case errors.Is(cause, wire.ErrVersion):
+		code = wire.Newer
 	case errors.Is(cause, errClosed), errors.Is(cause, errReplaced), errors.Is(cause, io.EOF):
 		return nil
 	}
@@ -338,7 +342,12 @@ func (s *session) read() error {
 	if !ok {
 		return fmt.Errorf("%w: no hello first", errRefused)
 	}
-	s.start(hello)
+	both, apart := s.n.features.With(wire.Features{Has: hello.Features, Required: hello.Required})
+	if apart != nil {
+		s.cancel(apart) // the peer finds the same in our hello
+	} else {
+		s.start(hello, both)
+	}
 	for s.ctx.Err() == nil {
 		_ = s.st.SetReadDeadline(time.Now().Add(silenceTime))
 		m, err := r.Read()
@@ -360,7 +369,7 @@ func (s *session) read() error {
 }
 
 // start makes the session known: the peer is online.
-func (s *session) start(h *wire.Hello) {
+func (s *session) start(h *wire.Hello, features uint64) {
 	conn := s.st.Conn()
 	var dialed ma.Multiaddr
 	if conn.Stat().Direction == network.DirOutbound && dialable(conn.RemoteMultiaddr()) {
@@ -371,10 +380,11 @@ func (s *session) start(h *wire.Hello) {
 		s.n.log.Warn("remember peer", "peer", s.p, "err", err)
 	}
 	s.mu.Lock()
-	s.hello = h
+	s.hello, s.features = h, features
 	s.mu.Unlock()
+	s.k.apart.Store(nil)
 	s.k.session.Store(s)
-	s.n.log.Debug("session", "peer", s.p, "name", h.Device, "addr", conn.RemoteMultiaddr())
+	s.n.log.Debug("session", "peer", s.p, "name", h.Device, "addr", conn.RemoteMultiaddr(), "protocol", s.st.Protocol(), "features", features)
 	s.n.presenceChanged()
 }
 

@@ -21,6 +21,8 @@ type PeerState struct {
 	LastSeen       time.Time     // zero: never
 	Addrs          []string      // where it may be
 	Folders        []trust.FolderID
+	Features       uint64 // of the protocol, that both sides use; 0 when offline
+	Apart          string // why it cannot be talked to; empty: nothing is known of that
 }
 
 // Peers returns every member of every folder but this device, by name.
@@ -73,6 +75,9 @@ func (n *Node) fill(st *PeerState) {
 	if k == nil {
 		return
 	}
+	if why := k.apart.Load(); why != nil {
+		st.Apart = *why
+	}
 	s := k.session.Load()
 	if s == nil {
 		return
@@ -81,6 +86,6 @@ func (n *Node) fill(st *PeerState) {
 	st.Online, st.LastSeen = true, time.Now()
 	st.Path, st.Transport = pathOf(addr), transportOf(addr)
 	s.mu.Lock()
-	st.RTT = s.rtt
+	st.RTT, st.Features = s.rtt, s.features
 	s.mu.Unlock()
 }

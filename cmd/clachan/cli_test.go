@@ -16,6 +16,7 @@ import (
 	"github.com/clachanfs/clachan/cmd/internal/config"
 	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/clachanfs/clachan/peers/trust"
+	"github.com/clachanfs/clachan/peers/wire"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -272,6 +273,7 @@ func TestExitCodes(t *testing.T) {
 		{t.Context(), control.Errorf(control.Offline, "nobody"), 8},
 		{t.Context(), fmt.Errorf("wait: %w", context.DeadlineExceeded), 9},
 		{t.Context(), fmt.Errorf("open: %w", blocks.ErrNewerFormat), 10},
+		{t.Context(), fmt.Errorf("join: %w", wire.ErrVersion), 10},
 		{t.Context(), fmt.Errorf("read: %w", blocks.ErrDamaged), 11},
 		{cancelled, context.Canceled, 130},
 	}
@@ -314,13 +316,14 @@ func TestStatusInWords(t *testing.T) {
 		Peers: []control.PeerStatus{
 			{ID: "12D3a", Name: "nas", Online: true, Path: &path, Transport: &transport, RTT: &rtt, SentBytes: 2048},
 			{ID: "12D3b", Name: "mia", LastSeen: &seen},
+			{ID: "12D3c", Name: "kim", LastSeen: &seen, Error: "the other device needs a newer clachan"},
 		},
 	}
 	text := statusText(st, now)
 	for _, want := range []string{
 		"photos   /p   up to date", "18,402 files", "3.0 GiB", "copies 3/2 ok", "▕████████████░░░░▏ 75 %  25 MiB to come", "copies 1/2\n",
 		"2 conflicts", "error: mount: no", "1 file on this machine only", "up to date, not mounted",
-		"online lan tcp 1.25 ms", "2.0 KiB sent", "offline, last seen 3 hours ago",
+		"online lan tcp 1.25 ms", "2.0 KiB sent", "offline, last seen 3 hours ago", "offline: the other device needs a newer clachan",
 		"\noff begins anew", "\noff, 3 hours ago: this database was moved\n",
 	} {
 		if !strings.Contains(text, want) {

@@ -150,6 +150,8 @@ func writePeersAt(w io.Writer, peers []control.PeerStatus, now time.Time) {
 			if p.RTT != nil {
 				state += fmt.Sprintf(" %.3g ms", *p.RTT)
 			}
+		case p.Error != "":
+			state += ": " + p.Error
 		case p.LastSeen != nil:
 			state += ", last seen " + humanize.RelTime(*p.LastSeen, now, "ago", "from now")
 		}

@@ -116,8 +116,7 @@ func (l *Log) Inviting(now time.Time) bool {
 // ErrTicketRevoked, ErrOp for an unknown invite or a false proof, ErrRole if id may admit nobody.
 // For a device that is a member already nothing is added.
 func (l *Log) Accept(id *Identity, invite, device ed25519.PublicKey, label string, proof []byte, now time.Time) error {
-	if len(invite) != ed25519.PublicKeySize || len(device) != ed25519.PublicKeySize || CheckLabel(label) != nil ||
-		!ed25519.Verify(invite, acceptText(l.id, key(device), label), proof) {
+	if !l.proves(invite, device, label, proof) {
 		return fmt.Errorf("accept: %w: proof", ErrOp)
 	}
 	l.mu.Lock()
@@ -140,6 +139,22 @@ func (l *Log) Accept(id *Identity, invite, device ed25519.PublicKey, label strin
 		return fmt.Errorf("accept: %w: too much that no admin has seen", ErrRole)
 	}
 	return nil
+}
+
+// Invited tells whether a newcomer has a ticket, though it may be void.
+func (l *Log) Invited(invite, device ed25519.PublicKey, label string, proof []byte) bool {
+	if !l.proves(invite, device, label, proof) {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, known := l.now.invites[key(invite)]
+	return known
+}
+
+func (l *Log) proves(invite, device ed25519.PublicKey, label string, proof []byte) bool {
+	return len(invite) == ed25519.PublicKeySize && len(device) == ed25519.PublicKeySize && CheckLabel(label) == nil &&
+		ed25519.Verify(invite, acceptText(l.id, key(device), label), proof)
 }
 
 // Add makes a device a member without a ticket.

@@ -205,4 +205,5 @@ const (
 	Busy     Code = 6
 	Shutdown Code = 7
 	Protocol Code = 8
+	Newer    Code = 9 // one of the two needs a newer clachan
 )

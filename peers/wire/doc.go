@@ -2,8 +2,10 @@
 //
 // # Protocols
 //
-// The id of each carries the major version. Unknown frame types and unknown
-// fields are skipped; the meaning of a field never changes.
+// The id of each carries the major version; a node may offer several, and two
+// nodes speak the newest that both have. Unknown frame types and unknown
+// fields are skipped; the meaning of a field never changes. What is new within a
+// major version is a bit of [Features], which both sides say first.
 //
 //	/clachan/ctl/1   one long-lived stream between two members
 //	/clachan/pair/1  one knock and its answer, then closed

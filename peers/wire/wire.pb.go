@@ -29,10 +29,11 @@ const (
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Features      uint64                 `protobuf:"varint,2,opt,name=features,proto3" json:"features,omitempty"`
-	Device        string                 `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"` // name shown to members
-	Agent         string                 `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`   // program and version
-	Addrs         []string               `protobuf:"bytes,5,rep,name=addrs,proto3" json:"addrs,omitempty"`   // multiaddrs of the sender
+	Features      uint64                 `protobuf:"varint,2,opt,name=features,proto3" json:"features,omitempty"` // what the sender can do beyond the base, a bit each; both sides use what both have
+	Device        string                 `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`      // name shown to members
+	Agent         string                 `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`        // program and version
+	Addrs         []string               `protobuf:"bytes,5,rep,name=addrs,proto3" json:"addrs,omitempty"`        // multiaddrs of the sender
+	Required      uint64                 `protobuf:"varint,6,opt,name=required,proto3" json:"required,omitempty"` // of features, those without which the receiver is of no use
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -100,6 +101,13 @@ func (x *Hello) GetAddrs() []string {
 		return x.Addrs
 	}
 	return nil
+}
+
+func (x *Hello) GetRequired() uint64 {
+	if x != nil {
+		return x.Required
+	}
+	return 0
 }
 
 // A folder as the sender has it.
@@ -900,6 +908,8 @@ type Knock struct {
 	Proof         []byte                 `protobuf:"bytes,3,opt,name=proof,proto3" json:"proof,omitempty"`   // its signature over device and label
 	Label         string                 `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
 	Ops           [][]byte               `protobuf:"bytes,5,rep,name=ops,proto3" json:"ops,omitempty"`
+	Features      uint64                 `protobuf:"varint,6,opt,name=features,proto3" json:"features,omitempty"` // as in Hello
+	Required      uint64                 `protobuf:"varint,7,opt,name=required,proto3" json:"required,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -969,6 +979,20 @@ func (x *Knock) GetOps() [][]byte {
 	return nil
 }
 
+func (x *Knock) GetFeatures() uint64 {
+	if x != nil {
+		return x.Features
+	}
+	return 0
+}
+
+func (x *Knock) GetRequired() uint64 {
+	if x != nil {
+		return x.Required
+	}
+	return 0
+}
+
 // The answer to a knock. The secrets and what follows only when code is OK.
 type Answer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -976,8 +1000,10 @@ type Answer struct {
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	IdKey         []byte                 `protobuf:"bytes,3,opt,name=id_key,json=idKey,proto3" json:"id_key,omitempty"`
 	ChunkSeed     []byte                 `protobuf:"bytes,4,opt,name=chunk_seed,json=chunkSeed,proto3" json:"chunk_seed,omitempty"`
-	Ops           uint32                 `protobuf:"varint,5,opt,name=ops,proto3" json:"ops,omitempty"`        // so many MemberOps frames follow
-	Members       []*Seen                `protobuf:"bytes,6,rep,name=members,proto3" json:"members,omitempty"` // where other members may be
+	Ops           uint32                 `protobuf:"varint,5,opt,name=ops,proto3" json:"ops,omitempty"`           // so many MemberOps frames follow
+	Members       []*Seen                `protobuf:"bytes,6,rep,name=members,proto3" json:"members,omitempty"`    // where other members may be
+	Features      uint64                 `protobuf:"varint,7,opt,name=features,proto3" json:"features,omitempty"` // as in Hello, when the code is NEWER
+	Required      uint64                 `protobuf:"varint,8,opt,name=required,proto3" json:"required,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1054,18 +1080,33 @@ func (x *Answer) GetMembers() []*Seen {
 	return nil
 }
 
+func (x *Answer) GetFeatures() uint64 {
+	if x != nil {
+		return x.Features
+	}
+	return 0
+}
+
+func (x *Answer) GetRequired() uint64 {
+	if x != nil {
+		return x.Required
+	}
+	return 0
+}
+
 var File_wire_proto protoreflect.FileDescriptor
 
 const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"wire.proto\x12\x0fclachan.wire.v1\"\x81\x01\n" +
+	"wire.proto\x12\x0fclachan.wire.v1\"\x9d\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1a\n" +
 	"\bfeatures\x18\x02 \x01(\x04R\bfeatures\x12\x16\n" +
 	"\x06device\x18\x03 \x01(\tR\x06device\x12\x14\n" +
 	"\x05agent\x18\x04 \x01(\tR\x05agent\x12\x14\n" +
-	"\x05addrs\x18\x05 \x03(\tR\x05addrs\"\x8b\x02\n" +
+	"\x05addrs\x18\x05 \x03(\tR\x05addrs\x12\x1a\n" +
+	"\brequired\x18\x06 \x01(\x04R\brequired\"\x8b\x02\n" +
 	"\vFolderState\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x14\n" +
 	"\x05heads\x18\x02 \x03(\fR\x05heads\x12\x1c\n" +
@@ -1123,13 +1164,15 @@ const file_wire_proto_rawDesc = "" +
 	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\"/\n" +
 	"\x05Close\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"u\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xad\x01\n" +
 	"\x05Knock\x12\x16\n" +
 	"\x06folder\x18\x01 \x01(\fR\x06folder\x12\x16\n" +
 	"\x06invite\x18\x02 \x01(\fR\x06invite\x12\x14\n" +
 	"\x05proof\x18\x03 \x01(\fR\x05proof\x12\x14\n" +
 	"\x05label\x18\x04 \x01(\tR\x05label\x12\x10\n" +
-	"\x03ops\x18\x05 \x03(\fR\x03ops\"\xa9\x01\n" +
+	"\x03ops\x18\x05 \x03(\fR\x03ops\x12\x1a\n" +
+	"\bfeatures\x18\x06 \x01(\x04R\bfeatures\x12\x1a\n" +
+	"\brequired\x18\a \x01(\x04R\brequired\"\xe1\x01\n" +
 	"\x06Answer\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x15\n" +
@@ -1137,7 +1180,9 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"chunk_seed\x18\x04 \x01(\fR\tchunkSeed\x12\x10\n" +
 	"\x03ops\x18\x05 \x01(\rR\x03ops\x12/\n" +
-	"\amembers\x18\x06 \x03(\v2\x15.clachan.wire.v1.SeenR\amembersB.Z,github.com/clachanfs/clachan/peers/wire;wireb\x06proto3"
+	"\amembers\x18\x06 \x03(\v2\x15.clachan.wire.v1.SeenR\amembers\x12\x1a\n" +
+	"\bfeatures\x18\a \x01(\x04R\bfeatures\x12\x1a\n" +
+	"\brequired\x18\b \x01(\x04R\brequiredB.Z,github.com/clachanfs/clachan/peers/wire;wireb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once

@@ -191,6 +191,7 @@ type PeerStatus struct {
 	ReceivedBytes uint64     `json:"received_bytes"`
 	Folders       []string   `json:"folders"`
 	LastSeen      *time.Time `json:"last_seen,omitempty"`
+	Error         string     `json:"error,omitempty"` // why it cannot be talked to
 }
 
 // PeerList holds the members of our folders, by name.

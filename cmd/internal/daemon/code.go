@@ -10,6 +10,7 @@ import (
 	"github.com/clachanfs/clachan/fs/mount"
 	"github.com/clachanfs/clachan/peers"
 	"github.com/clachanfs/clachan/peers/trust"
+	"github.com/clachanfs/clachan/peers/wire"
 	"github.com/clachanfs/clachan/syncer"
 )
 
@@ -31,6 +32,7 @@ var kinds = []struct {
 	{syncer.ErrOffline, control.Offline},
 	{blocks.ErrLocked, control.State},
 	{blocks.ErrNewerFormat, control.Newer},
+	{wire.ErrVersion, control.Newer},
 	{blocks.ErrDamaged, control.Damaged},
 	{blocks.ErrNoMeta, control.Damaged},
 	{mount.ErrNotEmptyDir, control.Usage},

@@ -69,7 +69,7 @@ func sortPeers(peers []control.PeerStatus) {
 func peerStatus(p peers.PeerState) control.PeerStatus {
 	out := control.PeerStatus{
 		ID: p.ID, Name: p.Name, Online: p.Online,
-		SentBytes: p.Sent, ReceivedBytes: p.Received, Folders: []string{},
+		SentBytes: p.Sent, ReceivedBytes: p.Received, Folders: []string{}, Error: p.Apart,
 	}
 	for _, id := range p.Folders {
 		out.Folders = append(out.Folders, id.String())
