@@ -17,7 +17,7 @@ var (
 	ErrDamaged     = errors.New("block damaged")
 	ErrFull        = errors.New("disk full")
 	ErrTooBig      = errors.New("block too big")
-	ErrNewerFormat = errors.New("data written by a newer version")
+	ErrNewerFormat = errors.New("newer data")
 	ErrLocked      = errors.New("data directory in use by another process")
 	ErrClosed      = errors.New("block store closed")
 	ErrNoMeta      = errors.New("packs without their metadata")

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,8 +36,40 @@ const patience = 60 * time.Second
 // loopback addresses.
 func TestScripts(t *testing.T) {
 	needMounts(t)
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+	p := scripts()
+	p.Dir = "testdata/script"
+	testscript.Run(t, p)
+}
+
+// fixture is where to write a data folder as this release does, for package
+// daemon to open ever after.
+var fixture = flag.String("write-fixture", "", "write a fixture of the formats to `FILE`")
+
+// TestWriteFixture is run once a release that changes a format:
+//
+//	go test ./cmd/clachan -run TestWriteFixture -args -write-fixture ../internal/daemon/testdata/0.1.tar.gz
+//	go test ./cmd/internal/daemon -run TestStoresOfReleases -args -write
+func TestWriteFixture(t *testing.T) {
+	if *fixture == "" {
+		t.Skip("no -write-fixture FILE")
+	}
+	needMounts(t)
+	path, err := filepath.Abs(*fixture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := scripts()
+	p.Files = []string{"testdata/fixture.txtar"}
+	p.Setup = func(env *testscript.Env) error {
+		env.Setenv("FIXTURE", path)
+		return setup(env)
+	}
+	testscript.Run(t, p)
+}
+
+// scripts are the commands of our own that scripts can use.
+func scripts() testscript.Params {
+	return testscript.Params{
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
 		Setup:               setup,
@@ -48,7 +81,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start":     cmdStart,
-			"stop":      cmdStop,
+			"quit":      cmdQuit,
 			"crash":     cmdCrash,
 			"code":      cmdCode,
 			"save":      cmdSave,
@@ -65,7 +98,7 @@ func TestScripts(t *testing.T) {
 			"hangup":    cmdHangup,
 			"newer":     cmdNewer,
 		},
-	})
+	}
 }
 
 // needMounts skips where no filesystem can be mounted, but not where that
@@ -219,8 +252,8 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// stop HOME sends SIGTERM and wants exit code 0.
-func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
+// quit HOME sends SIGTERM and wants exit code 0. (Of its name stop, a script that uses it would end there: testscript has one.)
+func cmdQuit(ts *testscript.TestScript, neg bool, args []string) {
 	end(ts, args, syscall.SIGTERM)
 	p := script(ts).get(ts, args[0])
 	if p.err != nil {
