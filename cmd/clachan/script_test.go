@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/tar"
 	"bufio"
 	"bytes"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/klauspost/compress/zstd"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
@@ -47,7 +49,7 @@ var fixture = flag.String("write-fixture", "", "write a fixture of the formats t
 
 // TestWriteFixture is run once a release that changes a format:
 //
-//	go test ./cmd/clachan -run TestWriteFixture -args -write-fixture ../internal/daemon/testdata/0.1.tar.gz
+//	go test ./cmd/clachan -run TestWriteFixture -args -write-fixture ../internal/daemon/testdata/0.1.tar.zst
 //	go test ./cmd/internal/daemon -run TestStoresOfReleases -args -write
 func TestWriteFixture(t *testing.T) {
 	if *fixture == "" {
@@ -60,11 +62,49 @@ func TestWriteFixture(t *testing.T) {
 	}
 	p := scripts()
 	p.Files = []string{"testdata/fixture.txtar"}
+	p.Cmds["pack"], p.Cmds["stamp"] = cmdPack, cmdStamp
 	p.Setup = func(env *testscript.Env) error {
 		env.Setenv("FIXTURE", path)
 		return setup(env)
 	}
 	testscript.Run(t, p)
+}
+
+// stamp FILE SIZE TIMES writes the same noise again and again, each time with
+// another stamp on every piece: blocks that do not compress, each for itself, and do
+// together.
+func cmdStamp(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: stamp FILE SIZE TIMES")
+	}
+	size, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	times, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	noise := make([]byte, size)
+	_, err = io.ReadFull(newNoise(1), noise)
+	ts.Check(err)
+	var out []byte
+	for n := range times {
+		for i := 0; i < size; i += 4096 {
+			noise[i] = byte(n)
+		}
+		out = append(out, noise...)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), out, 0o644))
+}
+
+// pack DIR FILE makes an archive.
+func cmdPack(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: pack DIR FILE")
+	}
+	f, err := os.Create(args[1])
+	ts.Check(err)
+	z, err := zstd.NewWriter(f, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithWindowSize(8<<20))
+	ts.Check(err)
+	w := tar.NewWriter(z)
+	ts.Check(errors.Join(w.AddFS(os.DirFS(args[0])), w.Close(), z.Close(), f.Close()))
 }
 
 // scripts are the commands of our own that scripts can use.
