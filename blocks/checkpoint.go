@@ -129,9 +129,12 @@ func list(fsys vfs.FS, name string) (names []string, isDir bool, err error) {
 func linkAll(fsys vfs.FS, from, to string) error {
 	names, isDir, err := list(fsys, from)
 	if err == nil && !isDir {
-		err = vfs.LinkOrCopy(fsys, from, to)
+		err = fsys.Link(from, to)
 		if errors.Is(err, fs.ErrExist) {
 			return nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // on another filesystem
+			err = copyFile(fsys, from, to)
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {

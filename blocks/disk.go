@@ -164,9 +164,6 @@ func (d *Disk) closeDBs() error {
 // are full or old, folds small rows, and makes the ballast again. Failures are
 // logged and tried again; a full disk is an ordinary day.
 func (d *Disk) Run(ctx context.Context) error {
-	if err := d.letGo(time.Now()); err != nil {
-		d.log.Warn("old checkpoints", "err", err.Error())
-	}
 	g, ctx := errgroup.WithContext(ctx)
 	d.running.Store(true)
 	defer d.running.Store(false)
@@ -181,6 +178,7 @@ func (d *Disk) Run(ctx context.Context) error {
 		}
 	})
 	g.Go(func() error {
+		d.report(ctx, d.letGo(time.Now()))
 		timer := time.NewTimer(tendBusy)
 		defer timer.Stop()
 		for {

@@ -361,11 +361,24 @@ func TestACheckpointCanBeOpenedWhilePacksComeAndGo(t *testing.T) {
 	check(t, <-ended)
 }
 
+// apart has every directory on a filesystem of its own.
+type apart struct{ vfs.FS }
+
+func (apart) Link(from, to string) error {
+	return &os.LinkError{Op: "link", Old: from, New: to, Err: syscall.EXDEV}
+}
+
 func TestACheckpointOfARealDirectoryIsSparseAndItsOwn(t *testing.T) {
+	for name, fs := range map[string]vfs.FS{"linked": vfs.Default, "copied": apart{vfs.Default}} {
+		t.Run(name, func(t *testing.T) { checkpointReal(t, fs) })
+	}
+}
+
+func checkpointReal(t *testing.T, fs vfs.FS) {
 	root := t.TempDir()
 	o := quiet
 	o.Beside = []string{"identity", "staging"}
-	d, err := OpenDisk(vfs.Default, root+"/data", o)
+	d, err := OpenDisk(fs, root+"/data", o)
 	check(t, err)
 	defer func() { check(t, d.Close()) }()
 	id := mustPut(t, d.Store(1, testKey), random(1, MaxBlock))

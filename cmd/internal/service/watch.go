@@ -77,7 +77,7 @@ func (w *Watch) Run(ctx context.Context) error {
 	return nil
 }
 
-// extend asks for time until the start is done, since a store may have to be mended first; but not for ever. It says
+// extend asks for time until the start is done, since a store may have to be mended, or taken to a newer format, first; but not for ever. It says
 // whether it is done.
 func (w *Watch) extend(ctx context.Context) bool {
 	tick := time.NewTicker(startExtend / 3)
