@@ -58,7 +58,7 @@ Exit code 10 when it is of a newer format than this program knows.`,
 		Long: `Make a copy of the data folder in DIR, which must not exist, or in the data
 folder, and print where. It is of one moment, tells what was not yet cut of open
 files too, and takes next to no space on the same disk: what never changes is
-linked. Remove it when it is backed up, as what was removed since stays in it.
+linked. What a plain directory has is not in it. Remove it when it is backed up, as what was removed since stays in it.
 
 To go back, stop the daemon and put a copy in the place of the data folder. Its
 members notice, and nothing is lost of what they have. The key of this device is

@@ -14,6 +14,14 @@
 // first and removed last, and what a crash leaves half done is finished at the
 // next start.
 //
+// # Format
+//
+// The format of the store ([blocks.Format]) is that of all that is in the data
+// folder: these records, what package peers keeps, the rows of every folder, staged
+// bytes and the identity. So the store is opened first: nothing is made or written
+// before its format is known. testdata has the store of each release that changed
+// it.
+//
 // # Life of a folder
 //
 // start opens it, mounts it if it should be, runs it and lets peers at it;
