@@ -221,7 +221,7 @@ func TestNoWayFromAFormatIsSaid(t *testing.T) {
 // synced is all there or not at all: Pebble does not sync a directory between a
 // manifest and the name that points at it.
 func TestAnUpgradeMayBeCutShortAtAnyMoment(t *testing.T) {
-	stride := 7
+	stride := 13
 	if testing.Short() {
 		stride = 41
 	}
