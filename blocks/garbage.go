@@ -237,7 +237,10 @@ func (s *Store) sweep(ctx context.Context, mark func(context.Context, *Marks) er
 	if err := s.dropPacks(ctx, m, &n); err != nil {
 		return n, err
 	}
-	return n, s.rewrite(ctx, m, &n)
+	if err := s.rewrite(ctx, m, &n); err != nil {
+		return n, err
+	}
+	return n, s.countGarbage(m)
 }
 
 // packRows returns the rows of the packs of s.

@@ -42,6 +42,7 @@ type Store struct {
 
 	small      atomic.Int64 // bytes in small rows
 	smallSince atomic.Int64 // when the oldest of them was written, Unix ns; 0: none
+	garbage    atomic.Int64 // bytes in packs that the last sweep found dead and left
 }
 
 // slot is where a block in memory is.

@@ -44,6 +44,7 @@ type Mount struct {
 	bugs    bugs
 	doomed  doomed
 	atimes  atimes
+	ops     ops
 	server  *fuse.Server // set by Run before the first request
 	at      *entry       // what is mounted; nil: not known
 	ready   chan struct{}
@@ -138,7 +139,7 @@ func (m *Mount) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	server, err := fuse.NewServer(m, m.dir, m.opts.fuse(m))
+	server, err := fuse.NewServer(counted{m}, m.dir, m.opts.fuse(m))
 	if err != nil {
 		err = fmt.Errorf("mount %s: %w", m.dir, err)
 		if os.Geteuid() != 0 {
