@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -137,6 +138,9 @@ func scripts() testscript.Params {
 			"terminate": cmdTerminate,
 			"hangup":    cmdHangup,
 			"newer":     cmdNewer,
+			"logged":    cmdLogged,
+			"scrape":    cmdScrape,
+			"shown":     cmdShown,
 		},
 	}
 }
@@ -169,9 +173,27 @@ type procs struct {
 
 type proc struct {
 	cmd    *exec.Cmd
-	stderr *bytes.Buffer
+	stderr *output
 	done   chan struct{} // closed when it has ended
 	err    error         // how, after done
+}
+
+// output is what a process has written so far.
+type output struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
 }
 
 type procsKey struct{}
@@ -236,7 +258,7 @@ func (ps *procs) launch(ts *testscript.TestScript, name string, cmd *exec.Cmd) s
 	if _, ok := ps.byName[name]; ok {
 		ts.Fatalf("%s runs already", name)
 	}
-	p := &proc{cmd: cmd, stderr: new(bytes.Buffer), done: make(chan struct{})}
+	p := &proc{cmd: cmd, stderr: new(output), done: make(chan struct{})}
 	cmd.Stderr = p.stderr
 	stdout, w, err := os.Pipe()
 	ts.Check(err)

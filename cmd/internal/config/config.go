@@ -22,10 +22,12 @@ const maxFile = 1 << 20
 
 // Config holds the settings of a daemon.
 type Config struct {
-	Listen    []string `toml:"listen"`    // HOST:PORT, TCP and QUIC; empty: port 22170 on all addresses, or a free one
-	Discovery bool     `toml:"discovery"` // find members on the local network
-	Device    string   `toml:"device"`    // the name others see; the host name unless set
-	Mounts    string   `toml:"mounts"`    // where folders are mounted that name no directory
+	Listen    []string `toml:"listen"`     // HOST:PORT, TCP and QUIC; empty: port 22170 on all addresses, or a free one
+	Discovery bool     `toml:"discovery"`  // find members on the local network
+	Device    string   `toml:"device"`     // the name others see; the host name unless set
+	Mounts    string   `toml:"mounts"`     // where folders are mounted that name no directory
+	Metrics   string   `toml:"metrics"`    // HOST:PORT where Prometheus may ask; empty: nowhere
+	MetricsTo string   `toml:"metrics_to"` // who may be able to: this-machine or anybody
 	Log       Log      `toml:"log"`
 }
 
@@ -78,7 +80,7 @@ func Explain(p Places, env Env) (Config, map[string]string, error) {
 
 // defaults is what an empty file sets.
 func defaults(mounts string) Config {
-	return Config{Discovery: true, Mounts: mounts, Log: Log{Level: "info", Format: "auto"}}
+	return Config{Discovery: true, Mounts: mounts, MetricsTo: thisMachine, Log: Log{Level: "info", Format: "auto"}}
 }
 
 // Check says what is wrong in the text of a configuration file.
@@ -195,6 +197,9 @@ func (c *Config) check() *mistake {
 	if !filepath.IsAbs(c.Mounts) {
 		return &mistake{toml.Key{"mounts"}, fmt.Sprintf("mounts must be an absolute path, not %q", c.Mounts)}
 	}
+	if key, err := c.checkMetrics(); err != nil {
+		return &mistake{toml.Key{key}, err.Error()}
+	}
 	if _, err := c.Log.Threshold(); err != nil {
 		return &mistake{toml.Key{"log", "level"}, err.Error()}
 	}
@@ -237,6 +242,30 @@ func CheckListen(s string) error {
 		return fmt.Errorf("the port of %q is not a number from 0 to 65535", s)
 	}
 	return nil
+}
+
+// Who may ask for metrics.
+const (
+	thisMachine = "this-machine"
+	anybody     = "anybody"
+)
+
+// checkMetrics reports whether metrics, which name folders and members, go where they may, or which key is wrong.
+func (c *Config) checkMetrics() (key string, err error) {
+	if c.MetricsTo != thisMachine && c.MetricsTo != anybody {
+		return "metrics_to", fmt.Errorf("metrics_to must be %s or %s, not %q", thisMachine, anybody, c.MetricsTo)
+	}
+	if c.Metrics == "" {
+		return "", nil
+	}
+	if err := CheckListen(c.Metrics); err != nil {
+		return "metrics", fmt.Errorf("metrics: %w", err)
+	}
+	host, _, _ := net.SplitHostPort(c.Metrics)
+	if ip, err := netip.ParseAddr(host); c.MetricsTo == thisMachine && (err != nil || !ip.IsLoopback()) {
+		return "metrics", fmt.Errorf("metrics at %s would tell other machines the names of folders and members: use 127.0.0.1, or say metrics_to = %q", c.Metrics, anybody)
+	}
+	return "", nil
 }
 
 // checkDevice holds the rules for a name that is shown to others.

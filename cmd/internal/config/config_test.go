@@ -43,7 +43,7 @@ format = "json"
 		t.Fatal(err)
 	}
 	want := Config{
-		Listen: []string{"127.0.0.1:1", "[::1]:1"}, Device: "laptop", Mounts: "/home/ana/Clachan",
+		Listen: []string{"127.0.0.1:1", "[::1]:1"}, Device: "laptop", Mounts: "/home/ana/Clachan", MetricsTo: "this-machine",
 		Log: Log{Level: "debug", Format: "json"},
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -78,6 +78,10 @@ func TestMistakesNameTheLine(t *testing.T) {
 		{"log level", "[log]\nlevel = \"loud\"\n", 2, `"loud"`},
 		{"log format", "[log]\nformat = \"xml\"\n", 2, `"xml"`},
 		{"relative mounts", "mounts = \"here\"\n", 1, "absolute"},
+		{"metrics for everybody", "\nmetrics = \"0.0.0.0:9\"\n", 2, `metrics_to = "anybody"`},
+		{"metrics at every address", "metrics = \":9\"\n", 1, "127.0.0.1"},
+		{"metrics without a port", "metrics = \"127.0.0.1\"\n", 1, "HOST:PORT"},
+		{"metrics to whom", "metrics = \"127.0.0.1:9\"\nmetrics_to = \"all\"\n", 2, `"all"`},
 		{"device with a colon", "device = \"a:b\"\n", 1, "a:b"},
 	}
 	for _, tt := range tests {
@@ -91,6 +95,19 @@ func TestMistakesNameTheLine(t *testing.T) {
 				t.Errorf("line %d %q, want line %d and %q", bad.Line, bad.Text, tt.line, tt.says)
 			}
 		})
+	}
+}
+
+func TestMetricsGoWhereTheyMay(t *testing.T) {
+	for _, text := range []string{
+		`metrics = "127.0.0.1:0"`, `metrics = "[::1]:22171"`, `metrics = ""`, "metrics = \"0.0.0.0:9\"\nmetrics_to = \"anybody\"",
+	} {
+		if _, err := load(t, text, env()); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if _, err := load(t, "", env("CLACHAN_METRICS", ":9", "CLACHAN_METRICS_TO", "anybody")); err != nil {
+		t.Error(err)
 	}
 }
 

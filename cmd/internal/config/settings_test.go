@@ -68,7 +68,7 @@ func TestEachSettingSaysWhereItComesFrom(t *testing.T) {
 	}
 	want := map[string]string{
 		"listen": p.Config + ":3", "discovery": "CLACHAN_DISCOVERY", "device": p.Config + ":2", "mounts": "default",
-		"log.level": "CLACHAN_LOG", "log.format": "default", "log.names": "default",
+		"metrics_to": "default", "metrics": "default", "log.level": "CLACHAN_LOG", "log.format": "default", "log.names": "default",
 	}
 	if d := cmp.Diff(want, origins); d != "" {
 		t.Errorf("-want +got:\n%s", d)

@@ -14,6 +14,10 @@
 // quietly ignored could be the one that limits what is done. A request ends
 // when its client hangs up.
 //
+// What tools read is a GET: /metrics for Prometheus, and the profiles of net/http/pprof,
+//
+//	curl --unix-socket api.sock http://clachan/debug/pprof/heap >heap; go tool pprof heap
+//
 // # Who may come in
 //
 // The socket has mode 0600 and lies in a folder of its owner. Beyond that the

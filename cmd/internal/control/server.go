@@ -33,6 +33,7 @@ func NewServer(code func(error) Code, log *slog.Logger) *Server {
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, Errorf(Usage, "the daemon knows no operation %s %s; is it of another version?", r.Method, r.URL.Path))
 	})
+	s.showProfiles()
 	return s
 }
 

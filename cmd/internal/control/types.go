@@ -140,6 +140,9 @@ const (
 	StateSynced   = "synced"
 )
 
+// States are all of them, the worst first.
+var States = []string{StateError, StateConflict, StateOffline, StateOnlyHere, StateSyncing, StatePending, StateSynced}
+
 // FolderStatus is the state of one folder. Sizes are in bytes.
 type FolderStatus struct {
 	ID         string `json:"id"`

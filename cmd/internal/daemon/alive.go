@@ -40,12 +40,6 @@ func (d *Daemon) Summary() string {
 	return summary(st)
 }
 
-// urgency orders the states of folders, the worst first.
-var urgency = []string{
-	control.StateError, control.StateConflict, control.StateOffline, control.StateOnlyHere, control.StateSyncing,
-	control.StatePending, control.StateSynced,
-}
-
 func summary(st control.Status) string {
 	if len(st.Folders) == 0 {
 		return "no folders"
@@ -55,7 +49,7 @@ func summary(st control.Status) string {
 		folders[f.State]++
 	}
 	var parts []string
-	for _, s := range urgency {
+	for _, s := range control.States {
 		if n := folders[s]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, s))
 		}

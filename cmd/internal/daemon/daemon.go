@@ -161,6 +161,7 @@ func (d *Daemon) front(ctx context.Context, ready func(context.Context) error) e
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.server().Serve(ctx, l) })
+	g.Go(func() error { return d.serveMetrics(ctx) })
 	g.Go(func() error {
 		if err := d.startAll(ctx); err != nil {
 			return err
@@ -191,6 +192,7 @@ func (d *Daemon) server() *control.Server {
 	control.Handle(s, control.Checkpoint, d.checkpoint)
 	control.Handle(s, control.Reload, d.Reload)
 	control.Handle(s, control.GetVersion, d.version)
+	s.Show("/metrics", d.metrics())
 	return s
 }
 

@@ -47,7 +47,7 @@ var confined = map[string][]string{
 	"github.com/coreos/go-systemd":         {"cmd/internal/service"},
 	"github.com/google/renameio":           {"cmd"},
 	"github.com/mdp/qrterminal":            {"cmd"},
-	"github.com/prometheus":                {"cmd"},
+	"github.com/prometheus":                {"cmd/internal/metrics"},
 	"github.com/rogpeppe/go-internal":      {}, // tests only, as the two below
 	"pgregory.net/rapid":                   {},
 	"github.com/google/go-cmp":             {},
