@@ -139,7 +139,7 @@ func (f *Folder) checkChanges(changes []model.Change) error {
 	for _, c := range changes {
 		for _, l := range c.Links {
 			if l.Parent == model.RootID && f.ix.Fold(l.Name) == model.Reserved {
-				return fmt.Errorf("%w: change %v: %q is reserved", model.ErrBatch, c.Dot, l.Name)
+				return fmt.Errorf("%w: change %v: reserved name", model.ErrBatch, c.Dot)
 			}
 		}
 		if c.Version == nil || c.Kind != model.File || c.ID.IsZero() {

@@ -175,9 +175,6 @@ func plainPrefix(l slog.Level, t time.Time) string {
 	return fmt.Sprintf("%s %-5s ", t.UTC().Format("2006-01-02T15:04:05.000Z"), l)
 }
 
-// pathKey is the key of attributes that name files.
-const pathKey = "path"
-
 // filter keeps file names out of lines above debug, unless they are wanted,
 // and what repeats itself within bounds.
 type filter struct {
@@ -198,9 +195,7 @@ func (f *filter) Handle(ctx context.Context, r slog.Record) error {
 	}
 	clean := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
 	r.Attrs(func(a slog.Attr) bool {
-		if a.Key != pathKey {
-			clean.AddAttrs(a)
-		}
+		clean.AddAttrs(nameless(a))
 		return true
 	})
 	if more > 0 {
@@ -214,9 +209,7 @@ func (f *filter) WithAttrs(attrs []slog.Attr) slog.Handler {
 	if !f.names.Load() {
 		kept = nil
 		for _, a := range attrs {
-			if a.Key != pathKey {
-				kept = append(kept, a)
-			}
+			kept = append(kept, nameless(a))
 		}
 	}
 	return &filter{f.next.WithAttrs(kept), f.names, f.seen}

@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -94,3 +97,48 @@ func TestRepeatsAreBounded(t *testing.T) {
 		t.Errorf("afterwards %q, want %q", b.String(), want)
 	}
 }
+
+// told is an error that has a text of its own for logs.
+type told struct{}
+
+func (told) Error() string    { return "there is secret.txt" }
+func (told) Nameless() string { return "there is something" }
+
+func TestErrorsInTheLogNameNoFiles(t *testing.T) {
+	path := &fs.PathError{Op: "open", Path: "/home/ana/secret.txt", Err: syscall.EACCES}
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("plain"), "plain"},
+		{path, "open …: permission denied"},
+		{fmt.Errorf("take in: %w", path), "take in: open …: permission denied"},
+		{fmt.Errorf("a: %w; b: %w", path, io.EOF), "a: open …: permission denied; b: EOF"},
+		{errors.Join(io.EOF, fmt.Errorf("x: %w", path)), "EOF\nx: open …: permission denied"},
+		{&os.LinkError{Op: "rename", Old: "secret.txt", New: "secret.txt~", Err: syscall.EXDEV}, "rename … …: invalid cross-device link"},
+		{&fs.PathError{Op: "outer", Path: "secret.txt", Err: path}, "outer …: open …: permission denied"},
+		{&fs.PathError{Op: "read", Path: "a", Err: errors.New("a a")}, "read …: a a"},
+		{fmt.Errorf("mount: %w", told{}), "mount: there is something"},
+		{otherWords{path}, "open …: permission denied"},
+	} {
+		if got := withoutNames(tt.err); got != tt.want {
+			t.Errorf("%q became %q, want %q", tt.err, got, tt.want)
+		}
+		for _, names := range []bool{false, true} {
+			got := logged(t, config.Log{Level: "info", Format: "json", Names: names}, nil, func(l *slog.Logger) {
+				l.Warn("x", "err", tt.err)
+				l.With("err", tt.err).Warn("y")
+				l.Warn("z", slog.Group("g", "err", tt.err, "path", "secret.txt"))
+			})
+			if has := strings.Contains(got, "secret"); has != names {
+				t.Errorf("with names %v: %s", names, got)
+			}
+		}
+	}
+}
+
+// otherWords wraps an error and tells of it in its own words.
+type otherWords struct{ error }
+
+func (o otherWords) Error() string { return "cannot open secret.txt" }
+func (o otherWords) Unwrap() error { return o.error }

@@ -7,21 +7,27 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// logged HOME PATTERN looks for a pattern in the log of a daemon.
+// logged HOME PATTERN waits for a pattern in the log of a daemon, or sees that it is not there.
 func cmdLogged(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: [!] logged HOME PATTERN")
 	}
-	log := script(ts).get(ts, args[0]).stderr.String()
+	log := script(ts).get(ts, args[0]).stderr
 	re, err := regexp.Compile("(?m)" + args[1])
 	ts.Check(err)
-	if found := re.FindString(log); (found != "") == neg {
-		ts.Fatalf("found %q in the log:\n%s", found, log)
+	for end := time.Now().Add(patience); !neg && !re.MatchString(log.String()); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			ts.Fatalf("not in the log:\n%s", log)
+		}
+	}
+	if neg && re.MatchString(log.String()) {
+		ts.Fatalf("in the log:\n%s", log)
 	}
 }
 

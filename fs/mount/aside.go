@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -54,7 +55,7 @@ func (a *aside) clear(now time.Time) error {
 		}
 		for _, name := range names {
 			if err := a.move(name); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return &fs.PathError{Op: "move", Path: name, Err: err}
 			}
 		}
 	}

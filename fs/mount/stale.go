@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -243,10 +244,24 @@ func checkDir(dir string, full bool) error {
 		return fmt.Errorf("mountpoint: %w", err)
 	}
 	if len(names) > 0 && !full {
-		return fmt.Errorf("%w: %s has %q, which a mount would hide; move what is in it, or take another directory", ErrNotEmptyDir, dir, names[0])
+		return &notEmpty{dir, names[0]}
 	}
 	if os.Geteuid() != 0 && unix.Access(dir, unix.W_OK) != nil { // fusermount3 would refuse, and say so in the log
 		return fmt.Errorf("%w: %s is not this user's to write in: take a directory that is", ErrNoFuse, dir)
 	}
 	return nil
 }
+
+// notEmpty is ErrNotEmptyDir of a directory, with a name in it.
+type notEmpty struct{ dir, name string }
+
+func (e *notEmpty) Error() string { return e.say(strconv.Quote(e.name)) }
+
+// Nameless is the text without the name, for logs.
+func (e *notEmpty) Nameless() string { return e.say("something") }
+
+func (e *notEmpty) say(what string) string {
+	return fmt.Sprintf("%v: %s has %s, which a mount would hide; move what is in it, or take another directory", ErrNotEmptyDir, e.dir, what)
+}
+
+func (e *notEmpty) Unwrap() error { return ErrNotEmptyDir }

@@ -239,8 +239,7 @@ func (d *Dir) trouble(at syncer.Place, path, text string) {
 	if len(d.troubles) < maxTroubles {
 		d.troubles[at] = trouble{path, text, time.Now()}
 	}
-	d.log.Warn("not synced", "why", text)
-	d.log.Debug("not synced", "path", path)
+	d.log.Warn("not synced", "path", path, "why", text)
 }
 
 const maxTroubles = 1000

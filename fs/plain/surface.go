@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -176,7 +177,7 @@ func (p *pass) freeze(ino syncer.Ino, x *pending) (*layer, error) {
 		if err != nil {
 			if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 				p.d.trouble(k, p.name(k), cannot("read", err))
-				return nil, fmt.Errorf("%w: read %s: %w", syncer.ErrChanged, p.name(k), err)
+				return nil, fmt.Errorf("%w: %w", syncer.ErrChanged, &fs.PathError{Op: "read", Path: p.name(k), Err: err})
 			}
 			continue
 		}

@@ -237,7 +237,7 @@ func (c Change) Valid() error {
 		case l.Name == "" && !l.Removed:
 			return fmt.Errorf("%w: empty link", ErrBatch)
 		case l.Name != "" && !ValidName(l.Name):
-			return fmt.Errorf("%w: name %q", ErrBatch, l.Name)
+			return fmt.Errorf("%w: a name that cannot be", ErrBatch)
 		case l.Name == Reserved && l.Parent == RootID:
 			return fmt.Errorf("%w: reserved name", ErrBatch)
 		case c.Kind == Dir && l.Key != PrimaryKey:
