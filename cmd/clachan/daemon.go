@@ -140,7 +140,7 @@ func (a *app) settings(flags daemonFlags) (config.Places, config.Config, error) 
 func (a *app) openDaemon(places config.Places, conf config.Config, flags daemonFlags, log *logger) (*daemon.Daemon, error) {
 	unlimit()
 	return daemon.Open(daemon.Options{
-		Places: places, Config: conf, Version: ownVersion(), Log: log.Logger,
+		Places: places, Config: conf, Version: ownVersion(), Log: log.Logger, Recent: log.last.text,
 		Reread: func() (config.Config, error) {
 			_, conf, err := a.settings(flags)
 			if err == nil {

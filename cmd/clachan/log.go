@@ -21,6 +21,7 @@ type logger struct {
 	debug bool // whatever the settings say
 	level slog.LevelVar
 	names atomic.Bool
+	last  recent // without names, whatever the settings say
 }
 
 // apply takes over what may change while the log is used.
@@ -53,7 +54,8 @@ func newLogger(f *os.File, conf config.Log, floor slog.Level, verbose bool, env 
 	default:
 		h = newLines(f, &l.level, plainPrefix)
 	}
-	l.Logger = slog.New(&filter{next: h, names: &l.names, seen: &repeats{now: time.Now, lines: map[string]*repeat{}}})
+	kept := newLines(&l.last, slog.LevelInfo, plainPrefix)
+	l.Logger = slog.New(slog.NewMultiHandler(newFilter(h, &l.names), newFilter(kept, new(atomic.Bool))))
 	return l
 }
 
@@ -181,6 +183,10 @@ type filter struct {
 	next  slog.Handler
 	names *atomic.Bool
 	seen  *repeats
+}
+
+func newFilter(next slog.Handler, names *atomic.Bool) *filter {
+	return &filter{next: next, names: names, seen: &repeats{now: time.Now, lines: map[string]*repeat{}}}
 }
 
 func (f *filter) Enabled(ctx context.Context, l slog.Level) bool { return f.next.Enabled(ctx, l) }

@@ -1,15 +1,23 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/base32"
+	"encoding/base64"
+	"encoding/hex"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
+	"github.com/clachanfs/clachan/peers/trust"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -63,4 +71,52 @@ func cmdShown(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s: %d bytes, %v", args[1], len(body), err)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), body, 0o644))
+}
+
+// discreet BUNDLE HOME WORD... sees that neither the key of a home nor a word is in what a bundle unpacks to.
+func cmdDiscreet(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: discreet BUNDLE HOME WORD...")
+	}
+	id, err := trust.LoadIdentity(filepath.Join(args[1], "data", "identity"))
+	ts.Check(err)
+	var secrets [][]byte
+	for _, w := range args[2:] {
+		secrets = append(secrets, []byte(w))
+	}
+	for _, k := range [][]byte{id.Key(), id.Key().Seed()} {
+		for _, enc := range []string{string(k), hex.EncodeToString(k), base64.StdEncoding.EncodeToString(k), base64.RawURLEncoding.EncodeToString(k),
+			base32.StdEncoding.EncodeToString(k)} {
+			secrets = append(secrets, []byte(enc)[:len(enc)-len(enc)%8]) // the end depends on what follows
+		}
+	}
+	f, err := os.Open(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	ts.Check(err)
+	parts := 0
+	for t := tar.NewReader(z); ; parts++ {
+		h, err := t.Next()
+		if err == io.EOF {
+			break
+		}
+		ts.Check(err)
+		body, err := io.ReadAll(t)
+		ts.Check(err)
+		if strings.HasSuffix(h.Name, ".gz") {
+			inner, err := gzip.NewReader(bytes.NewReader(body))
+			ts.Check(err)
+			body, err = io.ReadAll(inner)
+			ts.Check(err)
+		}
+		for _, s := range secrets {
+			if at := bytes.Index(bytes.ToLower(body), bytes.ToLower(s)); at >= 0 {
+				ts.Fatalf("%s tells %q: %q", h.Name, s, body[max(0, at-80):min(len(body), at+80)])
+			}
+		}
+	}
+	if parts < 10 {
+		ts.Fatalf("%d parts", parts)
+	}
 }

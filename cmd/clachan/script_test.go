@@ -141,6 +141,7 @@ func scripts() testscript.Params {
 			"logged":    cmdLogged,
 			"scrape":    cmdScrape,
 			"shown":     cmdShown,
+			"discreet":  cmdDiscreet,
 		},
 	}
 }

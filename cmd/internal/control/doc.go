@@ -14,7 +14,8 @@
 // quietly ignored could be the one that limits what is done. A request ends
 // when its client hangs up.
 //
-// What tools read is a GET: /metrics for Prometheus, and the profiles of net/http/pprof,
+// What tools read is a GET: /metrics for Prometheus, /debug/log, the last of the
+// log without names of files, and the profiles of net/http/pprof,
 //
 //	curl --unix-socket api.sock http://clachan/debug/pprof/heap >heap; go tool pprof heap
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type Options struct {
 	Config  config.Config
 	Version control.Version
 	Log     *slog.Logger
+	Recent  func() []byte                 // the last of the log, without names of files
 	Reread  func() (config.Config, error) // the settings as they are now; takes over those of the log
 }
 
@@ -193,6 +195,7 @@ func (d *Daemon) server() *control.Server {
 	control.Handle(s, control.Reload, d.Reload)
 	control.Handle(s, control.GetVersion, d.version)
 	s.Show("/metrics", d.metrics())
+	s.Show("/debug/log", http.HandlerFunc(d.recent))
 	return s
 }
 
@@ -292,4 +295,11 @@ func (d *Daemon) addrs() []string {
 		addrs = append(addrs, fmt.Sprintf("%s/p2p/%s", a, d.node.ID()))
 	}
 	return addrs
+}
+
+// recent shows the last of the log.
+func (d *Daemon) recent(w http.ResponseWriter, _ *http.Request) {
+	if _, err := w.Write(d.o.Recent()); err != nil {
+		d.log.Debug("answer not delivered", "err", err)
+	}
 }

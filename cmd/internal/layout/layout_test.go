@@ -45,6 +45,7 @@ var confined = map[string][]string{
 	"github.com/BurntSushi/toml":           {"cmd"},
 	"github.com/cpuguy83/go-md2man":        {"cmd"},
 	"github.com/coreos/go-systemd":         {"cmd/internal/service"},
+	"github.com/google/pprof":              {"cmd/internal/support"},
 	"github.com/google/renameio":           {"cmd"},
 	"github.com/mdp/qrterminal":            {"cmd"},
 	"github.com/prometheus":                {"cmd/internal/metrics"},
