@@ -25,17 +25,10 @@ func (s *Store) check(ctx context.Context, report func(ID, error)) error {
 	from := tableKey(s.folder, tabBlocks)
 	buf := make([]byte, 0, MaxBlock)
 	for {
-		found, next, err := s.locations(from)
+		found, next, err := s.locations(from, checkRows)
 		if err != nil {
 			return err
 		}
-		// In the order of the disk, as far as memory allows.
-		slices.SortFunc(found, func(a, b move) int {
-			if a.to.pack != b.to.pack {
-				return cmp.Compare(a.to.pack, b.to.pack)
-			}
-			return cmp.Compare(a.to.index, b.to.index)
-		})
 		for _, m := range found {
 			_, err := s.Get(ctx, m.id, buf)
 			switch {
@@ -56,8 +49,13 @@ func (s *Store) check(ctx context.Context, report func(ID, error)) error {
 	}
 }
 
-// locations reads rows from key on; next is where to go on, nil at the end.
-func (s *Store) locations(from []byte) (found []move, next []byte, err error) {
+// locations reads rows from key on, and puts them in the order of the disk. Next is where to go on, nil at the end.
+func (s *Store) locations(from []byte, most int) (found []move, next []byte, err error) {
+	defer func() {
+		slices.SortFunc(found, func(a, b move) int {
+			return cmp.Or(cmp.Compare(a.to.pack, b.to.pack), cmp.Compare(a.to.index, b.to.index))
+		})
+	}()
 	it, err := s.d.meta.NewIter(&pebble.IterOptions{
 		LowerBound: from,
 		UpperBound: tableKey(s.folder, tabBlocks+1),
@@ -67,7 +65,7 @@ func (s *Store) locations(from []byte) (found []move, next []byte, err error) {
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
 	for ok := it.First(); ok; ok = it.Next() {
-		if len(found) == checkRows {
+		if len(found) == most {
 			return found, slices.Clone(it.Key()), nil
 		}
 		v, err := it.ValueAndErr()

@@ -95,6 +95,7 @@
 // disk cannot read counts as absent too, but its pack stays until it can. If DIR/blocks
 // is lost, its packs are found missing at open, and their blocks count as
 // absent. If DIR/meta is lost, the packs are not touched ([ErrNoMeta]).
+// [Store.Scrub] reads what nobody does, some blocks at a time.
 //
 // # A full disk
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/blocks/content"
@@ -23,7 +24,7 @@ func (f *Folder) Check(ctx context.Context, report func(error)) error {
 	if err := f.checkPasts(ctx, report); err != nil {
 		return err
 	}
-	return f.walk(ctx, func(ino Ino, path string, r *index.Row) error {
+	return f.walk(ctx, func(ino Ino, _ string, r *index.Row) error {
 		if r.Kind != model.File {
 			return ctx.Err()
 		}
@@ -96,15 +97,19 @@ func (f *Folder) wanted(ino Ino) bool {
 	return f.ix.Wants(ino)
 }
 
-// walk calls fn with every inode that has a name, once a name.
+// walk calls fn with every inode that has a name, once a name, and the path of it.
 func (f *Folder) walk(ctx context.Context, fn func(ino Ino, name string, r *index.Row) error) error {
-	todo := []Ino{RootIno}
+	type dir struct {
+		ino  Ino
+		path string
+	}
+	todo := []dir{{RootIno, ""}}
 	for len(todo) > 0 {
-		dir := todo[len(todo)-1]
+		d := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		for cookie := uint64(0); ; { // in pages: no iterator is held while fn works
 			var page []index.Entry
-			err := f.ix.Page(dir, cookie, func(c uint64, e index.Entry) bool {
+			err := f.ix.Page(d.ino, cookie, func(c uint64, e index.Entry) bool {
 				if len(page) >= 1000 && c != cookie {
 					return false
 				}
@@ -120,10 +125,11 @@ func (f *Folder) walk(ctx context.Context, fn func(ino Ino, name string, r *inde
 				if err != nil {
 					continue
 				}
+				name := path.Join(d.path, x.Name)
 				if r.Kind == model.Dir {
-					todo = append(todo, x.Ino)
+					todo = append(todo, dir{x.Ino, name})
 				}
-				if err := fn(x.Ino, x.Name, r); err != nil {
+				if err := fn(x.Ino, name, r); err != nil {
 					return err
 				}
 			}

@@ -116,7 +116,7 @@ func cmdDiscreet(ts *testscript.TestScript, neg bool, args []string) {
 			}
 		}
 	}
-	if parts < 10 {
+	if parts < 8 {
 		ts.Fatalf("%d parts", parts)
 	}
 }

@@ -142,6 +142,7 @@ func scripts() testscript.Params {
 			"scrape":    cmdScrape,
 			"shown":     cmdShown,
 			"discreet":  cmdDiscreet,
+			"damage":    cmdDamage,
 		},
 	}
 }

@@ -70,6 +70,7 @@ func writeStatus(w io.Writer, st control.Status, now time.Time) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Name, f.Dir, stateWords(f),
 			count(f.Files, "file", "files"), humanize.IBytes(f.Bytes), copiesWords(f.Copies))
 	}
+	writeScrubs(w, st.Folders, now)
 	writeNotices(w, st.Folders, now)
 	if len(st.Peers) > 0 {
 		fmt.Fprintln(w)

@@ -18,6 +18,8 @@ var (
 	CheckStore   = Op[None, CheckReport]{"check"}
 	Checkpoint   = Op[CheckpointRequest, CheckpointMade]{"checkpoint"}
 	GetVersion   = Op[None, Version]{"version"}
+	Scrub        = Op[ScrubRequest, ScrubReport]{"scrub"}
+	GetLacking   = Op[LackingRequest, Lacking]{"lacking"}
 	Reload       = Op[None, Reloaded]{"reload"}
 )
 

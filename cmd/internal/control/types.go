@@ -162,6 +162,8 @@ type FolderStatus struct {
 	Copies     Copies `json:"copies"`
 	Mounted    bool   `json:"mounted"`
 	Error      string `json:"error,omitempty"`
+	// When all blocks had last been verified; null: never.
+	Scrubbed *time.Time `json:"scrubbed"`
 	// It has begun anew, and takes from others what they have before it tells its own.
 	Returning bool     `json:"returning,omitempty"`
 	Notices   []Notice `json:"notices,omitempty"` // since the daemon started, the newest last

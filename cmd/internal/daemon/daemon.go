@@ -51,6 +51,8 @@ type Daemon struct {
 	closing sync.RWMutex // held while Alive and Summary read the store, and guards closed
 	closed  bool
 
+	scrubbing sync.Mutex // held while blocks are verified, before no other
+
 	ops sync.Mutex // orders operations that change folders
 
 	mu      sync.Mutex // guards folders and the fields of each, and o.Config.Mounts
@@ -192,6 +194,8 @@ func (d *Daemon) server() *control.Server {
 	control.Handle(s, control.Wait, d.wait)
 	control.Handle(s, control.CheckStore, d.check)
 	control.Handle(s, control.Checkpoint, d.checkpoint)
+	control.Handle(s, control.Scrub, d.scrub)
+	control.Handle(s, control.GetLacking, d.lacking)
 	control.Handle(s, control.Reload, d.Reload)
 	control.Handle(s, control.GetVersion, d.version)
 	s.Show("/metrics", d.metrics())

@@ -10,6 +10,8 @@
 // it is. Membership, keys and addresses are kept by package peers. A folder's
 // number in the store comes from daemon/next and is never given out twice.
 //
+// How far the blocks of a folder have been verified is in daemon/scrub/ID.
+//
 // Leaving a folder takes several steps in several places; the record is marked
 // first and removed last, and what a crash leaves half done is finished at the
 // next start.

@@ -329,6 +329,9 @@ func (d *Daemon) forget(ctx context.Context, id trust.FolderID, rec record) erro
 	if err := os.RemoveAll(d.stagingDir(rec)); err != nil {
 		return fmt.Errorf("leave: %w", err)
 	}
+	if err := d.records.unscrub(id); err != nil {
+		return fmt.Errorf("leave: %w", err)
+	}
 	return d.records.remove(id)
 }
 

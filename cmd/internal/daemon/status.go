@@ -101,6 +101,13 @@ func (d *Daemon) folderStatus(f *folder) (control.FolderStatus, error) {
 		ID: v.grant.ID.String(), Name: v.rec.Name, Dir: v.rec.Dir, Mode: v.rec.mode(), Role: d.role(v).String(), Names: v.grant.Log.Names(),
 		Mounted: v.mounted(), Copies: control.Copies{Want: wantCopies},
 	}
+	mark, err := d.records.scrubbed(v.grant.ID)
+	if err != nil {
+		return st, err
+	}
+	if !mark.Last.IsZero() {
+		st.Scrubbed = &mark.Last
+	}
 	s := share{err: v.failure()}
 	if s.err != nil {
 		st.Error = s.err.Error()

@@ -69,7 +69,12 @@ var (
 		gauge("folder_copies", "Members that hold every current version.", ofFolder, func(f told) int { return f.Copies.Min }),
 		gauge("folder_wanted_copies", "Members that should hold every current version.", ofFolder, func(f told) int { return f.Copies.Want }),
 		perhaps("folder_scrub_timestamp_seconds", "When all stored blocks had last been read and verified.", ofFolder,
-			func(f told) (float64, bool) { return float64(f.Scrubbed), f.Scrubbed > 0 }),
+			func(f told) (float64, bool) {
+				if f.Scrubbed == nil {
+					return 0, false
+				}
+				return float64(f.Scrubbed.Unix()), true
+			}),
 		gauge("store_packs", "Packs of the blocks of the folder.", ofFolder, func(f told) int { return f.Space.Packs }),
 		gauge("store_bytes", "Bytes in packs.", ofFolder, func(f told) int64 { return f.Space.Bytes }),
 		gauge("store_garbage_bytes", "Bytes in packs that nothing named when the last sweep had ended.", ofFolder, func(f told) int64 { return f.Space.Garbage }),

@@ -19,16 +19,16 @@ import (
 )
 
 func full() (State, error) {
-	rtt := 2.5
+	rtt, scrubbed := 2.5, time.Unix(1e9, 0)
 	return State{
 		Version: control.Version{Version: "1", Go: "go1", Format: 1, Protocol: 1},
 		Status: control.Status{
-			Folders: []control.FolderStatus{{Name: "notes", State: control.StateConflict, Files: 3, Conflicts: 1, Mounted: true}, {Name: "pics", State: control.StateSynced}},
+			Folders: []control.FolderStatus{{Name: "notes", State: control.StateConflict, Files: 3, Conflicts: 1, Mounted: true, Scrubbed: &scrubbed}, {Name: "pics", State: control.StateSynced}},
 			Peers:   []control.PeerStatus{{ID: "x", Name: "nas", Online: true, RTT: &rtt, SentBytes: 7}, {ID: "y", Name: "nas"}},
 		},
 		Folders: []Folder{{
-			Space: blocks.Space{Packs: 1, Bytes: 9, Garbage: 4}, Scrubbed: 1e9,
-			Ops: []mount.Op{{Name: "read", Count: 40, Timed: 3, Took: 2 * time.Millisecond, Buckets: [len(mount.OpBuckets)]uint64{1, 1}}},
+			Space: blocks.Space{Packs: 1, Bytes: 9, Garbage: 4},
+			Ops:   []mount.Op{{Name: "read", Count: 40, Timed: 3, Took: 2 * time.Millisecond, Buckets: [len(mount.OpBuckets)]uint64{1, 1}}},
 		}, {}},
 		Meta: blocks.DBMetric{ReadAmp: 2, CacheHits: 5}, DiskTotal: 100, DiskFree: 50,
 	}, nil

@@ -18,7 +18,6 @@ type State struct {
 
 // A Folder is what Status does not tell of one.
 type Folder struct {
-	Space    blocks.Space
-	Ops      []mount.Op // nil if it is not mounted
-	Scrubbed int64      // Unix seconds; 0: never
+	Space blocks.Space
+	Ops   []mount.Op // nil if it is not mounted
 }

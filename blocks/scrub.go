@@ -1,0 +1,61 @@
+package blocks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// scrubRows is how many blocks are verified before others have a turn.
+const scrubRows = 1 << 10
+
+// A Verdict is what was found when a block was read: Err is nil if it is right.
+type Verdict struct {
+	ID   ID
+	Size int64
+	Err  error // ErrDamaged or ErrNotFound among others
+}
+
+// Scrub reads and verifies some of the blocks that have been flushed and are not
+// known to be damaged, in the order of their ids from one on. It returns where
+// to go on; done says that there are no more. Tell is called with each, after
+// which it may wait; its error ends Scrub, and nothing is passed over.
+func (s *Store) Scrub(ctx context.Context, from ID, tell func(Verdict) error) (next ID, done bool, err error) {
+	found, end, err := s.locations(blockKey(s.folder, from), scrubRows)
+	if err != nil {
+		return from, false, fmt.Errorf("scrub blocks: %w", err)
+	}
+	buf := make([]byte, 0, MaxBlock)
+	for _, m := range found {
+		if !s.d.usable(m.to) {
+			continue
+		}
+		_, err := s.Get(ctx, m.id, buf)
+		switch {
+		case ctx.Err() != nil:
+			return from, false, ctx.Err()
+		case errors.Is(err, ErrNotFound) && s.d.usable(m.to):
+			continue // forgotten meanwhile
+		case err != nil && !errors.Is(err, ErrDamaged):
+			return from, false, fmt.Errorf("scrub blocks: %w", err)
+		}
+		if err := tell(Verdict{m.id, int64(m.to.size), err}); err != nil {
+			return from, false, err
+		}
+	}
+	if end == nil {
+		return ID{}, true, nil
+	}
+	return ID(end[5:]), false, nil
+}
+
+// Known yields the blocks that are known to be damaged, or of which the pack is
+// gone, until tell returns an error.
+func (s *Store) Known(ctx context.Context, tell func(Verdict) error) error {
+	return s.eachLocation(func(id ID, loc location) error {
+		if err := ctx.Err(); err != nil || s.d.usable(loc) || s.inMemory(id) {
+			return err
+		}
+		return tell(Verdict{id, int64(loc.size), ErrDamaged})
+	})
+}

@@ -1,0 +1,95 @@
+package blocks
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+func TestAScrubSeesEveryBlockOnceAndGoesOnWhereItWas(t *testing.T) {
+	fs := vfs.NewMem()
+	d := open(t, fs)
+	s := d.Store(1, testKey)
+	const n, large = 2*scrubRows + 100, 8
+	bad := random(7, MaxBlock)
+	for i := range uint64(large) { // each is read by itself
+		mustPut(t, s, random(i, MaxBlock))
+	}
+	check(t, s.Flush(t.Context()))
+	for i := range uint64(n - large) {
+		mustPut(t, s, random(large+i, 100))
+	}
+	check(t, s.Flush(t.Context()))
+	check(t, s.fold(t.Context()))
+	check(t, d.Close())
+	flip(t, fs, "disk/blocks", bad)
+
+	d = closing(t, open(t, fs))
+	s = d.Store(1, testKey)
+	seen := map[ID]error{}
+	rounds := 0
+	round := func() {
+		t.Helper()
+		clear(seen)
+		rounds = 0
+		for at, done := (ID{}), false; !done; rounds++ {
+			var err error
+			at, done, err = s.Scrub(t.Context(), at, func(v Verdict) error {
+				if _, twice := seen[v.ID]; twice {
+					t.Fatalf("%s is seen twice", v.ID)
+				}
+				seen[v.ID] = v.Err
+				return nil
+			})
+			check(t, err)
+		}
+	}
+	round()
+	if len(seen) != n || rounds != 3 {
+		t.Errorf("%d blocks in %d rounds, want %d in 3", len(seen), rounds, n)
+	}
+	for id, err := range seen {
+		if wrong := id == testKey.ID(bad); wrong != errors.Is(err, ErrDamaged) {
+			t.Errorf("block %s: %v", id, err)
+		}
+	}
+	round()
+	if _, again := seen[testKey.ID(bad)]; again || len(seen) != n-1 {
+		t.Errorf("%d blocks, with what is known to be damaged: %v", len(seen), again)
+	}
+	known := 0
+	check(t, s.Known(t.Context(), func(v Verdict) error {
+		known++
+		if v.ID != testKey.ID(bad) || v.Size != MaxBlock {
+			t.Errorf("known: %+v", v)
+		}
+		return nil
+	}))
+	check(t, s.PutVerified(t.Context(), testKey.ID(bad), bad))
+	check(t, s.Flush(t.Context()))
+	check(t, s.Known(t.Context(), func(Verdict) error { known++; return nil }))
+	if known != 1 {
+		t.Errorf("known %d times", known)
+	}
+	mustHave(t, s, testKey.ID(bad), bad)
+}
+
+func TestAScrubThatIsStoppedPassesNothingOver(t *testing.T) {
+	d := closing(t, open(t, vfs.NewMem()))
+	s := d.Store(1, testKey)
+	for i := range uint64(50) {
+		mustPut(t, s, random(i, 100))
+	}
+	check(t, s.Flush(t.Context()))
+	enough, n := errors.New("enough"), 0
+	at, done, err := s.Scrub(t.Context(), ID{}, func(Verdict) error {
+		if n++; n == 20 {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) || done || at != (ID{}) {
+		t.Errorf("stopped at %s, done %v, %v", at, done, err)
+	}
+}

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// damage HOME FILE OFFSET turns a bit, in the packs of a home, of a file that does not compress.
+func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: damage HOME FILE OFFSET")
+	}
+	file, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	offset, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	piece := file[offset:][:64]
+	packs, err := filepath.Glob(filepath.Join(args[0], "data", "blocks", "*.sst"))
+	ts.Check(err)
+	for _, name := range packs {
+		pack, err := os.ReadFile(name)
+		ts.Check(err)
+		if at := bytes.Index(pack, piece); at >= 0 {
+			pack[at] ^= 1
+			ts.Check(os.WriteFile(name, pack, 0o600))
+			return
+		}
+	}
+	ts.Fatalf("%s is in none of %d packs", args[1], len(packs))
+}
