@@ -120,11 +120,11 @@ func listener(log *slog.Logger, db string, stalled func(error)) *pebble.EventLis
 			}
 		},
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
-			log.Error("damaged file", "path", i.Path, "err", i.Details.Error())
+			log.Error("damaged table", "file", i.Path, "err", i.Details.Error())
 		},
 		DiskSlow: func(i pebble.DiskSlowInfo) {
 			if seldom.ok() {
-				log.Warn("slow disk", "path", i.Path, "op", i.OpType.String(), "took", i.Duration)
+				log.Warn("slow disk", "file", i.Path, "op", i.OpType.String(), "took", i.Duration)
 			}
 		},
 		LowDiskSpace: func(i pebble.LowDiskSpaceInfo) {

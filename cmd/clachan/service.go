@@ -32,7 +32,8 @@ func newService(a *app) *cobra.Command {
 		verb("install", "Start the daemon now and whenever the machine starts",
 			`Have systemd run the daemon: now, and whenever the machine starts, or with
 --user, whenever you log in. It runs this very program, so keep it where it is.
-A service that is there is restarted with it.
+A service that is there is restarted with it. A timer has what is stored
+verified once a week (see clachan scrub).
 
 The service of the machine keeps its data in /var/lib/clachan and mounts new
 folders below /srv. Talk to it as root.`,

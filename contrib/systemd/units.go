@@ -2,6 +2,7 @@
 //
 //	system/clachan.service    of the machine: folders below /srv, data in /var/lib/clachan
 //	user/clachan.service      of a user, from login on
+//	*/clachan-scrub.timer     has clachan-scrub.service verify what is stored, once a week
 package systemd
 
 import "embed"

@@ -5,6 +5,8 @@
 // bytes. Names and attributes are answered by the Folder; the bytes of a file by staging.File, which lies over
 // the committed content.
 //
+// What the kernel asks for goes through counted.go, which counts it by kinds, and looks at the clock for one in sixteen.
+//
 // # Kernel caches
 //
 // Entries, attributes and missing names are valid for an hour, pages across opens. Whatever changes without

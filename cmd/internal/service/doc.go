@@ -10,5 +10,6 @@
 // # Units
 //
 // The units of contrib/systemd name the program that a package installs. Install writes them for the program that runs
-// it. Nothing that is data is touched, here or by Uninstall.
+// it. With the service goes a timer, whose unit is a client that has the daemon verify what is stored. Nothing that is
+// data is touched, here or by Uninstall.
 package service

@@ -15,8 +15,12 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// Unit is the name of the service.
-const Unit = "clachan.service"
+const (
+	Unit  = "clachan.service"     // the service
+	Timer = "clachan-scrub.timer" // has what is stored verified by scrubUnit
+
+	scrubUnit = "clachan-scrub.service"
+)
 
 // packaged is where a package has put the units.
 const packaged = "/usr/lib/systemd"
@@ -58,27 +62,18 @@ func systemctl(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// path is that of the unit that is made here.
-func (s Scope) path() string { return filepath.Join(s.Dir, Unit) }
+// path is that of a unit that is made here.
+func (s Scope) path(unit string) string { return filepath.Join(s.Dir, unit) }
 
-// Install has program run as a service, now and from the next start on. Where a package has brought the unit of this
-// very program, that is taken. It returns the unit's path.
+// Install has program run as a service, now and from the next start on, and what it stores verified once a week. Where a
+// package has brought the units of this very program, those are taken. It returns the path of the service's.
 func (s Scope) Install(ctx context.Context, program string) (string, error) {
-	path := filepath.Join(s.Vendor, Unit)
-	if _, err := os.Stat(path); err != nil || program != systemd.Program {
-		path = s.path()
-		unit, err := s.unit(program)
-		if err != nil {
+	path := ""
+	for _, unit := range []string{scrubUnit, Timer, Unit} {
+		var err error
+		if path, err = s.put(unit, program); err != nil {
 			return "", err
 		}
-		if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-			return "", fmt.Errorf("install: %w", err)
-		}
-		if err := renameio.WriteFile(path, unit, 0o644); err != nil {
-			return "", fmt.Errorf("install: %w", err)
-		}
-	} else if err := os.Remove(s.path()); err != nil && !errors.Is(err, fs.ErrNotExist) { // of another program: it would be taken
-		return "", fmt.Errorf("install: %w", err)
 	}
 	if err := s.Run(ctx, "daemon-reload"); err != nil {
 		return "", err
@@ -86,28 +81,70 @@ func (s Scope) Install(ctx context.Context, program string) (string, error) {
 	if err := s.Run(ctx, "enable", Unit); err != nil {
 		return "", err
 	}
+	if err := s.Run(ctx, "enable", "--now", Timer); err != nil {
+		return "", err
+	}
 	return path, s.Run(ctx, "restart", Unit)
 }
 
-// Uninstall ends the service, and removes its unit if that was made here.
-func (s Scope) Uninstall(ctx context.Context) error {
-	err := s.Run(ctx, "disable", "--now", Unit)
-	switch gone := os.Remove(s.path()); {
-	case errors.Is(gone, fs.ErrNotExist):
-		return err
-	case gone != nil:
-		return errors.Join(err, fmt.Errorf("uninstall: %w", gone))
+// put makes a unit that runs program, unless a package has brought it, and returns its path.
+func (s Scope) put(unit, program string) (string, error) {
+	vendor := filepath.Join(s.Vendor, unit)
+	if _, err := os.Stat(vendor); err == nil && program == systemd.Program {
+		if err := os.Remove(s.path(unit)); err != nil && !errors.Is(err, fs.ErrNotExist) { // of another program: it would be taken
+			return "", fmt.Errorf("install: %w", err)
+		}
+		return vendor, nil
 	}
-	return errors.Join(err, s.Run(ctx, "daemon-reload"))
+	text, err := s.unit(unit, program)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return "", fmt.Errorf("install: %w", err)
+	}
+	if err := renameio.WriteFile(s.path(unit), text, 0o644); err != nil {
+		return "", fmt.Errorf("install: %w", err)
+	}
+	return s.path(unit), nil
 }
 
-// unit is the unit that runs program.
-func (s Scope) unit(program string) ([]byte, error) {
+// Uninstall ends the service and its timer, and removes their units if those were made here.
+func (s Scope) Uninstall(ctx context.Context) error {
+	var errs []error
+	if s.has(Timer) { // it has come later than the service
+		errs = append(errs, s.Run(ctx, "disable", "--now", Timer))
+	}
+	errs = append(errs, s.Run(ctx, "disable", "--now", Unit))
+	made := false
+	for _, unit := range []string{scrubUnit, Timer, Unit} {
+		switch err := os.Remove(s.path(unit)); {
+		case err == nil:
+			made = true
+		case !errors.Is(err, fs.ErrNotExist):
+			errs = append(errs, fmt.Errorf("uninstall: %w", err))
+		}
+	}
+	if made {
+		errs = append(errs, s.Run(ctx, "daemon-reload"))
+	}
+	return errors.Join(errs...)
+}
+
+// has tells whether there is a unit.
+func (s Scope) has(unit string) bool {
+	_, here := os.Stat(s.path(unit))
+	_, vendor := os.Stat(filepath.Join(s.Vendor, unit))
+	return here == nil || vendor == nil
+}
+
+// unit is the text of a unit that runs program.
+func (s Scope) unit(unit, program string) ([]byte, error) {
 	name := "system"
 	if s.User {
 		name = "user"
 	}
-	unit, err := systemd.Units.ReadFile(name + "/" + Unit)
+	text, err := systemd.Units.ReadFile(name + "/" + unit)
 	if err != nil {
 		return nil, fmt.Errorf("install: %w", err)
 	}
@@ -118,5 +155,5 @@ func (s Scope) unit(program string) ([]byte, error) {
 	if strings.ContainsAny(word, " \t") {
 		word = `"` + word + `"`
 	}
-	return bytes.ReplaceAll(unit, []byte(systemd.Program), []byte(word)), nil
+	return bytes.ReplaceAll(text, []byte(systemd.Program), []byte(word)), nil
 }

@@ -38,17 +38,26 @@ func TestAServiceIsInstalledAndRemoved(t *testing.T) {
 		if got := string(text); strings.Contains(got, systemd.Program) || !strings.Contains(got, "\nExecStart=\"/opt/my tools/clachan\" daemon\n") {
 			t.Errorf("user %v: the unit is\n%s", user, got)
 		}
-		if want := []string{"daemon-reload", "enable clachan.service", "restart clachan.service"}; !slices.Equal(*asked, want) {
+		if want := []string{"daemon-reload", "enable clachan.service", "enable --now clachan-scrub.timer", "restart clachan.service"}; !slices.Equal(*asked, want) {
 			t.Errorf("systemctl %q, want %q", *asked, want)
+		}
+		scrub, err := os.ReadFile(filepath.Join(s.Dir, "clachan-scrub.service"))
+		if got := string(scrub); err != nil || strings.Contains(got, systemd.Program) || !strings.Contains(got, "\nExecStart=\"/opt/my tools/clachan\" scrub ") ||
+			strings.Contains(got, " --system") == user {
+			t.Errorf("user %v: the unit is\n%s%v", user, got, err)
+		}
+		timer, err := os.ReadFile(filepath.Join(s.Dir, Timer))
+		if err != nil || !strings.Contains(string(timer), "\nRandomizedDelaySec=") {
+			t.Errorf("user %v: the timer is\n%s%v", user, timer, err)
 		}
 		*asked = nil
 		if err := s.Uninstall(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("the unit stays: %v", err)
+		if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) > 0 {
+			t.Errorf("units stay: %v, %v", left, err)
 		}
-		if want := []string{"disable --now clachan.service", "daemon-reload"}; !slices.Equal(*asked, want) {
+		if want := []string{"disable --now clachan-scrub.timer", "disable --now clachan.service", "daemon-reload"}; !slices.Equal(*asked, want) {
 			t.Errorf("systemctl %q, want %q", *asked, want)
 		}
 	}

@@ -51,7 +51,7 @@ func (b *Bundle) Text(name, what, text string, err error) {
 }
 
 // named are the values of a log that are names, of folders that are no more too.
-var named = regexp.MustCompile(`\b(folder|name|dir|to|file)=("(?:[^"\\]|\\.)*"|\S+)`)
+var named = regexp.MustCompile(`\b(folder|name|dir|to)=("(?:[^"\\]|\\.)*"|\S+)`)
 
 // Log takes lines of the log in.
 func (b *Bundle) Log(name, what, lines string, err error) {
