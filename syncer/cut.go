@@ -74,7 +74,9 @@ func (f *Folder) logCut(t *index.Tx, s *selection, ready map[Ino]*frozen) (done 
 	}
 	f.guard.become(became)
 	c.finish(s)
-	flips, err = f.commit(t)
+	if flips, err = f.commit(t); err == nil && f.o.Tell != nil {
+		f.tell(said(c.inOrder(s), names, c.list, was))
+	}
 	return c.done, flips, err
 }
 

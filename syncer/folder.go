@@ -45,6 +45,9 @@ type Options struct {
 	// the kernel says.
 	Unsure func() bool
 	Log    *slog.Logger
+	// Tell hears of what changed, and with none of what members have or of why the
+	// folder stopped. It must not block, and may be called with the folder locked.
+	Tell func([]Change)
 
 	// History is kept for KeepDays, 30 if 0, while it takes at most KeepShare,
 	// a tenth if 0, of the disk.
@@ -70,6 +73,7 @@ type Folder struct {
 	met      map[string]meeting  // how the peers met have the folder; guarded by apply
 	anchor   string              // who makes this member complete, while it is not; guarded by apply
 	fed      time.Time           // when the anchor last gave something; guarded by apply
+	by       model.Label         // whose batch is being joined; guarded by apply
 	leftAt   map[nameAt]model.ID // what was at a name to which it was moved, and that is not cut; guarded by apply
 
 	surf Surface // set before Run
@@ -262,6 +266,7 @@ func (f *Folder) update(fn func(t *index.Tx) error) error {
 			return err
 		}
 		t := f.ix.Begin()
+		defer func() { f.by = model.Label{} }()
 		if err := fn(t); err != nil {
 			if t.Err() != nil { // what is in memory may be ahead of the rows
 				f.stop(t.Err())
@@ -325,6 +330,9 @@ func (f *Folder) commit(t *index.Tx) ([]Flip, error) {
 	for i, x := range flips {
 		out[i] = Flip(x)
 	}
+	if len(out) > 0 && f.o.Tell != nil {
+		f.tell(flipped(out, f.by))
+	}
 	return out, nil
 }
 
@@ -334,6 +342,7 @@ func (f *Folder) stop(err error) {
 	f.failed = fmt.Errorf("folder %s stopped: %w (restart the daemon; if it comes again: clachan db check)", f.o.Name, err)
 	f.mu.Unlock()
 	f.log.Error("folder stopped", "err", err)
+	f.tell(nil)
 }
 
 func (f *Folder) broken() error {

@@ -63,6 +63,7 @@ func (f *Folder) Receive(ctx context.Context, from string, b model.Batch) error 
 	}
 	defer f.syncSoon()
 	return f.update(func(t *index.Tx) error {
+		f.by = model.Label{Author: h.Author, Device: h.Device}
 		if f.ix.Incomplete() {
 			if from != f.anchor {
 				return nil // it comes again when this member is complete
@@ -249,6 +250,7 @@ func (f *Folder) Acked(peer string, k model.VV, missing uint64) {
 	f.hear()
 	f.mu.Unlock()
 	f.unpark()
+	f.tell(nil)
 }
 
 // Acks returns what each peer last said it has.
