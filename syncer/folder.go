@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -99,6 +100,7 @@ type Folder struct {
 	parked  []Ino             // inodes whose bytes nobody connected had
 	crammed map[Ino]bool      // those whose bytes there was no room for
 	cramped bool              // and that was said
+	parts   map[Ino]*part     // of files that are being fetched
 	commits uint64            // so far
 	counted counted
 	gaps    index.Gaps // in the clock, as history grows old
@@ -107,6 +109,8 @@ type Folder struct {
 	sweptAt uint64
 	doubled int64 // bytes that were stored and stand in files now, and of which so many more are swept:
 	enough  int64
+
+	fetched atomic.Uint64 // bytes of files
 
 	guard   *guard
 	pace    *pacer
@@ -149,7 +153,7 @@ func Open(o Options) (*Folder, error) {
 		held: map[Ino]int{}, going: map[Ino]bool{}, waiting: map[Ino]bool{}, orphans: map[Ino]nameAt{}, taken: map[Ino]map[Ino]bool{}, durable: ix.K(), acks: map[string]Ack{}, parted: map[string]bool{}, untold: map[string]bool{}, early: map[string]model.VV{},
 		met:   map[string]meeting{},
 		guard: newGuard(), pace: newPacer(), wants: newQueue(), overdue: make(chan struct{}, 1), dirty: make(chan struct{}, 1), soon: make(chan struct{}, 1), cuts: make(chan chan error),
-		enough: spareMost, spare: make(chan struct{}, 1), failing: map[Ino]time.Time{}, crammed: map[Ino]bool{}, lacks: make(chan lack, 64)}
+		enough: spareMost, spare: make(chan struct{}, 1), failing: map[Ino]time.Time{}, crammed: map[Ino]bool{}, parts: map[Ino]*part{}, lacks: make(chan lack, 64)}
 	if f.told, err = ix.Acks(); err != nil {
 		return nil, fmt.Errorf("open folder %s: %w", o.Name, err)
 	}

@@ -191,8 +191,9 @@ func (f *Folder) pullOne(ctx context.Context, ino Ino) (pulled, error) {
 	if err != nil {
 		return pulled{}, err
 	}
-	release, err := f.fetchAll(ctx, c, Normal)
+	release, err := f.fetchAll(ctx, c, Normal, f.part(ino))
 	if err != nil {
+		f.forgetPart(ino)
 		return pulled{}, err
 	}
 	alloc, err := content.Alloc(ctx, f.Blocks(), c)
@@ -204,8 +205,9 @@ func (f *Folder) pullOne(ctx context.Context, ino Ino) (pulled, error) {
 
 // fetchAll returns when all blocks of a content are here, and holds them. List
 // blocks tell of further ones, so it looks again until nothing is missing.
-func (f *Folder) fetchAll(ctx context.Context, c content.Content, class Class) (release func(), err error) {
+func (f *Folder) fetchAll(ctx context.Context, c content.Content, class Class, p *part) (release func(), err error) {
 	for {
+		p.look()
 		release := f.store.Hold()
 		g, gctx := errgroup.WithContext(ctx)
 		g.SetLimit(pullBlocks)
@@ -219,10 +221,12 @@ func (f *Folder) fetchAll(ctx context.Context, c content.Content, class Class) (
 			}
 			if !seen[id] {
 				seen[id] = true
-				g.Go(func() error { return f.o.Remote.Fetch(gctx, id, size, class) })
+				p.lacks(size)
+				g.Go(func() error { return p.got(size, f.o.Remote.Fetch(gctx, id, size, class)) })
 			}
-			return gctx.Err() == nil && len(seen) < 1<<12
+			return p.goesOn(gctx.Err() == nil && len(seen) < 1<<12)
 		})
+		p.looked(c.Size)
 		if ferr := g.Wait(); err == nil && ferr == nil && complete {
 			return release, nil
 		} else if release(); ferr != nil {
@@ -282,6 +286,7 @@ func (f *Folder) publish(ctx context.Context, ps []pulled) error {
 	defer func() {
 		for _, p := range ps {
 			p.release()
+			f.forgetPart(p.ino)
 		}
 	}()
 	if err := f.store.Flush(ctx); err != nil { // blocks before the rows that name them
@@ -330,8 +335,8 @@ func (f *Folder) complete() bool {
 	return !f.ix.Wanting()
 }
 
-// Missing is how many blocks of current versions, and bytes, are not here. It
-// counts files that are not complete as wholly missing.
+// Missing is how many blocks of current versions, and bytes, are not here: of a file
+// that is being fetched what is still to come, of one that waits for its turn all.
 func (f *Folder) Missing() (n, bytes int64) {
 	f.apply.Lock()
 	defer f.apply.Unlock()
@@ -342,8 +347,9 @@ func (f *Folder) Missing() (n, bytes int64) {
 			return
 		}
 		if c, err := content.Decode(t.Wanted(ino).Content); err == nil {
-			n += max(1, c.Size>>17)
-			bytes += c.Size
+			left := c.Size - min(c.Size, f.partHere(ino))
+			n += max(1, left>>17)
+			bytes += left
 		}
 	})
 	return n, bytes

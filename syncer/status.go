@@ -13,6 +13,7 @@ type Stats struct {
 	Conflicts    uint64 // names of conflict copies
 	Pending      uint64 // names and files changed here and not cut yet
 	Waiting      uint64 // names and files changed by others and not shown yet
+	NoRoom       bool   // for what others write
 	Returning    bool   // begun anew, and waiting for a member that makes it complete
 }
 
@@ -42,6 +43,9 @@ func (f *Folder) Stats() (Stats, error) {
 		f.mu.Unlock()
 	}
 	s := Stats{Files: last.Files, Bytes: last.Bytes, Conflicts: last.Conflicts}
+	f.mu.Lock()
+	s.NoRoom = f.cramped
+	f.mu.Unlock()
 	f.apply.Lock()
 	defer f.apply.Unlock()
 	s.Pending, s.Waiting, s.Returning = uint64(f.ix.Pending()), uint64(f.ix.Waiting()), f.ix.Returning()

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"syscall"
+	"time"
 )
 
 // Client asks one daemon.
@@ -71,16 +72,38 @@ func (o Op[In, Out]) Call(ctx context.Context, c *Client, in In) (out Out, err e
 		return out, gone(ctx, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		e := new(Error)
-		if err := json.Unmarshal(answer, e); err != nil || e.Message == "" {
-			return out, fmt.Errorf("%s: the daemon answered %s", o.name, resp.Status)
-		}
-		return out, e
+		return out, failure(o.name, resp.Status, bytes.NewReader(answer))
 	}
 	if err := json.Unmarshal(answer, &out); err != nil {
 		return out, fmt.Errorf("%s: answer of the daemon: %w", o.name, err)
 	}
 	return out, nil
+}
+
+// CallWithin is Call for what a daemon answers at once: it is stuck if it has not after limit.
+func (o Op[In, Out]) CallWithin(ctx context.Context, c *Client, limit time.Duration, in In) (Out, error) {
+	short, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	out, err := o.Call(short, c, in)
+	if short.Err() != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return out, c.late(limit)
+	}
+	return out, err
+}
+
+// late says that the daemon is there and does not answer.
+func (c *Client) late(limit time.Duration) error {
+	return Errorf(Timeout, "the daemon at %s has not answered for %v: it may be stuck or stopped (wait longer with --timeout, or start it anew)", c.path, limit)
+}
+
+// failure is the error that an answer tells of.
+func failure(op, status string, body io.Reader) error {
+	answer, err := io.ReadAll(body)
+	e := new(Error)
+	if err != nil || json.Unmarshal(answer, e) != nil || e.Message == "" {
+		return fmt.Errorf("%s: the daemon answered %s", op, status)
+	}
+	return e
 }
 
 // gone says why there was no answer: the caller gave up, the daemon refused

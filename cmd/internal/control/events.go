@@ -1,0 +1,265 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The kinds of an Event.
+const (
+	EventAdded        = "folder-added"
+	EventMounted      = "folder-mounted"
+	EventUnmounted    = "folder-unmounted"
+	EventLeft         = "folder-left"
+	EventError        = "folder-error" // text says what
+	EventRecovered    = "folder-recovered"
+	EventJoined       = "member-joined"
+	EventGone         = "member-left"
+	EventConnected    = "connected"
+	EventDisconnected = "disconnected"
+	EventChanged      = "changed" // here
+	EventArrived      = "arrived" // from a member
+	EventRemoved      = "removed"
+	EventRenamed      = "renamed"
+	EventConflict     = "conflict"
+	EventResolved     = "resolved" // a conflict copy is gone
+	EventSyncBegun    = "sync-begun"
+	EventSyncFinished = "sync-finished"
+	EventOnlyHere     = "only-here"
+	EventHeld         = "held" // nothing is only here any more
+	EventGap          = "gap"  // events were lost: as many as count, if that is known
+)
+
+// Event is one thing that happened.
+type Event struct {
+	Schema int       `json:"schema"`
+	ID     uint64    `json:"id"` // increases, also from one start of the daemon to the next
+	At     time.Time `json:"at"`
+	Kind   string    `json:"kind"`
+	Folder string    `json:"folder,omitempty"`  // its name
+	Peer   string    `json:"peer,omitempty"`    // the name of the member
+	PeerID string    `json:"peer_id,omitempty"` //
+	Path   string    `json:"path,omitempty"`    // in the folder
+	From   string    `json:"from,omitempty"`    // of what was renamed: where it was
+	Dir    bool      `json:"dir,omitempty"`     // it is a directory
+	Author string    `json:"author,omitempty"`  // who did it
+	Device string    `json:"device,omitempty"`  // and on which device
+	Count  uint64    `json:"count,omitempty"`   // of a gap
+	Text   string    `json:"text,omitempty"`
+}
+
+// A Ring remembers the last events. Who adds never waits for who reads.
+type Ring struct {
+	first uint64
+	max   int
+
+	mu     sync.Mutex // guards what follows
+	events []Event    // the oldest first
+	next   uint64
+	last   time.Time     // when the last was added or lost
+	more   chan struct{} // closed when there is more
+}
+
+// NewRing makes a ring of at most max events. Their ids grow from first on, which no
+// daemon before this one came to.
+func NewRing(max int, first uint64) *Ring {
+	return &Ring{first: first, max: max, next: first, more: make(chan struct{})}
+}
+
+// Add appends events, and gives them their ids.
+func (r *Ring) Add(at time.Time, events ...Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range events {
+		e.Schema, e.ID, e.At = Schema, r.next, at.UTC()
+		r.events = append(r.events, e)
+		r.next++
+	}
+	if over := len(r.events) - r.max; over > 0 {
+		r.events = append(r.events[:0], r.events[over:]...)
+	}
+	r.wake(at)
+}
+
+// Lose counts events that nobody had the time to look at: who reads sees a gap.
+func (r *Ring) Lose(at time.Time, n uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.next += n
+	r.wake(at)
+}
+
+func (r *Ring) wake(at time.Time) {
+	r.last = at.UTC()
+	close(r.more)
+	r.more = make(chan struct{})
+}
+
+// Last is the id of the newest event.
+func (r *Ring) Last() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next - 1
+}
+
+// After returns the events after id, 0 for all, gaps among them; more is closed when
+// there are further ones.
+func (r *Ring) After(id uint64) (events []Event, more <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	gap := func(to uint64, at time.Time, count uint64) {
+		events = append(events, Event{Schema: Schema, ID: to, At: at, Kind: EventGap, Count: count})
+	}
+	if id != 0 && (id < r.first-1 || id >= r.next) { // of another daemon: nobody knows how many
+		gap(r.first-1, time.Now().UTC(), 0)
+	}
+	if id < r.first-1 || id >= r.next {
+		id = r.first - 1
+	}
+	for _, e := range r.events {
+		if e.ID <= id {
+			continue
+		}
+		if e.ID > id+1 {
+			gap(e.ID-1, e.At, e.ID-1-id)
+		}
+		events, id = append(events, e), e.ID
+	}
+	if id+1 < r.next {
+		gap(r.next-1, r.last, r.next-1-id)
+	}
+	return events, r.more
+}
+
+const (
+	heartbeat  = 15 * time.Second // between lines of a stream on which nothing happens
+	writeLimit = 30 * time.Second // for a reader that does not read
+)
+
+// eventsPath is where events stream, as server-sent events: their ids come back in
+// Last-Event-ID, or in since.
+const eventsPath = "/v1/events"
+
+// HandleEvents streams what r is told.
+func (s *Server) HandleEvents(r *Ring) {
+	s.mux.HandleFunc("GET "+eventsPath, func(w http.ResponseWriter, req *http.Request) {
+		since := r.Last()
+		text := req.Header.Get("Last-Event-ID")
+		if text == "" {
+			text = req.URL.Query().Get("since")
+		}
+		if text != "" {
+			var err error
+			if since, err = strconv.ParseUint(text, 10, 64); err != nil {
+				s.fail(w, Errorf(Usage, "events: %q is no id of an event", text))
+				return
+			}
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Cache-Control", "no-store")
+		if err := stream(req.Context(), w, r, since); err != nil {
+			s.log.Debug("events end", "err", err)
+		}
+	})
+}
+
+// stream writes events until ctx ends or nobody reads.
+func stream(ctx context.Context, w http.ResponseWriter, r *Ring, since uint64) error {
+	out := http.NewResponseController(w)
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	text := []byte("retry: 2000\n\n")
+	for {
+		events, more := r.After(since)
+		for _, e := range events {
+			data, err := json.Marshal(e)
+			if err != nil {
+				return err
+			}
+			text = fmt.Appendf(text, "id: %d\nevent: %s\ndata: %s\n\n", e.ID, e.Kind, data)
+			since = e.ID
+		}
+		if err := out.SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
+			return err
+		}
+		if _, err := w.Write(text); err != nil {
+			return err
+		}
+		if err := out.Flush(); err != nil {
+			return err
+		}
+		text = text[:0]
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-more:
+		case <-beat.C:
+			text = append(text, ":\n\n"...)
+		}
+	}
+}
+
+// Events calls fn with what happens, from after the event since on if it is given, until
+// ctx ends, fn fails or the daemon stops. Begun, if not nil, is called when it listens.
+func (c *Client) Events(ctx context.Context, since *uint64, begun func(), fn func(Event) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	url := "http://clachan" + eventsPath
+	if since != nil {
+		url += "?since=" + strconv.FormatUint(*since, 10)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return fmt.Errorf("events: %w", err)
+	}
+	silent := time.AfterFunc(3*heartbeat, cancel)
+	defer silent.Stop()
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.silence(silent, gone(ctx, err))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return failure("events", resp.Status, io.LimitReader(resp.Body, maxBody))
+	}
+	if begun != nil {
+		begun()
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, maxRequest)
+	for lines.Scan() {
+		silent.Reset(3 * heartbeat)
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		var e Event
+		if err := json.Unmarshal([]byte(data), &e); err != nil {
+			return fmt.Errorf("events: %w", err)
+		}
+		if err := fn(e); err != nil {
+			return err
+		}
+	}
+	err = lines.Err()
+	if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return c.silence(silent, gone(ctx, err))
+}
+
+// silence tells a daemon that says nothing from other failures.
+func (c *Client) silence(timer *time.Timer, err error) error {
+	if !timer.Stop() {
+		return c.late(3 * heartbeat)
+	}
+	return err
+}
