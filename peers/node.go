@@ -35,6 +35,8 @@ type Config struct {
 	NoDiscovery bool         // no mDNS
 	NewHost     NewHost      // nil: libp2p; else Listen is not used
 	Log         *slog.Logger // nil: none
+	// Tell hears that somebody became a member or none, came or went. It must not block.
+	Tell func()
 }
 
 // A NewHost makes a host that listens already, which lets in whom gate does.
@@ -350,6 +352,13 @@ func (n *Node) reconcile() {
 func (n *Node) membersChanged(r *Remote) {
 	n.reconcile()
 	r.kick()
+	n.tell()
+}
+
+func (n *Node) tell() {
+	if n.cfg.Tell != nil {
+		n.cfg.Tell()
+	}
 }
 
 // sessions returns all live sessions.
@@ -368,6 +377,7 @@ func (n *Node) sessions() []*session {
 // presenceChanged makes sessions tell who is where, a moment later: peers
 // often come in groups.
 func (n *Node) presenceChanged() {
+	n.tell()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.presence {

@@ -187,12 +187,14 @@ func (r *Remote) kick() {
 func (r *Remote) Announce(model.VV) { r.kick() }
 
 // Online counts the members connected now.
-func (r *Remote) Online() int {
-	count := 0
+func (r *Remote) Online() int { return len(r.Present()) }
+
+// Present lists the members connected now, by their ids.
+func (r *Remote) Present() (ids []string) {
 	for _, s := range r.n.sessions() {
 		if s.has(r) {
-			count++
+			ids = append(ids, s.p.String())
 		}
 	}
-	return count
+	return ids
 }

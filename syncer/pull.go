@@ -335,6 +335,9 @@ func (f *Folder) complete() bool {
 	return !f.ix.Wanting()
 }
 
+// Wanting tells whether bytes of current versions are not here.
+func (f *Folder) Wanting() bool { return !f.complete() }
+
 // Missing is how many blocks of current versions, and bytes, are not here: of a file
 // that is being fetched what is still to come, of one that waits for its turn all.
 func (f *Folder) Missing() (n, bytes int64) {

@@ -106,6 +106,7 @@ type UmountRequest struct {
 
 // Unmounted tells what leaving the mount off means.
 type Unmounted struct {
+	Schema   int    `json:"schema"`
 	OnlyHere uint64 `json:"only_here"` // files no other member has in full yet
 }
 
@@ -136,7 +137,7 @@ const (
 	StateOffline  = "offline"   // it has other members, and none is connected
 	StateOnlyHere = "only-here" // a file is here only
 	StateSyncing  = "syncing"   // blocks are missing here
-	StatePending  = "pending"   // changes are not cut yet
+	StatePending  = "pending"   // changes are not cut yet, or nobody else knows of them
 	StateSynced   = "synced"
 )
 
@@ -157,13 +158,20 @@ type FolderStatus struct {
 	LocalBytes uint64 `json:"local_bytes"`
 	NeedBlocks uint64 `json:"need_blocks"`
 	NeedBytes  uint64 `json:"need_bytes"`
-	OnlyHere   uint64 `json:"only_here"`
+	OnlyHere   uint64 `json:"only_here"` // files
 	Conflicts  uint64 `json:"conflicts"`
 	Copies     Copies `json:"copies"`
 	Mounted    bool   `json:"mounted"`
 	Error      string `json:"error,omitempty"`
 	// When all blocks had last been verified; null: never.
 	Scrubbed *time.Time `json:"scrubbed"`
+	// Why it is not in sync, as far as that is known.
+	OnlyHerePaths []string `json:"only_here_paths,omitempty"` // some of what is only here
+	WaitingFor    []string `json:"waiting_for,omitempty"`     // members that have not got all of it, by name
+	Sources       []string `json:"sources,omitempty"`         // connected members that have all that is missing here
+	Pending       uint64   `json:"pending"`                   // changes that are not cut
+	Rate          uint64   `json:"rate"`                      // bytes of files that came in a second of late, as far as somebody asked before
+	NoRoom        bool     `json:"no_room,omitempty"`         // the disk is too full for what others write
 	// It has begun anew, and takes from others what they have before it tells its own.
 	Returning bool     `json:"returning,omitempty"`
 	Notices   []Notice `json:"notices,omitempty"` // since the daemon started, the newest last
@@ -194,6 +202,8 @@ type PeerStatus struct {
 	RTT           *float64   `json:"rtt_ms"`
 	SentBytes     uint64     `json:"sent_bytes"` // since the daemon started
 	ReceivedBytes uint64     `json:"received_bytes"`
+	SentRate      uint64     `json:"sent_rate"` // bytes in a second of late, as far as somebody asked before
+	ReceivedRate  uint64     `json:"received_rate"`
 	Folders       []string   `json:"folders"`
 	LastSeen      *time.Time `json:"last_seen,omitempty"`
 	Error         string     `json:"error,omitempty"` // why it cannot be talked to

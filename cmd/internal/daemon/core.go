@@ -39,7 +39,7 @@ func (d *Daemon) openCore(f *folder) (*syncer.Folder, error) {
 		Device: d.id.Key(), Label: model.Label{Author: username(), Device: d.o.Config.Device},
 		Allowed: f.grant.Log.MayAuthor, Remote: d.node.Remote(f.grant.ID),
 		Names: f.grant.Log.Names(), UID: uid, GID: gid, ReadOnly: !f.grant.Log.CanWrite(pub), Place: where, Log: d.log,
-		Members: func() []string { return d.members(f) }, Joined: !bytes.Equal(f.grant.Log.Founder(), pub),
+		Members: func() []string { return d.members(f) }, Tell: func(cs []syncer.Change) { d.watch.hear(f, cs) }, Joined: !bytes.Equal(f.grant.Log.Founder(), pub),
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/cmd/internal/config"
@@ -46,6 +47,9 @@ type Daemon struct {
 	work    *errgroup.Group
 	workCtx context.Context
 
+	watch *watch // what happens, for clients
+	rates rates
+
 	stuck atomic.Bool // a mount has ended, and requests to it go on
 
 	closing sync.RWMutex // held while Alive and Summary read the store, and guards closed
@@ -61,7 +65,7 @@ type Daemon struct {
 
 // Open takes the lock of the instance and opens all it has. It starts nothing.
 func Open(o Options) (_ *Daemon, err error) {
-	d := &Daemon{o: o, log: o.Log, folders: map[trust.FolderID]*folder{}}
+	d := &Daemon{o: o, log: o.Log, folders: map[trust.FolderID]*folder{}, watch: newWatch(time.Now())}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -86,7 +90,7 @@ func Open(o Options) (_ *Daemon, err error) {
 	d.records = records{kv}
 	d.node, err = peers.Open(peers.Config{
 		Identity: d.id, KV: kv, Name: o.Config.Device, Version: "clachan/" + o.Version.Version,
-		Listen: o.Config.Listen, NoDiscovery: !o.Config.Discovery, Log: o.Log,
+		Listen: o.Config.Listen, NoDiscovery: !o.Config.Discovery, Log: o.Log, Tell: d.watch.wake,
 	})
 	if err != nil {
 		return nil, err
@@ -170,6 +174,7 @@ func (d *Daemon) front(ctx context.Context, ready func(context.Context) error) e
 		if err := d.startAll(ctx); err != nil {
 			return err
 		}
+		g.Go(func() error { return d.runWatch(ctx) })
 		d.log.Info("ready", "peer", d.node.ID(), "addrs", d.node.Addrs())
 		return ready(ctx)
 	})
@@ -200,6 +205,7 @@ func (d *Daemon) server() *control.Server {
 	control.Handle(s, control.GetVersion, d.version)
 	s.Show("/metrics", d.metrics())
 	s.Show("/debug/log", http.HandlerFunc(d.recent))
+	s.HandleEvents(d.watch.events)
 	return s
 }
 

@@ -38,6 +38,13 @@
 // orders those. Daemon.mu guards the table of folders and their fields; it is
 // taken under ops or alone, and never held across a call into another package.
 //
+// # Events
+//
+// What happens is told to clients from a ring (control.Ring). Folders and peers only say
+// that something is otherwise; one goroutine (watch.go) looks, compares with the last
+// look and adds the difference. Changes of files are queued for it, of very many the
+// last, and the rest is a gap. Names of files are told there and never logged.
+//
 // # Stopping
 //
 // The end of Run's context cancels requests, unmounts every folder (plain, and

@@ -71,6 +71,7 @@ func (d *Daemon) put(f *folder) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.folders[f.grant.ID] = f
+	d.watch.wake()
 }
 
 // drop removes f from the table.
@@ -78,6 +79,7 @@ func (d *Daemon) drop(f *folder) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.folders, f.grant.ID)
+	d.watch.wake()
 }
 
 // all lists the folders by name.
@@ -151,6 +153,7 @@ func (d *Daemon) update(f *folder, change func(*record)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f.rec = rec
+	d.watch.wake()
 	return nil
 }
 
@@ -269,7 +272,8 @@ func (d *Daemon) umountFolder(ctx context.Context, in control.UmountRequest) (ou
 	if err != nil {
 		return out, err
 	}
-	if st, err := d.folderStatus(f); err == nil {
+	out.Schema = control.Schema
+	if st, err := d.folderStatus(ctx, f); err == nil {
 		out.OnlyHere = st.OnlyHere
 	}
 	if !d.view(f).rec.Mounted {

@@ -202,4 +202,5 @@ func (d *Daemon) set(f *folder, r *run, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f.run, f.err = r, err
+	d.watch.wake()
 }

@@ -19,8 +19,11 @@ import (
 // wantCopies is how many members should hold every current version.
 const wantCopies = 2
 
+// shownPaths is of how many files status says that they are only here.
+const shownPaths = 3
+
 // status shows the device, one folder or all, and the members of those.
-func (d *Daemon) status(_ context.Context, in control.StatusRequest) (control.Status, error) {
+func (d *Daemon) status(ctx context.Context, in control.StatusRequest) (control.Status, error) {
 	folders := d.all()
 	if in.Folder != "" {
 		f, err := d.find(in.Folder)
@@ -35,7 +38,7 @@ func (d *Daemon) status(_ context.Context, in control.StatusRequest) (control.St
 	}
 	shown := map[trust.FolderID]bool{}
 	for _, f := range folders {
-		fs, err := d.folderStatus(f)
+		fs, err := d.folderStatus(ctx, f)
 		if err != nil {
 			return control.Status{}, err
 		}
@@ -44,7 +47,7 @@ func (d *Daemon) status(_ context.Context, in control.StatusRequest) (control.St
 	}
 	for _, p := range d.node.Peers() {
 		if in.Folder == "" || slices.ContainsFunc(p.Folders, func(id trust.FolderID) bool { return shown[id] }) {
-			st.Peers = append(st.Peers, peerStatus(p))
+			st.Peers = append(st.Peers, d.peerStatus(p))
 		}
 	}
 	sortPeers(st.Peers)
@@ -54,7 +57,7 @@ func (d *Daemon) status(_ context.Context, in control.StatusRequest) (control.St
 func (d *Daemon) listPeers(context.Context, control.None) (control.PeerList, error) {
 	list := control.PeerList{Schema: control.Schema, Peers: []control.PeerStatus{}}
 	for _, p := range d.node.Peers() {
-		list.Peers = append(list.Peers, peerStatus(p))
+		list.Peers = append(list.Peers, d.peerStatus(p))
 	}
 	sortPeers(list.Peers)
 	return list, nil
@@ -64,6 +67,14 @@ func sortPeers(peers []control.PeerStatus) {
 	slices.SortFunc(peers, func(a, b control.PeerStatus) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
+}
+
+// peerStatus shows one member, and how fast it is.
+func (d *Daemon) peerStatus(p peers.PeerState) control.PeerStatus {
+	out, now := peerStatus(p), time.Now()
+	out.SentRate = d.rates.of("sent "+p.ID, p.Sent, now)
+	out.ReceivedRate = d.rates.of("received "+p.ID, p.Received, now)
+	return out
 }
 
 func peerStatus(p peers.PeerState) control.PeerStatus {
@@ -95,7 +106,7 @@ func peerStatus(p peers.PeerState) control.PeerStatus {
 }
 
 // folderStatus shows one folder.
-func (d *Daemon) folderStatus(f *folder) (control.FolderStatus, error) {
+func (d *Daemon) folderStatus(ctx context.Context, f *folder) (control.FolderStatus, error) {
 	v := d.view(f)
 	st := control.FolderStatus{
 		ID: v.grant.ID.String(), Name: v.rec.Name, Dir: v.rec.Dir, Mode: v.rec.mode(), Role: d.role(v).String(), Names: v.grant.Log.Names(),
@@ -112,24 +123,30 @@ func (d *Daemon) folderStatus(f *folder) (control.FolderStatus, error) {
 	if s.err != nil {
 		st.Error = s.err.Error()
 	}
-	for _, m := range d.others(v) {
+	members := d.others(v)
+	for _, m := range members {
 		s.others = append(s.others, m.ID)
 	}
-	s.online = d.node.Remote(v.grant.ID).Online()
+	s.here = d.node.Remote(v.grant.ID).Present()
+	s.online = len(s.here)
 	if v.core() != nil {
 		stats, err := v.core().Stats()
 		if err != nil {
 			return st, err
 		}
 		st.Files, st.Bytes, st.Conflicts, st.Returning = stats.Files, stats.Bytes, stats.Conflicts, stats.Returning
-		st.Notices = notices(v.core().Alarms(), d.others(v))
+		st.NoRoom, st.Pending = stats.NoRoom, stats.Pending
+		st.Rate = d.rates.of("fetched "+st.ID, v.core().Fetched(), time.Now())
+		st.Notices = notices(v.core().Alarms(), members)
 		blocks, bytes := v.core().Missing()
 		st.NeedBlocks, st.NeedBytes = uint64(max(0, blocks)), uint64(max(0, bytes))
 		st.LocalBytes = st.Bytes - min(st.Bytes, st.NeedBytes)
 		s.pending, s.missing, s.conflicts = stats.Pending, st.NeedBlocks, stats.Conflicts
 		s.known, s.acks = v.core().Knowledge(), v.core().Acks()
-		s.only = min(s.onlyHere(v.core().Replica()), st.Files)
-		st.OnlyHere = s.only
+		if err := onlyHere(ctx, v.core(), &s, &st); err != nil {
+			return st, err
+		}
+		st.WaitingFor, st.Sources = s.waitingFor(members), s.sources(members)
 	}
 	if v.run != nil && v.run.plain != nil {
 		for _, n := range v.run.plain.Notices() {
@@ -146,6 +163,26 @@ func (d *Daemon) folderStatus(f *folder) (control.FolderStatus, error) {
 	st.Copies.Min = s.copies()
 	st.State = s.state()
 	return st, nil
+}
+
+// onlyHere says which files are only here. Of changes that nobody else knows of it is
+// known what they are about; of blocks that a member lacks of others it is not.
+func onlyHere(ctx context.Context, core *syncer.Folder, s *share, st *control.FolderStatus) error {
+	own := core.Replica()
+	least := s.onlyHere(own)
+	s.only = min(least, st.Files)
+	if made, told := s.known.Get(own), s.told(own); least > 0 && least == made-told {
+		files, paths, exact, err := core.Unheld(ctx, told, shownPaths)
+		if err != nil {
+			return err
+		}
+		if st.OnlyHerePaths = paths; exact {
+			s.only = files
+		}
+		s.pending += least
+	}
+	st.OnlyHere = s.only
+	return nil
 }
 
 // found is where strays at a mountpoint are.
@@ -171,7 +208,8 @@ func notices(alarms []syncer.Alarm, members []trust.Member) (out []control.Notic
 type share struct {
 	err                               error
 	others                            []string // members but us
-	online                            int      // of these
+	here                              []string // those of them that are connected
+	online                            int
 	known                             model.VV
 	acks                              map[string]syncer.Ack
 	conflicts, missing, pending, only uint64
@@ -200,6 +238,35 @@ func (s *share) onlyHere(own model.Replica) uint64 {
 		}
 	}
 	return least
+}
+
+// told is the last change made here that another member knows of.
+func (s *share) told(own model.Replica) (seq uint64) {
+	for _, id := range s.others {
+		seq = max(seq, s.acks[id].K.Get(own))
+	}
+	return min(seq, s.known.Get(own))
+}
+
+// waitingFor names the members that have not got all there is.
+func (s *share) waitingFor(members []trust.Member) (names []string) {
+	for _, m := range members {
+		if !s.holds(m.ID) {
+			names = append(names, cmp.Or(m.Label, m.ID))
+		}
+	}
+	return names
+}
+
+// sources names the connected members that have all they know of, if something is
+// missing here.
+func (s *share) sources(members []trust.Member) (names []string) {
+	for _, m := range members {
+		if a, ok := s.acks[m.ID]; ok && s.missing > 0 && a.Missing == 0 && slices.Contains(s.here, m.ID) {
+			names = append(names, cmp.Or(m.Label, m.ID))
+		}
+	}
+	return names
 }
 
 // copies counts the members that hold every current version.
