@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"text/tabwriter"
+	"time"
 	"unicode/utf8"
 
 	"github.com/clachanfs/clachan/cmd/internal/config"
@@ -21,6 +22,9 @@ type app struct {
 	json    bool
 	quiet   bool
 	verbose bool
+	colour  string        // --color
+	timeout time.Duration // for what a daemon answers at once
+	bars    progressFlags
 
 	env            config.Env
 	stdin          *os.File
@@ -29,8 +33,11 @@ type app struct {
 	started        bool // a verb runs: flags and arguments were right
 }
 
+// answerIn is how long a daemon may take for what it answers at once.
+const answerIn = 10 * time.Second
+
 func newApp() *app {
-	return &app{env: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, parent: os.Getppid()}
+	return &app{env: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, parent: os.Getppid(), colour: colourAuto, timeout: answerIn}
 }
 
 // client finds the daemon.
@@ -50,6 +57,16 @@ func ask[In, Out any](ctx context.Context, a *app, op control.Op[In, Out], in In
 		return none, err
 	}
 	return op.Call(ctx, c, in)
+}
+
+// soon is ask for what a daemon answers at once.
+func soon[In, Out any](ctx context.Context, a *app, op control.Op[In, Out], in In) (Out, error) {
+	c, err := a.client(ctx)
+	if err != nil {
+		var none Out
+		return none, err
+	}
+	return op.CallWithin(ctx, c, a.timeout, in)
 }
 
 // print writes a result to stdout: v with --json, else what text writes, its

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/cmd/internal/config"
@@ -296,42 +295,6 @@ func TestDistance(t *testing.T) {
 		if got := distance(tt.a, tt.b); got != tt.want {
 			t.Errorf("%q to %q: %d, want %d", tt.a, tt.b, got, tt.want)
 		}
-	}
-}
-
-func TestStatusInWords(t *testing.T) {
-	path, transport, rtt := "lan", "tcp", 1.25
-	now := time.Date(2026, 11, 22, 18, 0, 0, 0, time.UTC)
-	seen := now.Add(-3 * time.Hour)
-	st := control.Status{
-		Folders: []control.FolderStatus{
-			{Name: "photos", Dir: "/p", State: control.StateSynced, Mounted: true, Files: 18402, Bytes: 3 << 30, Copies: control.Copies{Want: 2, Min: 3}},
-			{Name: "notes", Dir: "/n", State: control.StateSyncing, Mounted: true, Bytes: 100 << 20, NeedBytes: 25 << 20, Copies: control.Copies{Want: 2, Min: 1}},
-			{Name: "team", Dir: "/t", State: control.StateConflict, Conflicts: 2},
-			{Name: "bad", Dir: "/b", State: control.StateError, Error: "mount: no"},
-			{Name: "mine", Dir: "/m", State: control.StateOnlyHere, OnlyHere: 1},
-			{Name: "off", Dir: "/o", State: control.StateSynced, Returning: true,
-				Notices: []control.Notice{{At: seen, Text: "this database was moved"}}},
-		},
-		Peers: []control.PeerStatus{
-			{ID: "12D3a", Name: "nas", Online: true, Path: &path, Transport: &transport, RTT: &rtt, SentBytes: 2048},
-			{ID: "12D3b", Name: "mia", LastSeen: &seen},
-			{ID: "12D3c", Name: "kim", LastSeen: &seen, Error: "the other device needs a newer clachan"},
-		},
-	}
-	text := statusText(st, now)
-	for _, want := range []string{
-		"photos   /p   up to date", "18,402 files", "3.0 GiB", "copies 3/2 ok", "▕████████████░░░░▏ 75 %  25 MiB to come", "copies 1/2\n",
-		"2 conflicts", "error: mount: no", "1 file on this machine only", "up to date, not mounted",
-		"online lan tcp 1.25 ms", "2.0 KiB sent", "offline, last seen 3 hours ago", "offline: the other device needs a newer clachan",
-		"\noff begins anew", "\noff, 3 hours ago: this database was moved\n",
-	} {
-		if !strings.Contains(text, want) {
-			t.Errorf("%q is missing in\n%s", want, text)
-		}
-	}
-	if !needsAttention(st) || needsAttention(control.Status{Folders: st.Folders[:2]}) {
-		t.Error("attention is needed for conflicts and errors, and for nothing else")
 	}
 }
 

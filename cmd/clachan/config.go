@@ -104,7 +104,7 @@ func (a *app) places(ctx context.Context) (config.Places, control.Version, error
 	if err != nil {
 		return p, control.Version{}, control.Errorf(control.State, "%v", err)
 	}
-	v, err := ask(ctx, a, control.GetVersion, control.None{})
+	v, err := soon(ctx, a, control.GetVersion, control.None{})
 	if err == nil && a.flags.Config == "" {
 		p.Config, p.Data = v.Config, v.Data
 	}
@@ -170,7 +170,7 @@ func (a *app) changeConfig(ctx context.Context, change func(path, text string) (
 	if err := renameio.WriteFile(path, []byte(out), 0o600, renameio.WithExistingPermissions()); err != nil {
 		return fmt.Errorf("config: %w", err)
 	}
-	done, err := ask(ctx, a, control.Reload, control.None{})
+	done, err := soon(ctx, a, control.Reload, control.None{})
 	switch {
 	case noDaemon(err):
 		return nil

@@ -21,7 +21,11 @@ Exit code 11 when something is damaged.`,
 		Example: "  clachan db check",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			rep, err := ask(c.Context(), a, control.CheckStore, control.None{})
+			var rep control.CheckReport
+			err := during(c.Context(), a, a.inStatus("", "checking", task(control.TaskCheck)), func(ctx context.Context) (err error) {
+				rep, err = ask(ctx, a, control.CheckStore, control.None{})
+				return err
+			})
 			if err != nil {
 				return err
 			}

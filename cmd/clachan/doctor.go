@@ -56,7 +56,7 @@ func (a *app) look(ctx context.Context) (doctor.Machine, error) {
 	}
 	m.Own, m.Running, m.DaemonErr = buildVersion(), running.Version, asked
 	if asked == nil {
-		m.Status, m.DaemonErr = ask(ctx, a, control.GetStatus, control.StatusRequest{})
+		m.Status, m.DaemonErr = soon(ctx, a, control.GetStatus, control.StatusRequest{})
 	}
 	return m, nil
 }

@@ -72,7 +72,7 @@ func (a *app) mountAt(ctx context.Context, name, dir string, options []string) e
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real
 	}
-	list, err := ask(ctx, a, control.ListFolders, control.None{})
+	list, err := soon(ctx, a, control.ListFolders, control.None{})
 	if err != nil {
 		return err
 	}

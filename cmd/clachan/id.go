@@ -15,7 +15,7 @@ func newID(a *app) *cobra.Command {
 		Example: "  clachan id",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			id, err := ask(c.Context(), a, control.GetID, control.None{})
+			id, err := soon(c.Context(), a, control.GetID, control.None{})
 			if err != nil {
 				return err
 			}

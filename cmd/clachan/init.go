@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/spf13/cobra"
@@ -58,7 +60,10 @@ taken in, but for what a .clachanignore says, in the syntax of .gitignore.`,
 			if err != nil {
 				return err
 			}
-			return a.folder(f)
+			if err := a.folder(f); err != nil || !in.Plain || !a.showsProgress() {
+				return err
+			}
+			return a.scanned(c.Context(), f.Name)
 		},
 	}
 	c.Flags().StringVar(&in.Dir, "at", "", "mount it at `DIR` (default: below ~/Clachan)")
@@ -66,4 +71,22 @@ taken in, but for what a .clachanignore says, in the syntax of .gitignore.`,
 	mountFlags(c, &in.Options)
 	plainFlag(c, &in.Plain)
 	return c
+}
+
+// scanned shows how a plain directory is read for the first time. The daemon does that
+// whether or not somebody looks.
+func (a *app) scanned(ctx context.Context, folder string) error {
+	return during(ctx, a, a.inStatus(folder, "reading", task(control.TaskScan)), func(ctx context.Context) error {
+		for {
+			st, err := soon(ctx, a, control.GetStatus, control.StatusRequest{Folder: folder})
+			if err != nil || len(st.Tasks) == 0 {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(progressPause):
+			}
+		}
+	})
 }

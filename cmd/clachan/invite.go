@@ -37,7 +37,7 @@ can let its bearer in, until it expires or is used up.`,
 			case in.Uses < 1:
 				return control.Errorf(control.Usage, "a ticket must be good for one use at least")
 			}
-			inv, err := ask(c.Context(), a, control.Invite, in)
+			inv, err := soon(c.Context(), a, control.Invite, in)
 			if err != nil {
 				return err
 			}

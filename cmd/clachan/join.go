@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/clachanfs/clachan/peers/trust"
 	"github.com/spf13/cobra"
@@ -40,7 +42,14 @@ or revoked, 8 when nobody named in it answers.`,
 			if in.Dir, err = absolute(arg(args, 1)); err != nil {
 				return err
 			}
-			f, err := ask(c.Context(), a, control.JoinFolder, in)
+			var f control.Folder
+			how := func(context.Context) (progress, error) {
+				return progress{what: "looking for a member that lets this device in"}, nil
+			}
+			err = during(c.Context(), a, how, func(ctx context.Context) (err error) {
+				f, err = ask(ctx, a, control.JoinFolder, in)
+				return err
+			})
 			if err != nil {
 				return err
 			}

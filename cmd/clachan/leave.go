@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"strings"
 
@@ -21,15 +22,17 @@ would be lost: --yes is needed then.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.folderNames,
 		RunE: func(c *cobra.Command, args []string) error {
-			st, err := ask(c.Context(), a, control.GetStatus, control.StatusRequest{Folder: args[0]})
+			st, err := soon(c.Context(), a, control.GetStatus, control.StatusRequest{Folder: args[0]})
 			if err != nil {
 				return err
 			}
 			if err := a.confirmLeave(st, yes); err != nil {
 				return err
 			}
-			_, err = ask(c.Context(), a, control.LeaveFolder, control.LeaveRequest{Folder: args[0]})
-			return err
+			return during(c.Context(), a, a.inStatus(args[0], "leaving", toSave), func(ctx context.Context) error {
+				_, err := ask(ctx, a, control.LeaveFolder, control.LeaveRequest{Folder: args[0]})
+				return err
+			})
 		},
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")

@@ -15,7 +15,7 @@ func newList(a *app) *cobra.Command {
 		Example: "  clachan list --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			list, err := ask(c.Context(), a, control.ListFolders, control.None{})
+			list, err := soon(c.Context(), a, control.ListFolders, control.None{})
 			if err != nil {
 				return err
 			}

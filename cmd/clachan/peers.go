@@ -14,7 +14,7 @@ func newPeers(a *app) *cobra.Command {
 		Example: "  clachan peers",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			list, err := ask(c.Context(), a, control.ListPeers, control.None{})
+			list, err := soon(c.Context(), a, control.ListPeers, control.None{})
 			if err != nil {
 				return err
 			}

@@ -32,6 +32,10 @@ program, and every member has them: no server, no account, no upload button.`,
 	f.StringVar(&a.flags.Socket, "socket", "", "talk to the daemon at the socket `PATH`")
 	f.BoolVar(&a.flags.System, "system", false, "use the places of the system service")
 	f.BoolVar(&a.json, "json", false, "print JSON")
+	f.Var(colourFlag{&a.colour}, "color", "paint what is shown on a terminal: auto, always or never")
+	completes(root, "color", cobra.FixedCompletions([]string{colourAuto, colourAlways, colourNever}, cobra.ShellCompDirectiveNoFileComp))
+	f.DurationVar(&a.timeout, "timeout", answerIn, "give up a daemon that does not answer for so long")
+	a.bars.add(f)
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "say only what was asked for")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log at level debug")
 
@@ -43,7 +47,7 @@ program, and every member has them: no server, no account, no upload button.`,
 			root.AddCommand(c)
 		}
 	}
-	add("folders", newUp(a), newInit(a), newJoin(a), newList(a), newMount(a), newUmount(a), newGone(a), newLeave(a), newStatus(a), newWait(a), newDemo(a))
+	add("folders", newUp(a), newInit(a), newJoin(a), newList(a), newMount(a), newUmount(a), newGone(a), newLeave(a), newStatus(a), newWait(a), newTop(a), newEvents(a), newDemo(a))
 	add("people", newInvite(a), newPeers(a), newID(a))
 	add("daemon", newDaemon(a), newService(a), newConfig(a), newDoctor(a), newSupport(a), newScrub(a), newDB(a), newMan(a), newVersion(a))
 	root.SetCompletionCommandGroupID("daemon")
@@ -130,7 +134,7 @@ func (a *app) folderNames(c *cobra.Command, args []string, _ string) ([]string, 
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	list, err := ask(ctx, a, control.ListFolders, control.None{})
+	list, err := soon(ctx, a, control.ListFolders, control.None{})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -147,7 +151,7 @@ func (a *app) peerNames(c *cobra.Command, _ []string, _ string) ([]string, cobra
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	list, err := ask(ctx, a, control.ListPeers, control.None{})
+	list, err := soon(ctx, a, control.ListPeers, control.None{})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

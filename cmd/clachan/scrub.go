@@ -190,12 +190,3 @@ func (s *scrub) verdict(all []scrubbed) error {
 	}
 	return &control.Error{Code: control.Attention}
 }
-
-// writeScrubs tells when all blocks had last been verified.
-func writeScrubs(w io.Writer, folders []control.FolderStatus, now time.Time) {
-	for _, f := range folders {
-		if f.Scrubbed != nil {
-			fmt.Fprintf(w, "%s: all blocks verified %s\n", f.Name, humanize.RelTime(*f.Scrubbed, now, "ago", ""))
-		}
-	}
-}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
@@ -34,9 +35,16 @@ this needs no daemon.`,
 				return a.clearStale()
 			}
 			in.Folder = args[0]
-			out, err := ask(c.Context(), a, control.UmountFolder, in)
+			var out control.Unmounted
+			err := during(c.Context(), a, a.inStatus(in.Folder, "unmounting", toSave), func(ctx context.Context) (err error) {
+				out, err = ask(ctx, a, control.UmountFolder, in)
+				return err
+			})
 			if err != nil {
 				return err
+			}
+			if a.json {
+				return a.print(out, nil)
 			}
 			if out.OnlyHere > 0 {
 				a.say("%s on this machine only", count(out.OnlyHere, "file is", "files are"))

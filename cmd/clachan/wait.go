@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"slices"
 	"time"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
@@ -27,12 +29,30 @@ Exit codes: 9 when the time ran out, 5 for an unknown folder or member.`,
 			if in.Timeout <= 0 {
 				return control.Errorf(control.Usage, "the time-out must be longer than nothing")
 			}
-			_, err := ask(c.Context(), a, control.Wait, in)
-			return err
+			how := a.inStatus(in.Folder, "waiting", func(p *progress, st control.Status) {
+				toCome(p, st)
+				toSave(p, st)
+				if on := waitsFor(st); p.more == "" && in.On != "" && len(on) > 0 {
+					p.more = "for " + list(on, ", ", 3)
+				}
+			})
+			return during(c.Context(), a, how, func(ctx context.Context) error {
+				_, err := ask(ctx, a, control.Wait, in)
+				return err
+			})
 		},
 	}
 	c.Flags().StringVar(&in.On, "on", "", "a `PEER` by name or id, or all")
 	completes(c, "on", a.peerNames)
 	c.Flags().DurationVar(&in.Timeout, "timeout", time.Minute, "give up after this time")
 	return c
+}
+
+// waitsFor names the members that have not got all there is.
+func waitsFor(st control.Status) (names []string) {
+	for _, f := range st.Folders {
+		names = append(names, f.WaitingFor...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }

@@ -128,6 +128,22 @@ type Status struct {
 	Addrs   []string       `json:"addrs"`
 	Folders []FolderStatus `json:"folders"`
 	Peers   []PeerStatus   `json:"peers"`
+	Tasks   []Task         `json:"tasks"` // long things that go on
+}
+
+// The kinds of a Task.
+const (
+	TaskScan  = "scan"  // a plain directory is read for the first time since the start
+	TaskCheck = "check" // of the store
+)
+
+// Task is something long that goes on in the daemon, and how far it is.
+type Task struct {
+	Kind   string `json:"kind"`
+	Folder string `json:"folder,omitempty"` // its name
+	Done   uint64 `json:"done"`
+	Total  uint64 `json:"total"` // 0: nobody knows yet
+	Unit   string `json:"unit"`  // files, tables, …
 }
 
 // The states of a folder, the first that holds.

@@ -49,6 +49,7 @@ type Daemon struct {
 
 	watch *watch // what happens, for clients
 	rates rates
+	tasks tasks
 
 	stuck atomic.Bool // a mount has ended, and requests to it go on
 

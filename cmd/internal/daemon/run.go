@@ -88,6 +88,12 @@ func (d *Daemon) open(f *folder, mounted, again bool) (*run, error) {
 		d.keep(ctx, f, r)
 		return nil
 	})
+	if r.keeps {
+		d.work.Go(func() error {
+			d.watchScan(ctx, f.rec.Name, r.plain, core)
+			return nil
+		})
+	}
 	if r.mount != nil {
 		select {
 		case <-r.mount.Ready():

@@ -51,6 +51,11 @@ func (d *Daemon) status(ctx context.Context, in control.StatusRequest) (control.
 		}
 	}
 	sortPeers(st.Peers)
+	name := in.Folder
+	if name != "" {
+		name = st.Folders[0].Name
+	}
+	st.Tasks = d.tasks.all(name)
 	return st, nil
 }
 
