@@ -338,9 +338,14 @@ func (f *Folder) complete() bool {
 // Wanting tells whether bytes of current versions are not here.
 func (f *Folder) Wanting() bool { return !f.complete() }
 
-// Missing is how many blocks of current versions, and bytes, are not here: of a file
-// that is being fetched what is still to come, of one that waits for its turn all.
-func (f *Folder) Missing() (n, bytes int64) {
+// A Lack is what is missing here of current versions.
+type Lack struct {
+	Blocks, Bytes int64 // of a file that is being fetched what is still to come
+	Wanted, Shown int64 // sizes of these files, and of what is shown in their place
+}
+
+// Lack tells what is missing here.
+func (f *Folder) Lack() (l Lack) {
 	f.apply.Lock()
 	defer f.apply.Unlock()
 	t := f.ix.Begin()
@@ -349,13 +354,25 @@ func (f *Folder) Missing() (n, bytes int64) {
 		if w.Ours {
 			return
 		}
-		if c, err := content.Decode(t.Wanted(ino).Content); err == nil {
-			left := c.Size - min(c.Size, f.partHere(ino))
-			n += max(1, left>>17)
-			bytes += left
+		c, err := content.Decode(t.Wanted(ino).Content)
+		if err != nil {
+			return
+		}
+		left := c.Size - min(c.Size, f.partHere(ino))
+		l.Blocks += max(1, left>>17)
+		l.Bytes += left
+		l.Wanted += c.Size
+		if r := t.Row(ino); r != nil && r.Nlink > 0 {
+			l.Shown += r.Size
 		}
 	})
-	return n, bytes
+	return l
+}
+
+// Missing is how many blocks of current versions, and bytes, are not here.
+func (f *Folder) Missing() (n, bytes int64) {
+	l := f.Lack()
+	return l.Blocks, l.Bytes
 }
 
 // Blocks reads blocks; one that is not here, or damaged, is asked of the peers

@@ -75,6 +75,14 @@ func TestCommandLines(t *testing.T) {
 		{"list", control.NoDaemon, "clachan: no daemon is running (start it with: clachan up DIR, or systemctl --user start clachan)\n"},
 		{"init a --at x", control.NoDaemon, ""},
 		{"status --json", control.NoDaemon, ""},
+		{"events --json", control.NoDaemon, ""},
+		{"top", control.NoDaemon, ""},
+		{"evnts", control.Usage, `did you mean "events"?`},
+		{"events --since soon", control.Usage, "soon"},
+		{"status --color sometimes", control.Usage, "auto, always or never"},
+		{"status --timeout soon", control.Usage, "soon"},
+		{"help json", control.OK, ""},
+		{"help exit-codes", control.OK, ""},
 		{"db check", control.NoDaemon, ""},
 		{"version", control.OK, ""},
 		{"help", control.OK, ""},
@@ -118,6 +126,47 @@ func TestEveryVerbHasHelpAndAnExample(t *testing.T) {
 		}
 	}
 	visit(root)
+}
+
+// Every verb either answers in JSON what is in the schema, or has nothing to say: adding one
+// means to say which.
+func TestEveryVerbThatPrintsHasASchema(t *testing.T) {
+	const nothing, text = "nothing", "text"
+	prints := map[string]string{
+		"status": "status", "top": "status", "events": "events", "list": "list", "init": "init", "join": "join", "up": "invite", "mount": "mount",
+		"umount": "umount", "gone": "gone", "invite": "invite", "peers": "peers", "id": "id", "db check": "check", "version": "version",
+		"doctor": "doctor", "config get": "config", "db version": "version", "db checkpoint": "checkpoint", "scrub": "scrubs", "support": "support",
+		"leave": nothing, "wait": nothing, "config set": nothing, "config edit": nothing, "daemon": nothing, // and logs
+		"service install": nothing, "service uninstall": nothing, // they say what they do on stderr
+		"man": text, "demo": text, "help": text, "config path": text, // made for people, or for a shell
+		"completion bash": text, "completion zsh": text, "completion fish": text, "completion powershell": text,
+	}
+	answers := map[string]bool{nothing: true, text: true}
+	for _, x := range control.Answers {
+		answers[x.Name] = true
+	}
+	a, _ := testApp(t)
+	root := newRoot(a)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+		verb := strings.TrimPrefix(c.CommandPath(), "clachan ")
+		if c.HasSubCommands() || c.IsAdditionalHelpTopicCommand() || c == root {
+			return
+		}
+		if !answers[prints[verb]] {
+			t.Errorf("%s prints %q, which is not in control.Answers", verb, prints[verb])
+		}
+		delete(prints, verb)
+	}
+	visit(root)
+	if len(prints) > 0 {
+		t.Errorf("there are no such verbs: %v", prints)
+	}
 }
 
 // What can be said on the command line is in the help, in the manual and in what shells complete.

@@ -54,6 +54,7 @@ wrong.`,
 // unlimit has the daemon make files as large as it may: the limit that whoever
 // starts it has set for himself is not that of the programs that use a mount.
 func unlimit() {
+	signal.Ignore(unix.SIGPIPE) // it outlives who reads what it says
 	signal.Ignore(unix.SIGXFSZ) // what is beyond a hard limit fails
 	var l unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_FSIZE, &l) == nil {

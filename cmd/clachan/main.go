@@ -49,6 +49,8 @@ func (a *app) exitCode(ctx context.Context, err error) int {
 		code = control.Usage
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return int(control.Interrupt)
+	case errors.Is(err, syscall.EPIPE): // who reads has had enough
+		return int(control.OK)
 	}
 	if msg := err.Error(); msg != "" {
 		fmt.Fprintf(a.stderr, "clachan: %s\n", strings.TrimSuffix(msg, "\n"))

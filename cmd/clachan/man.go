@@ -19,7 +19,7 @@ func newMan(a *app) *cobra.Command {
 		Use:   "man",
 		Short: "Print the manual page",
 		Long: `Print the manual page of clachan, or with --out write all pages into a directory:
-one for each verb, in section 1, and clachan.toml in section 5.`,
+one for each verb, in section 1, and clachan.toml and clachan-json in section 5.`,
 		Example: `  clachan man | man -l -
   clachan man --out /usr/local/share/man`,
 		Args: cobra.NoArgs,
@@ -49,10 +49,33 @@ func writeMan(root *cobra.Command, dir string) error {
 	if err := doc.GenManTree(root, manHeader("1"), filepath.Join(dir, "man1")); err != nil {
 		return fmt.Errorf("man: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "man5", "clachan.toml.5"), configMan(), 0o644); err != nil {
-		return fmt.Errorf("man: %w", err)
+	for name, page := range map[string][]byte{"clachan.toml.5": configMan(), "clachan-json.5": jsonMan()} {
+		if err := os.WriteFile(filepath.Join(dir, "man5", name), page, 0o644); err != nil {
+			return fmt.Errorf("man: %w", err)
+		}
 	}
 	return nil
+}
+
+// jsonMan is the page of what verbs print with --json.
+func jsonMan() []byte {
+	intro, schema, _ := strings.Cut(jsonTopic(), "\n\n")
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `%% "clachan-json" "5" "" "Clachan %s" "Clachan"
+
+# NAME
+clachan-json - what verbs of clachan print with --json
+
+# DESCRIPTION
+%s
+
+# ANSWERS
+%s
+
+# SEE ALSO
+**clachan(1)**, **clachan-events(1)**, **clachan-status(1)**
+`, version, intro, "```\n"+schema+"\n```")
+	return md2man.Render(b.Bytes())
 }
 
 // configMan is the page of the configuration file, of the table of settings.

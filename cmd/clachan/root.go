@@ -50,6 +50,7 @@ program, and every member has them: no server, no account, no upload button.`,
 	add("folders", newUp(a), newInit(a), newJoin(a), newList(a), newMount(a), newUmount(a), newGone(a), newLeave(a), newStatus(a), newWait(a), newTop(a), newEvents(a), newDemo(a))
 	add("people", newInvite(a), newPeers(a), newID(a))
 	add("daemon", newDaemon(a), newService(a), newConfig(a), newDoctor(a), newSupport(a), newScrub(a), newDB(a), newMan(a), newVersion(a))
+	root.AddCommand(newTopics()...)
 	root.SetCompletionCommandGroupID("daemon")
 	root.SetHelpCommandGroupID("daemon")
 	return root

@@ -51,12 +51,6 @@ type scrub struct {
 	limit  time.Duration // 0: none
 }
 
-// scrubbed is what became of one folder.
-type scrubbed struct {
-	control.ScrubReport
-	*control.Lacking
-}
-
 func (s *scrub) run(ctx context.Context, name string) error {
 	client, err := s.client(ctx)
 	if err != nil {
@@ -67,10 +61,7 @@ func (s *scrub) run(ctx context.Context, name string) error {
 		return err
 	}
 	slices.SortStableFunc(st.Folders, func(a, b control.FolderStatus) int { return lastScrub(a).Compare(lastScrub(b)) })
-	out := struct {
-		Schema  int        `json:"schema"`
-		Folders []scrubbed `json:"folders"`
-	}{control.Schema, []scrubbed{}}
+	out := control.Scrubs{Schema: control.Schema, Folders: []control.Scrubbed{}}
 	start := time.Now()
 	var failed []error
 	for _, f := range st.Folders {
@@ -92,7 +83,7 @@ func (s *scrub) run(ctx context.Context, name string) error {
 	}
 	if err := s.print(out, func(w io.Writer) {
 		for _, f := range out.Folders {
-			f.write(w)
+			writeScrubbed(w, f)
 		}
 	}); err != nil {
 		return err
@@ -109,7 +100,7 @@ func lastScrub(f control.FolderStatus) (t time.Time) {
 }
 
 // folder scrubs one, for as long as is left.
-func (s *scrub) folder(ctx context.Context, client *control.Client, name string, left time.Duration) (sum scrubbed, err error) {
+func (s *scrub) folder(ctx context.Context, client *control.Client, name string, left time.Duration) (sum control.Scrubbed, err error) {
 	end := time.Now().Add(left)
 	sum.Folder = name
 	for first := true; ; first = false {
@@ -140,8 +131,8 @@ func (s *scrub) folder(ctx context.Context, client *control.Client, name string,
 	return sum, err
 }
 
-// write tells of one folder.
-func (f *scrubbed) write(w io.Writer) {
+// writeScrubbed tells of one folder.
+func writeScrubbed(w io.Writer, f control.Scrubbed) {
 	how := "all is well"
 	switch left := f.Damaged - f.Repaired; {
 	case left > 0:
@@ -170,7 +161,7 @@ func (f *scrubbed) write(w io.Writer) {
 }
 
 // verdict is what the folders together come to, the worst of them.
-func (s *scrub) verdict(all []scrubbed) error {
+func (s *scrub) verdict(all []control.Scrubbed) error {
 	damaged, lost, away := uint64(0), false, false
 	for _, f := range all {
 		damaged += f.Damaged

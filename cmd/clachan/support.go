@@ -46,13 +46,6 @@ before you give it away.`,
 	return c
 }
 
-// supported tells of a bundle that was made.
-type supported struct {
-	Schema int            `json:"schema"`
-	File   string         `json:"file"`
-	Parts  []support.Part `json:"parts"`
-}
-
 // support makes a bundle into a file, which must not be there.
 func (a *app) support(ctx context.Context, file string, names bool, profile time.Duration) error {
 	now := time.Now()
@@ -87,7 +80,7 @@ func (a *app) support(ctx context.Context, file string, names bool, profile time
 		return errors.Join(err, os.Remove(file))
 	}
 	if a.json {
-		return a.print(supported{control.Schema, file, b.Parts}, nil)
+		return a.print(control.Supported{Schema: control.Schema, File: file, Parts: b.Parts}, nil)
 	}
 	a.say("%s", b.Contents())
 	_, err = fmt.Fprintln(a.stdout, file)

@@ -209,7 +209,7 @@ func topFolders(st control.Status, width int) (rows []line) {
 			how = fmt.Sprintf("%s/s  %s", humanize.IBytes(f.Rate), about(time.Duration(float64(f.NeedBytes)/float64(f.Rate)*float64(time.Second))))
 		}
 		drawn := barOf(have, f.Bytes, barWidth)
-		if f.Bytes == 0 {
+		if f.NeedBytes == 0 {
 			drawn = barOf(1, 1, barWidth)
 		}
 		rows = append(rows, line{{runewidth.Truncate(legible(f.Name), nameWidth, "…"), strong}, {stateWord(f), statePaint(f.State)},

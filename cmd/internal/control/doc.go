@@ -19,6 +19,14 @@
 //
 //	curl --unix-socket api.sock http://clachan/debug/pprof/heap >heap; go tool pprof heap
 //
+// What happens is streamed as server-sent events, each with an id that a client gives
+// back in Last-Event-ID, or as ?since=ID, to go on after it:
+//
+//	curl --unix-socket api.sock -N http://clachan/v1/events
+//
+// Answers are what verbs print with --json. Their fields stay (schema.go, which also tells
+// them for clachan help json, and testdata/schema.golden).
+//
 // # Who may come in
 //
 // The socket has mode 0600 and lies in a folder of its owner. Beyond that the

@@ -15,8 +15,8 @@ import (
 
 // The kinds of an Event.
 const (
-	EventAdded        = "folder-added"
-	EventMounted      = "folder-mounted"
+	EventAdded        = "folder-added"   // made or joined
+	EventMounted      = "folder-mounted" // or, if it is plain, kept the same as its directory
 	EventUnmounted    = "folder-unmounted"
 	EventLeft         = "folder-left"
 	EventError        = "folder-error" // text says what
@@ -29,13 +29,13 @@ const (
 	EventArrived      = "arrived" // from a member
 	EventRemoved      = "removed"
 	EventRenamed      = "renamed"
-	EventConflict     = "conflict"
-	EventResolved     = "resolved" // a conflict copy is gone
-	EventSyncBegun    = "sync-begun"
-	EventSyncFinished = "sync-finished"
-	EventOnlyHere     = "only-here"
-	EventHeld         = "held" // nothing is only here any more
-	EventGap          = "gap"  // events were lost: as many as count, if that is known
+	EventConflict     = "conflict"      // a conflict copy was made
+	EventResolved     = "resolved"      // a conflict copy is gone
+	EventSyncBegun    = "sync-begun"    // bytes are missing here, for a second by now
+	EventSyncFinished = "sync-finished" // none are
+	EventOnlyHere     = "only-here"     // files are here only, for a second by now
+	EventHeld         = "held"          // nothing is only here any more
+	EventGap          = "gap"           // events were lost: as many as count, if that is known
 )
 
 // Event is one thing that happened.

@@ -36,3 +36,30 @@ type Lacking struct {
 	More   bool     `json:"more"` // than are told
 	Away   int      `json:"away"` // members that are not connected, and may have them
 }
+
+// Scrubs tells what became of folders.
+type Scrubs struct {
+	Schema  int        `json:"schema"`
+	Folders []Scrubbed `json:"folders"`
+}
+
+// Scrubbed is what became of one; if something is damaged still, with what lacks it.
+type Scrubbed struct {
+	ScrubReport
+	*Lacking
+}
+
+// Supported tells of a bundle that was made.
+type Supported struct {
+	Schema int          `json:"schema"`
+	File   string       `json:"file"`
+	Parts  []BundlePart `json:"parts"`
+}
+
+// BundlePart is one file of a bundle, or what it lacks.
+type BundlePart struct {
+	Name string `json:"name"`
+	What string `json:"what"`
+	Size int    `json:"size"`
+	Lack string `json:"lack,omitempty"` // why it is not there
+}

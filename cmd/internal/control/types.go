@@ -169,8 +169,8 @@ type FolderStatus struct {
 	Role       string `json:"role"`
 	Names      string `json:"names"` // which are the same: bytes, portable
 	State      string `json:"state"`
-	Files      uint64 `json:"files"`
-	Bytes      uint64 `json:"bytes"`
+	Files      uint64 `json:"files"` // that are shown here
+	Bytes      uint64 `json:"bytes"` // of current versions, here or not
 	LocalBytes uint64 `json:"local_bytes"`
 	NeedBlocks uint64 `json:"need_blocks"`
 	NeedBytes  uint64 `json:"need_bytes"`
@@ -180,14 +180,13 @@ type FolderStatus struct {
 	Mounted    bool   `json:"mounted"`
 	Error      string `json:"error,omitempty"`
 	// When all blocks had last been verified; null: never.
-	Scrubbed *time.Time `json:"scrubbed"`
-	// Why it is not in sync, as far as that is known.
-	OnlyHerePaths []string `json:"only_here_paths,omitempty"` // some of what is only here
-	WaitingFor    []string `json:"waiting_for,omitempty"`     // members that have not got all of it, by name
-	Sources       []string `json:"sources,omitempty"`         // connected members that have all that is missing here
-	Pending       uint64   `json:"pending"`                   // changes that are not cut
-	Rate          uint64   `json:"rate"`                      // bytes of files that came in a second of late, as far as somebody asked before
-	NoRoom        bool     `json:"no_room,omitempty"`         // the disk is too full for what others write
+	Scrubbed      *time.Time `json:"scrubbed"`
+	OnlyHerePaths []string   `json:"only_here_paths,omitempty"` // some of what is only here
+	WaitingFor    []string   `json:"waiting_for,omitempty"`     // members that have not got all of it, by name
+	Sources       []string   `json:"sources,omitempty"`         // connected members that have all that is missing here
+	Pending       uint64     `json:"pending"`                   // changes that are not cut
+	Rate          uint64     `json:"rate"`                      // bytes of files that came in a second of late, as far as somebody asked before
+	NoRoom        bool       `json:"no_room,omitempty"`         // the disk is too full for what others write
 	// It has begun anew, and takes from others what they have before it tells its own.
 	Returning bool     `json:"returning,omitempty"`
 	Notices   []Notice `json:"notices,omitempty"` // since the daemon started, the newest last

@@ -143,8 +143,9 @@ func (d *Daemon) folderStatus(ctx context.Context, f *folder) (control.FolderSta
 		st.NoRoom, st.Pending = stats.NoRoom, stats.Pending
 		st.Rate = d.rates.of("fetched "+st.ID, v.core().Fetched(), time.Now())
 		st.Notices = notices(v.core().Alarms(), members)
-		blocks, bytes := v.core().Missing()
-		st.NeedBlocks, st.NeedBytes = uint64(max(0, blocks)), uint64(max(0, bytes))
+		lack := v.core().Lack()
+		st.NeedBlocks, st.NeedBytes = uint64(lack.Blocks), uint64(lack.Bytes)
+		st.Bytes = uint64(max(0, int64(st.Bytes)-lack.Shown) + lack.Wanted)
 		st.LocalBytes = st.Bytes - min(st.Bytes, st.NeedBytes)
 		s.pending, s.missing, s.conflicts = stats.Pending, st.NeedBlocks, stats.Conflicts
 		s.known, s.acks = v.core().Knowledge(), v.core().Acks()

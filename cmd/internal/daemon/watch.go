@@ -58,6 +58,7 @@ func (w *watch) hear(f *folder, changes []syncer.Change) {
 	}
 	w.lost += uint64(max(0, len(changes)-maxHeard))
 	if over := len(w.heard) - maxHeard; over > 0 {
+		over = max(over, heardOnce) // some at a time: to close the gap takes time
 		w.lost += uint64(over)
 		w.heard = append(w.heard[:0], w.heard[over:]...)
 	}
@@ -86,15 +87,14 @@ func (d *Daemon) runWatch(ctx context.Context) error {
 		if lost > 0 {
 			d.watch.events.Lose(now, lost)
 		}
-		var events []control.Event
+		next := d.look()
+		events := differ(last, next)
+		last = next
 		for _, h := range list {
-			if e, ok := d.fileEvent(h); ok {
+			if e, ok := d.fileEvent(h); ok && !slices.Contains(events, e) { // bytes and attributes of a file come one after the other
 				events = append(events, e)
 			}
 		}
-		next := d.look()
-		events = append(events, differ(last, next)...)
-		last = next
 		lasting, waits := spans.step(next, now)
 		if events = append(events, lasting...); len(events) > 0 {
 			d.watch.events.Add(now, events...)

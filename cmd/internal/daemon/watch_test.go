@@ -105,7 +105,7 @@ func TestBulkIsHeardAsAGap(t *testing.T) {
 		}
 		told, lost, last = told+len(list), lost+l, list[len(list)-1]
 	}
-	if told != maxHeard || lost != 30*401-maxHeard || last.c.At.Name != string(rune('a'+29)) {
+	if told == 0 || told > maxHeard || told+int(lost) != 30*401 || last.c.At.Name != string(rune('a'+29)) {
 		t.Errorf("%d told, %d lost, the last is %q", told, lost, last.c.At.Name)
 	}
 }

@@ -13,30 +13,23 @@ import (
 	"strings"
 	"time"
 
+	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/google/pprof/profile"
 )
 
 // dir is what the bundle unpacks into.
 const dir = "clachan-support/"
 
-// A Part is one file of a bundle, or what it lacks.
-type Part struct {
-	Name string `json:"name"`
-	What string `json:"what"`
-	Size int    `json:"size"`
-	Lack string `json:"lack,omitempty"` // why it is not there
-}
-
 // A Bundle gathers parts.
 type Bundle struct {
 	Veil  Veil
-	Parts []Part
+	Parts []control.BundlePart
 	files [][]byte // of each part
 }
 
 // add takes a part in, as it is.
 func (b *Bundle) add(name, what string, body []byte, err error) {
-	p := Part{Name: name, What: what, Size: len(body)}
+	p := control.BundlePart{Name: name, What: what, Size: len(body)}
 	if err != nil {
 		p.Lack, body = b.Veil.Text(withoutNewlines(err)), nil
 	}
