@@ -53,12 +53,15 @@ func (v *view) totals(ctx context.Context) error {
 		if err != nil {
 			return false, err
 		}
-		text := totalsLine(st).text(false, 0)
+		text := ""
+		for _, l := range totals(st) {
+			text += "  " + l.text(false, 0)
+		}
 		if text == last {
 			return v.moves(st), nil
 		}
 		last = text
-		_, err = fmt.Fprintf(v.app.stdout, "%s  %s\n", time.Now().Format(time.TimeOnly), text)
+		_, err = fmt.Fprintf(v.app.stdout, "%s%s\n", time.Now().Format(time.TimeOnly), text)
 		return v.moves(st), err
 	})
 }
@@ -142,8 +145,8 @@ func (v *view) redraw(ctx context.Context) error {
 	}
 }
 
-// totalsLine is how everything is, in one line.
-func totalsLine(st control.Status) line {
+// totals is how everything is, and what is to be done yet if something is.
+func totals(st control.Status) (lines []line) {
 	var files, bytes, need, only, in, out uint64
 	online := 0
 	for _, f := range st.Folders {
@@ -155,23 +158,27 @@ func totalsLine(st control.Status) line {
 			online++
 		}
 	}
-	l := line{{fmt.Sprintf("%s, %s", count(files, "file", "files"), humanize.IBytes(bytes)), unpainted},
-		{fmt.Sprintf("   in %s/s   out %s/s", humanize.IBytes(in), humanize.IBytes(out)), unpainted},
-		{fmt.Sprintf("   members %d of %d", online, len(st.Peers)), unpainted}}
+	lines = []line{{{fmt.Sprintf("%s, %s   in %s/s   out %s/s   %d of %s connected", count(files, "file", "files"), humanize.IBytes(bytes),
+		humanize.IBytes(in), humanize.IBytes(out), online, count(uint64(len(st.Peers)), "member", "members")), unpainted}}}
+	var todo []string
 	if need > 0 {
-		l = append(l, cell{"   " + humanize.IBytes(need) + " to come", yellow})
+		todo = append(todo, humanize.IBytes(need)+" to come")
 	}
 	if only > 0 {
-		l = append(l, cell{"   " + humanize.Comma(int64(only)) + " only here", yellow})
+		todo = append(todo, count(only, "file", "files")+" on this machine only")
 	}
-	return l
+	if len(todo) > 0 {
+		lines = append(lines, line{{strings.Join(todo, "   "), yellow}})
+	}
+	return lines
 }
 
 // topLines fills a screen. What does not fit is counted.
 func topLines(st control.Status, now time.Time, width, height int) (out []line) {
 	right := now.Format(time.TimeOnly) + "  q quits"
 	title := runewidth.Truncate("clachan on "+legible(st.Device), max(0, width-len(right)-1), "…")
-	out = append(out, line{{runewidth.FillRight(title, max(0, width-len(right))), strong}, {right, dim}}, totalsLine(st), nil)
+	out = append(out, line{{runewidth.FillRight(title, max(0, width-len(right))), strong}, {right, dim}})
+	out = append(append(out, totals(st)...), nil)
 	folders, members, only := topFolders(st, width), topMembers(st, now), topOnlyHere(st)
 	rows := height - len(out) - 5 // headings and empty lines
 	each := max(2, rows/3)

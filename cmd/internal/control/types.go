@@ -162,31 +162,30 @@ var States = []string{StateError, StateConflict, StateOffline, StateOnlyHere, St
 
 // FolderStatus is the state of one folder. Sizes are in bytes.
 type FolderStatus struct {
-	ID         string `json:"id"`
-	Name       string `json:"name"`
-	Dir        string `json:"dir"`
-	Mode       string `json:"mode"` // full, on-demand, plain or blind
-	Role       string `json:"role"`
-	Names      string `json:"names"` // which are the same: bytes, portable
-	State      string `json:"state"`
-	Files      uint64 `json:"files"` // that are shown here
-	Bytes      uint64 `json:"bytes"` // of current versions, here or not
-	LocalBytes uint64 `json:"local_bytes"`
-	NeedBlocks uint64 `json:"need_blocks"`
-	NeedBytes  uint64 `json:"need_bytes"`
-	OnlyHere   uint64 `json:"only_here"` // files
-	Conflicts  uint64 `json:"conflicts"`
-	Copies     Copies `json:"copies"`
-	Mounted    bool   `json:"mounted"`
-	Error      string `json:"error,omitempty"`
-	// When all blocks had last been verified; null: never.
-	Scrubbed      *time.Time `json:"scrubbed"`
+	ID            string     `json:"id"`
+	Name          string     `json:"name"`
+	Dir           string     `json:"dir"`
+	Mode          string     `json:"mode"` // full, on-demand, plain or blind
+	Role          string     `json:"role"`
+	Names         string     `json:"names"` // which are the same: bytes, portable
+	State         string     `json:"state"`
+	Files         uint64     `json:"files"` // that are shown here
+	Bytes         uint64     `json:"bytes"` // of current versions, here or not
+	LocalBytes    uint64     `json:"local_bytes"`
+	NeedBlocks    uint64     `json:"need_blocks"`
+	NeedBytes     uint64     `json:"need_bytes"`
+	OnlyHere      uint64     `json:"only_here"` // files
+	Conflicts     uint64     `json:"conflicts"`
+	Copies        Copies     `json:"copies"`
+	Mounted       bool       `json:"mounted"`
+	Error         string     `json:"error,omitempty"`
 	OnlyHerePaths []string   `json:"only_here_paths,omitempty"` // some of what is only here
 	WaitingFor    []string   `json:"waiting_for,omitempty"`     // members that have not got all of it, by name
 	Sources       []string   `json:"sources,omitempty"`         // connected members that have all that is missing here
 	Pending       uint64     `json:"pending"`                   // changes that are not cut
 	Rate          uint64     `json:"rate"`                      // bytes of files that came in a second of late, as far as somebody asked before
 	NoRoom        bool       `json:"no_room,omitempty"`         // the disk is too full for what others write
+	Scrubbed      *time.Time `json:"scrubbed"`                  // when all blocks had last been verified; null: never
 	// It has begun anew, and takes from others what they have before it tells its own.
 	Returning bool     `json:"returning,omitempty"`
 	Notices   []Notice `json:"notices,omitempty"` // since the daemon started, the newest last
