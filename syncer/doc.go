@@ -22,6 +22,9 @@
 //	cut.go             from tree to view: Diff, log
 //	receive.go         from peers to view: verify, join, rescue, know
 //	pull.go            from view to tree: fetch blocks, publish
+//	part.go            how much of a file that is being fetched is here
+//	tell.go            what happens, for who watches
+//	unheld.go          which files nobody else has
 //	flip.go            what is shown together (index/flip.go) does not wait forever
 //	staged.go          what the surface tells of bytes that are not cut
 //	collect.go         what was removed and is known to all

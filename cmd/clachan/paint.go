@@ -119,14 +119,6 @@ func (l line) text(p painter, width int) string {
 	return strings.TrimRight(b.String(), " ")
 }
 
-// width is how many columns it takes.
-func (l line) width() (n int) {
-	for _, c := range l {
-		n += runewidth.StringWidth(c.text)
-	}
-	return n
-}
-
 // columns pads the cells of lines so that they stand below each other.
 func columns(lines []line) {
 	var widths []int

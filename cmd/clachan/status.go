@@ -217,7 +217,9 @@ func why(f control.FolderStatus, peers []control.PeerStatus, now time.Time) (out
 	if f.Conflicts > 0 {
 		say("both versions are kept: the other has \"(conflict, \" in its name; remove or rename what you do not want")
 	}
-	if f.OnlyHere > 0 {
+	if f.OnlyHere > 0 && f.Unheard {
+		say("nobody has said what it has since the daemon started: %s on this machine only, perhaps", count(f.OnlyHere, "file is", "files are"))
+	} else if f.OnlyHere > 0 {
 		say("%s on this machine only%s%s", count(f.OnlyHere, "file is", "files are"), onlyHereNames(f), waitingWords(f.WaitingFor))
 	}
 	if f.NoRoom {

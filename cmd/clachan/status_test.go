@@ -90,6 +90,8 @@ func TestStatusSaysWhy(t *testing.T) {
 		{control.FolderStatus{State: control.StateSyncing, Sources: []string{"a", "b", "c", "d", "e"}}, there, []string{"from a, b, c and 2 more"}},
 		{control.FolderStatus{State: control.StatePending, Pending: 1}, there, []string{"1 change is to be saved: a file that is open is saved when it is closed, or rests"}},
 		{control.FolderStatus{State: control.StatePending, WaitingFor: []string{"ben"}}, there, []string{"ben has to hear of the last changes"}},
+		{control.FolderStatus{State: control.StateSyncing, Sources: []string{"ben"}, OnlyHere: 2, OnlyHerePaths: []string{"a", "b"}, Unheard: true}, there,
+			[]string{"from ben", "nobody has said what it has since the daemon started: 2 files are on this machine only, perhaps"}},
 		{control.FolderStatus{State: control.StateSynced, Name: "a"}, nil, []string{"nobody else is a member yet (a ticket for one: clachan invite a)"}},
 	}
 	for _, tt := range tests {

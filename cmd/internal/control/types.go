@@ -162,23 +162,25 @@ var States = []string{StateError, StateConflict, StateOffline, StateOnlyHere, St
 
 // FolderStatus is the state of one folder. Sizes are in bytes.
 type FolderStatus struct {
-	ID            string     `json:"id"`
-	Name          string     `json:"name"`
-	Dir           string     `json:"dir"`
-	Mode          string     `json:"mode"` // full, on-demand, plain or blind
-	Role          string     `json:"role"`
-	Names         string     `json:"names"` // which are the same: bytes, portable
-	State         string     `json:"state"`
-	Files         uint64     `json:"files"` // that are shown here
-	Bytes         uint64     `json:"bytes"` // of current versions, here or not
-	LocalBytes    uint64     `json:"local_bytes"`
-	NeedBlocks    uint64     `json:"need_blocks"`
-	NeedBytes     uint64     `json:"need_bytes"`
-	OnlyHere      uint64     `json:"only_here"` // files
-	Conflicts     uint64     `json:"conflicts"`
-	Copies        Copies     `json:"copies"`
-	Mounted       bool       `json:"mounted"`
-	Error         string     `json:"error,omitempty"`
+	ID         string `json:"id"`
+	Name       string `json:"name"`
+	Dir        string `json:"dir"`
+	Mode       string `json:"mode"` // full, on-demand, plain or blind
+	Role       string `json:"role"`
+	Names      string `json:"names"` // which are the same: bytes, portable
+	State      string `json:"state"`
+	Files      uint64 `json:"files"` // that are shown here
+	Bytes      uint64 `json:"bytes"` // of current versions, here or not
+	LocalBytes uint64 `json:"local_bytes"`
+	NeedBlocks uint64 `json:"need_blocks"`
+	NeedBytes  uint64 `json:"need_bytes"`
+	OnlyHere   uint64 `json:"only_here"` // files
+	Conflicts  uint64 `json:"conflicts"`
+	Copies     Copies `json:"copies"`
+	Mounted    bool   `json:"mounted"`
+	Error      string `json:"error,omitempty"`
+	// No other member has told what it has since the daemon started: what may be only here counts as such.
+	Unheard       bool       `json:"unheard,omitempty"`
 	OnlyHerePaths []string   `json:"only_here_paths,omitempty"` // some of what is only here
 	WaitingFor    []string   `json:"waiting_for,omitempty"`     // members that have not got all of it, by name
 	Sources       []string   `json:"sources,omitempty"`         // connected members that have all that is missing here

@@ -187,7 +187,7 @@ func onlyHere(ctx context.Context, core *syncer.Folder, s *share, st *control.Fo
 		}
 		s.pending += least
 	}
-	st.OnlyHere = s.only
+	st.OnlyHere, st.Unheard = s.only, s.unheard()
 	return nil
 }
 
@@ -244,6 +244,12 @@ func (s *share) onlyHere(own model.Replica) uint64 {
 		}
 	}
 	return least
+}
+
+// unheard tells that there are other members and none has told what it has: that is not
+// remembered from one start of the daemon to the next.
+func (s *share) unheard() bool {
+	return len(s.others) > 0 && !slices.ContainsFunc(s.others, func(id string) bool { _, ok := s.acks[id]; return ok })
 }
 
 // told is the last change made here that another member knows of.

@@ -185,7 +185,7 @@ func (d *Daemon) look() look {
 		}
 		if core := v.core(); core != nil {
 			s.known, s.acks = core.Knowledge(), core.Acks()
-			x.syncing, x.onlyHere = core.Wanting(), s.onlyHere(core.Replica()) > 0
+			x.syncing, x.onlyHere = core.Wanting(), !s.unheard() && s.onlyHere(core.Replica()) > 0
 		}
 		l.folders[v.grant.ID] = x
 	}

@@ -139,6 +139,9 @@ func TestStatusNamesWhoHasWhatAndWhoHasNot(t *testing.T) {
 	if got := s.waitingFor(members); !slices.Equal(got, []string{"nas", "mia"}) {
 		t.Errorf("waiting for %q", got)
 	}
+	if s.unheard() || (&share{}).unheard() || !(&share{others: []string{"b"}, acks: map[string]syncer.Ack{"c": {}}}).unheard() {
+		t.Error("unheard is who has members none of which told anything")
+	}
 	if got := s.told(model.Replica(1)); got != 10 {
 		t.Errorf("the last change that somebody knows of is %d", got)
 	}
