@@ -61,7 +61,7 @@ disk), but always 0 with --json.`,
 					return err
 				}
 			}
-			if err := a.write(statusLines(st, time.Now())); err != nil {
+			if err := a.write(statusLines(st, time.Now(), a.width())); err != nil {
 				return err
 			}
 			if needsAttention(st) {
@@ -85,12 +85,11 @@ func needsAttention(st control.Status) bool {
 
 const (
 	nameWidth = 16 // a longer name is shown in part
-	lineWidth = 80 // text is wrapped to
 	manyPeers = 12 // of more, those who are away are only counted
 )
 
-// statusLines shows a status.
-func statusLines(st control.Status, now time.Time) (out []line) {
+// statusLines shows a status. Text is wrapped to a width; 0: it is not.
+func statusLines(st control.Status, now time.Time, width int) (out []line) {
 	if len(st.Folders) == 0 {
 		out = append(out, line{{"no folders yet (make one with: clachan init NAME --at DIR)", unpainted}})
 	}
@@ -109,7 +108,11 @@ func statusLines(st control.Status, now time.Time) (out []line) {
 		below := strings.Repeat(" ", indent+2)
 		out = append(out, line{{below + legible(f.Dir), dim}})
 		for _, text := range why(f, st.Peers, now) {
-			for _, s := range wrap(text, lineWidth-len(below)) {
+			words := []string{text}
+			if width > 0 {
+				words = wrap(text, width-len(below))
+			}
+			for _, s := range words {
 				out = append(out, line{{below + s, unpainted}})
 			}
 		}

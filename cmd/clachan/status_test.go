@@ -47,7 +47,7 @@ func shown(lines []line, p painter, width int) string {
 
 func TestStatusInWords(t *testing.T) {
 	st := busy()
-	text := shown(statusLines(st, now), false, 0)
+	text := shown(statusLines(st, now, 80), false, 0)
 	for _, want := range []string{
 		"photos  up to date   18,402 files  3.0 GiB  copies 3/2 ok\n        /p\n",
 		"notes   syncing ▕██████████░░░░▏ 75 %  75 MiB of 100 MiB  5.0 MiB/s  about 5 s\n", "from nas\n",
@@ -154,10 +154,10 @@ func TestColourIsForTerminalsAndThoseWhoAskForIt(t *testing.T) {
 		}
 	}
 	st := busy()
-	if text := shown(statusLines(st, now), false, 0); strings.Contains(text, "\x1b") {
+	if text := shown(statusLines(st, now, 80), false, 0); strings.Contains(text, "\x1b") {
 		t.Error("unpainted text has escapes, the names of files in it at least")
 	}
-	if text := shown(statusLines(st, now), true, 0); !strings.Contains(text, "\x1b[31m2 conflicts") {
+	if text := shown(statusLines(st, now, 80), true, 0); !strings.Contains(text, "\x1b[31m2 conflicts") {
 		t.Errorf("a conflict is not red in\n%s", text)
 	}
 }

@@ -112,8 +112,8 @@ func (v *view) show(st control.Status) error {
 	case !v.inPlace():
 		return v.showChanges(st)
 	}
-	lines := statusLines(st, time.Now())
 	width, height := screen(v.app.stdout)
+	lines := statusLines(st, time.Now(), width)
 	if height > 1 && len(lines) >= height {
 		lines = append(lines[:height-2:height-2], line{{"… (enlarge the window to see all)", dim}})
 	}
@@ -187,14 +187,19 @@ func (v *view) showChanges(st control.Status) error {
 
 // write writes lines to stdout, cut to its width if it is a terminal.
 func (a *app) write(lines []line) error {
-	width := 0
-	if isTerminal(a.stdout) {
-		width, _ = screen(a.stdout)
-	}
+	width := a.width()
 	var b strings.Builder
 	for _, l := range lines {
 		b.WriteString(l.text(a.colours(a.stdout), width) + "\n")
 	}
 	_, err := fmt.Fprint(a.stdout, b.String())
 	return err
+}
+
+// width is that of the terminal that is written to; 0: none is.
+func (a *app) width() (n int) {
+	if isTerminal(a.stdout) {
+		n, _ = screen(a.stdout)
+	}
+	return n
 }
