@@ -17,5 +17,6 @@
 //	fuzz      random calls, compared with those on the disk: difffuzz. SEED, SEEDS and CALLS say which
 //
 // Killed is a program of its own: it kills the daemon while programs work in its mount. So are service,
-// which runs it under systemd, and package, which installs, upgrades and removes it: on a machine that is thrown away.
+// which runs it under systemd, package, which installs, upgrades and removes it, and readme, which follows the README as two
+// new users: on a machine that is thrown away.
 package check
