@@ -88,18 +88,23 @@ func (p *Placing) Put(data []byte, off int64) (ID, error) {
 	return id, p.Note(id, off, int64(len(data)))
 }
 
-// Note says that a block stands in the file at off.
+// Note says that a block stands in the file at off. What a later Placing has noted
+// of the block stays.
 func (p *Placing) Note(id ID, off, size int64) error {
-	b := p.s.d.meta.NewBatch()
-	at := part{off: off, size: uint32(size), turn: p.turn}
-	err := b.Set(partKey(p.s.folder, id, p.file), at.append(nil), nil)
-	if err == nil {
-		err = b.Set(fileKey(p.s.folder, p.file, id), binary.BigEndian.AppendUint64(nil, p.turn), nil)
+	s, at := p.s, part{off: off, size: uint32(size), turn: p.turn}
+	s.rows.Lock()
+	defer s.rows.Unlock()
+	now, err := s.part(id, p.file)
+	if err == nil && now.turn > p.turn {
+		return nil
+	}
+	b := s.d.meta.NewBatch()
+	if errors.Is(err, ErrNotFound) || err == nil {
+		err = errors.Join(b.Set(partKey(s.folder, id, p.file), at.append(nil), nil),
+			b.Set(fileKey(s.folder, p.file, id), binary.BigEndian.AppendUint64(nil, p.turn), nil))
 	}
 	if err == nil {
-		p.s.rows.Lock()
 		err = b.Commit(pebble.NoSync)
-		p.s.rows.Unlock()
 	}
 	if err = errors.Join(err, b.Close()); err != nil {
 		return fmt.Errorf("place block %s: %w", id, err)
@@ -139,22 +144,54 @@ func (s *Store) unplaceSome(file uint64, ids []ID, goes func(part) bool) error {
 	defer s.rows.Unlock()
 	b := s.d.meta.NewBatch()
 	for _, id := range ids {
-		v, closer, err := s.d.meta.Get(partKey(s.folder, id, file))
-		if errors.Is(err, pebble.ErrNotFound) {
+		now, err := s.part(id, file)
+		if errors.Is(err, ErrNotFound) {
 			continue
 		}
-		if err == nil {
-			var now part
-			now, err = parsePart(file, v)
-			if err = errors.Join(err, closer.Close()); err == nil && goes(now) {
-				err = errors.Join(b.Delete(partKey(s.folder, id, file), nil), b.Delete(fileKey(s.folder, file, id), nil))
-			}
+		if err == nil && goes(now) {
+			err = errors.Join(b.Delete(partKey(s.folder, id, file), nil), b.Delete(fileKey(s.folder, file, id), nil))
 		}
 		if err != nil {
 			return errors.Join(err, b.Close())
 		}
 	}
 	return errors.Join(b.Commit(pebble.NoSync), b.Close())
+}
+
+// LeaveAll forgets all that stands in any file.
+func (s *Store) LeaveAll() error {
+	s.rows.Lock()
+	defer s.rows.Unlock()
+	b := s.d.meta.NewBatch()
+	for _, table := range []byte{tabParts, tabFiles} {
+		if err := b.DeleteRange(tableKey(s.folder, table), tableKey(s.folder, table+1), nil); err != nil {
+			return errors.Join(err, b.Close())
+		}
+	}
+	if err := errors.Join(b.Commit(pebble.Sync), b.Close()); err != nil {
+		return fmt.Errorf("forget what stands in files: %w", err)
+	}
+	return nil
+}
+
+// Files yields the files in which something stands.
+func (s *Store) Files(yield func(file uint64) error) (err error) {
+	it, err := s.d.meta.NewIter(&pebble.IterOptions{LowerBound: tableKey(s.folder, tabFiles), UpperBound: tableKey(s.folder, tabFiles+1)})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; {
+		if len(it.Key()) != 5+8+32 {
+			return fmt.Errorf("file row %x: %w", it.Key(), errRow)
+		}
+		file := binary.BigEndian.Uint64(it.Key()[5:])
+		if err := yield(file); err != nil {
+			return err
+		}
+		ok = it.SeekGE(fileKey(s.folder, file+1, ID{}))
+	}
+	return it.Error()
 }
 
 // eachIn yields the blocks that stand in a file, and which turn has found them.
@@ -168,12 +205,12 @@ func (s *Store) eachIn(file uint64, yield func(ID, uint64) error) error {
 	})
 }
 
-// Keep stores what stands in a file that is about to go, but for what is not
-// wanted. What cannot be read is not kept.
-func (s *Store) Keep(ctx context.Context, file uint64, wanted func(ID) bool) error {
+// Keep stores what stands in a file that is about to go, but for what stands in
+// another; 0: none. What cannot be read is not kept.
+func (s *Store) Keep(ctx context.Context, file, but uint64) error {
 	var ids []ID
 	err := s.eachIn(file, func(id ID, _ uint64) error {
-		if wanted(id) {
+		if but == 0 || !s.Stands(id, but) {
 			ids = append(ids, id)
 		}
 		return nil
@@ -199,30 +236,41 @@ func (s *Store) Keep(ctx context.Context, file uint64, wanted func(ID) bool) err
 
 // Stands reports whether a block stands in a file, as far as is known.
 func (s *Store) Stands(id ID, file uint64) bool {
-	_, closer, err := s.d.meta.Get(partKey(s.folder, id, file))
-	return err == nil && closer.Close() == nil
+	_, err := s.part(id, file)
+	return err == nil
 }
 
-// Places reports whether anything stands in a file.
-func (s *Store) Places(file uint64) bool {
-	some := false
-	err := s.eachIn(file, func(ID, uint64) error { some = true; return errStop })
-	return some && (err == nil || errors.Is(err, errStop))
+// part returns where a block stands in a file.
+func (s *Store) part(id ID, file uint64) (part, error) {
+	v, closer, err := s.d.meta.Get(partKey(s.folder, id, file))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return part{}, ErrNotFound
+	}
+	if err != nil {
+		return part{}, err
+	}
+	p, err := parsePart(file, v)
+	return p, errors.Join(err, closer.Close())
 }
 
 var errStop = errors.New("stop")
 
-// parts returns where a block stands.
-func (s *Store) parts(id ID) (out []part, err error) {
+// parts returns some of the places where a block stands.
+func (s *Store) parts(id ID, most int) (out []part, err error) {
 	from := partKey(s.folder, id, 0)
 	err = scan(s.d.meta, from, append(partKey(s.folder, id, 1<<64-1), 0), func(k, v []byte) error {
 		if len(k) != 5+32+8 {
 			return fmt.Errorf("part key %x: %w", k, errRow)
 		}
 		p, err := parsePart(binary.BigEndian.Uint64(k[5+32:]), v)
-		out = append(out, p)
+		if out = append(out, p); err == nil && len(out) == most {
+			err = errStop
+		}
 		return err
 	})
+	if errors.Is(err, errStop) {
+		err = nil
+	}
 	return out, err
 }
 
@@ -231,9 +279,11 @@ func (s *Store) placed(id ID) bool {
 	if s.source.Load() == nil {
 		return false
 	}
-	parts, err := s.parts(id)
+	parts, err := s.parts(id, 1)
 	return err == nil && len(parts) > 0
 }
+
+const triedParts = 16 // in so many files a block is looked for
 
 // getPlaced reads a block where it stands.
 func (s *Store) getPlaced(id ID, buf []byte) ([]byte, bool) {
@@ -241,7 +291,7 @@ func (s *Store) getPlaced(id ID, buf []byte) ([]byte, bool) {
 	if src == nil {
 		return nil, false
 	}
-	parts, err := s.parts(id)
+	parts, err := s.parts(id, triedParts)
 	if err != nil {
 		return nil, false
 	}

@@ -15,7 +15,8 @@ import (
 
 // The expirer gives space back. Once a day, and when the disk runs short, it
 // lets go for good of old history, and deletes the blocks that nothing names.
-// A folder in which nothing has happened is only looked at.
+// A folder in which nothing has happened is only looked at, unless others may have told
+// that they have what stands in a plain directory.
 
 const (
 	firstExpiry = 10 * time.Minute // after the start
@@ -39,6 +40,9 @@ func (f *Folder) runExpirer(ctx context.Context) error {
 			return ctx.Err()
 		case <-timer.C:
 			timer.Reset(expireEvery)
+			f.mu.Lock()
+			f.doubled, f.enough = 0, spareMost
+			f.mu.Unlock()
 			if err := f.tidy(ctx); err != nil && ctx.Err() == nil {
 				f.log.Error("collect what was removed", "err", err)
 			}

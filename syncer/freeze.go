@@ -202,6 +202,7 @@ func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer, 
 	if base.Size == 0 {
 		c, st, err = content.Write(ctx, to, f.o.Seed, cutMode(base, d.name), l, l.Size(), l.Holes())
 	} else {
+		places = nil // what it does not read it knows nothing of
 		c, st, err = content.Edit(ctx, f.blockStore(), f.o.Seed, base, l.Dirty(), l, l.Size())
 	}
 	if err == nil && places != nil {

@@ -1,7 +1,10 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"slices"
 
@@ -32,13 +35,14 @@ type placing struct {
 }
 
 // PutAt implements content.Placer.
-func (p placing) PutAt(ctx context.Context, data []byte, off int64) (blocks.ID, error) {
-	if p.twice {
-		if _, err := p.Put(ctx, data); err != nil {
-			return blocks.ID{}, err
-		}
+func (p placing) PutAt(ctx context.Context, data []byte, off int64) (id blocks.ID, err error) {
+	if !p.twice {
+		return p.at.Put(data, off)
 	}
-	return p.at.Put(data, off)
+	if id, err = p.Put(ctx, data); err == nil {
+		err = p.at.Note(id, off, int64(len(data)))
+	}
+	return id, err
 }
 
 // Same tells whether src has the bytes of a version, of which no block need be here.
@@ -56,14 +60,11 @@ type naming struct {
 // Put implements content.Putter.
 func (n naming) Put(_ context.Context, p []byte) (blocks.ID, error) { return n.store.ID(p), nil }
 
-// Placed tells that a file of the surface has the bytes of a version, durably: they need not
-// be kept twice.
+// Placed tells that a file of the surface has the bytes of a version, which need not be kept
+// twice any more. They are durable, or others have them.
 func (f *Folder) Placed(ctx context.Context, file uint64, v Version) error {
 	p := f.store.PlaceIn(file)
 	if err := content.Data(ctx, f.store, v.Content, p.Note); err != nil {
-		return err
-	}
-	if err := p.Done(); err != nil {
 		return err
 	}
 	f.double(v.Content.Size)
@@ -75,7 +76,7 @@ func (f *Folder) double(n int64) {
 	f.mu.Lock()
 	f.doubled += n
 	due := f.doubled >= f.enough
-	if due { // seldomer as it gets more: a sweep goes through all
+	if due { // seldomer as it gets more in a day: a sweep goes through all
 		f.enough = f.doubled + max(spareMost, f.doubled/4)
 	}
 	f.mu.Unlock()
@@ -89,18 +90,47 @@ func (f *Folder) double(n int64) {
 
 const spareMost = 256 << 20 // bytes that may be stored twice until they are swept
 
-// Keep stores the bytes of a file of the surface that is about to give way to a version that
-// others have made, or to nothing: those that the next does not have are history.
-func (f *Folder) Keep(ctx context.Context, file uint64, next Version) error {
-	stays := map[blocks.ID]bool{}
-	err := content.Data(ctx, f.store, next.Content, func(id blocks.ID, _, _ int64) error {
-		stays[id] = true
-		return nil
+// Stands tells whether a file of the surface is known to have the bytes of a version.
+func (f *Folder) Stands(ctx context.Context, file uint64, v Version) bool {
+	stands, found := true, errors.New("found")
+	err := content.Data(ctx, f.store, v.Content, func(id blocks.ID, _, _ int64) error {
+		stands = f.store.Stands(id, file)
+		return found
 	})
-	if err != nil {
+	return stands && (err == nil || errors.Is(err, found))
+}
+
+// keepAll is how large a file is of which all is kept. Of a larger one only what its successor
+// does not have: the rest stands there, for as long as that stays as it is.
+const keepAll = 64 << 20
+
+// Keep stores the bytes of a file of the surface that is about to give way to another, or to
+// nothing (0), for the history.
+func (f *Folder) Keep(ctx context.Context, file, next uint64, size int64) error {
+	if size <= keepAll {
+		next = 0
+	}
+	if err := f.store.Keep(ctx, file, next); err != nil {
 		return err
 	}
-	return f.store.Keep(ctx, file, func(id blocks.ID) bool { return !stays[id] })
+	return f.store.Flush(ctx)
+}
+
+// Kept makes what was kept durable.
+func (f *Folder) Kept() error {
+	if err := f.disk.Sync(); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	return nil
+}
+
+// Demote stores all that stands in files of the surface, which is about to be another.
+func (f *Folder) Demote(ctx context.Context) error {
+	err := f.store.Files(func(file uint64) error { return f.store.Keep(ctx, file, 0) })
+	if err == nil {
+		err = f.store.Flush(ctx)
+	}
+	return cmp.Or(err, f.Kept())
 }
 
 // Unplaced tells that a file of the surface is gone.
@@ -167,8 +197,8 @@ func (f *Folder) hadByAll() (func(model.Dot) bool, error) {
 		}
 		have = append(have, a.K)
 	}
-	return func(d model.Dot) bool {
-		return !slices.ContainsFunc(have, func(k model.VV) bool { return !k.Has(ends.Said(d)) })
+	return func(d model.Dot) bool { // zero: it is not known which version it is
+		return !slices.ContainsFunc(have, func(k model.VV) bool { return d == (model.Dot{}) || !k.Has(ends.Said(d)) })
 	}, nil
 }
 

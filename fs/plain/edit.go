@@ -355,10 +355,18 @@ func (p *pass) touch(at syncer.Place, s syncer.Seen, st stat, v syncer.Version) 
 		}
 		s.TreeMtime = a.Mtime
 	}
+	old := s
 	st.see(&s)
 	s.Orig = v.Orig
 	p.tree.add(at, false)
-	return d.sight.Set(at, s)
+	if err := d.sight.Set(at, s); err != nil {
+		return err
+	}
+	p.placed(st.id.Ino, v)
+	if old.File == s.File {
+		return nil
+	}
+	return p.left(old)
 }
 
 // setMode tells the folder of a chmod.

@@ -250,9 +250,7 @@ func (p *pass) takeAway(fd int, at syncer.Place, s syncer.Seen) (gone bool, err 
 		return false, p.ungiven(at, err)
 	}
 	defer unix.Close(parts)
-	if names, err := p.d.sight.Of(s.Ino); err != nil || len(names) <= 1 {
-		p.keep(s, syncer.Version{})
-	}
+	p.keep(s, 0)
 	name := p.d.partName()
 	if err := unix.Renameat(fd, at.Name, parts, name); err != nil { // nothing has that name
 		return false, p.ungiven(at, err)

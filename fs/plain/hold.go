@@ -29,7 +29,7 @@ type held struct {
 }
 
 func (h *held) String() string {
-	return fmt.Sprintf("%d of %d files are gone from %s, and were removed nowhere else (if they are to be: clachan gone --accept; to have them written again: clachan gone --restore)",
+	return fmt.Sprintf("%d of %d files are gone from %s, and were removed nowhere else (if they are to be: clachan gone --accept; to have them written again, from what other members have: clachan gone --restore)",
 		h.files, h.all, h.dir)
 }
 

@@ -170,6 +170,9 @@ func (l *loop) turn(ctx context.Context) (next time.Time, err error) {
 		if err := p.takeAll(l.whole); err != nil {
 			return time.Time{}, err
 		}
+		if err := p.standsNowhere(); err != nil {
+			return time.Time{}, err
+		}
 		l.whole, l.scanned = false, time.Now()
 	} else if !joining {
 		if err := p.takeSome(); err != nil {

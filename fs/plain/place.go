@@ -1,6 +1,7 @@
 package plain
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -81,11 +82,11 @@ func (d *Dir) foundAs(file uint64) (was syncer.FileID, ino syncer.Ino) {
 
 // keep has the folder keep the bytes of a file that others have changed or removed, for its
 // history. What there is no room for is not kept.
-func (p *pass) keep(s syncer.Seen, next syncer.Version) {
+func (p *pass) keep(s syncer.Seen, next uint64) {
 	if s.Kind != model.File {
 		return
 	}
-	if err := p.d.folder.Keep(p.ctx, s.File.Ino, next); err != nil && p.ctx.Err() == nil {
+	if err := p.d.folder.Keep(p.ctx, s.File.Ino, next, s.Size); err != nil && p.ctx.Err() == nil {
 		p.d.log.Warn("what a file had is not in its history", "err", err)
 	}
 }
@@ -100,33 +101,42 @@ func (p *pass) placed(file uint64, v syncer.Version) {
 // placedToo sees to it that nothing is stored of a file that is as it was seen: it may have been
 // put there by a version of this program that did not know how, or its disk give other numbers.
 func (p *pass) placedToo(s syncer.Seen) {
-	if s.Kind != model.File || s.Size <= content.MaxInline || p.d.waits(s.Ino) != nil || p.d.folder.Store().Places(s.File.Ino) {
+	if s.Kind != model.File || s.Size <= content.MaxInline || p.d.waits(s.Ino) != nil {
 		return
 	}
 	v, err := p.d.folder.Content(s.Ino)
-	if err == nil && v.Orig == s.Orig {
+	if err == nil && v.Orig == s.Orig && !p.d.folder.Stands(p.ctx, s.File.Ino, v) {
 		p.placed(s.File.Ino, v)
 	}
 }
 
-// replaced follows a file that was put in place.
-func (p *pass) replaced(m made) error {
-	if m.s.Kind == model.File && m.s.File.Ino != 0 {
-		p.placed(m.s.File.Ino, m.v)
-	}
-	if m.over == nil {
-		return nil
-	}
-	return p.left(*m.over)
+// standsNowhere forgets what stood in files that are not on disk any more.
+func (p *pass) standsNowhere() error {
+	return p.d.folder.Store().Files(func(file uint64) error {
+		return p.left(syncer.Seen{Kind: model.File, File: syncer.FileID{Ino: file}})
+	})
 }
 
-// left says that a file is not on disk any more, unless it is elsewhere.
+// left says that a file is not on disk any more, unless it is elsewhere, or was found to be
+// something else.
 func (p *pass) left(s syncer.Seen) error {
 	if s.Kind != model.File {
+		return nil
+	}
+	if _, ino := p.d.foundAs(s.File.Ino); ino != 0 {
 		return nil
 	}
 	if at, err := p.d.sight.At(s.File.Ino); err != nil || len(at) > 0 {
 		return err
 	}
 	return p.d.folder.Unplaced(s.File.Ino)
+}
+
+// Demote has the folder store what stands in the directory, before another takes its place. It is
+// ErrAway if that cannot be read.
+func (d *Dir) Demote(ctx context.Context) error {
+	if err := d.Err(); err != nil {
+		return err
+	}
+	return d.folder.Demote(ctx)
 }

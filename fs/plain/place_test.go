@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -190,4 +191,81 @@ func TestWhatIsOverwrittenWhileOthersAskForItIsAskedForAgain(t *testing.T) {
 	if !bytes.Equal(is, want) || len(b.tree(syncer.RootIno, "")) == 0 {
 		t.Error("the other has something else")
 	}
+}
+
+func TestAFileThatIsSavedUnchangedStandsWhereItIs(t *testing.T) {
+	t.Parallel()
+	w := start(t, 1)
+	a := w.members[0]
+	write(t, a.path("f"), noise(1, 300_000))
+	a.rests()
+	write(t, a.path("tmp"), noise(1, 300_000))
+	must(t, os.Rename(a.path("tmp"), a.path("f")))
+	within(t, patience, "it is seen", func() bool {
+		at, err := a.folder.Sight().At(inode(t, a.path("f")))
+		return err == nil && len(at) == 1 && at[0].Name == "f"
+	})
+	within(t, patience, "it stands there", func() bool {
+		v, err := a.folder.Content(a.ino("f"))
+		return err == nil && a.folder.Stands(t.Context(), inode(t, a.path("f")), v)
+	})
+}
+
+func TestHistoryOutlivesAllNamesAndWhatIsWrittenLater(t *testing.T) {
+	t.Parallel()
+	w := start(t, 2)
+	a, b := w.members[0], w.members[1]
+	linked, one := noise(1, 50_000), noise(2, 900_000)
+	write(t, a.path("x"), linked)
+	must(t, os.Link(a.path("x"), a.path("y")))
+	write(t, a.path("f"), one)
+	w.still()
+	b.once("x", "f")
+	must(t, os.Remove(a.path("x")))
+	must(t, os.Remove(a.path("y")))
+	write(t, a.path("f"), "new"+one[:800_000])
+	w.still()
+	write(t, b.path("f"), noise(3, 100_000)) // what both versions had
+	w.still()
+	must(t, b.folder.Expire(t.Context()))
+	past := b.past("f")
+	for _, want := range []string{linked, one} {
+		if !slices.Contains(past, want) {
+			t.Errorf("what others replaced or removed is not in the history of %d versions", len(past))
+		}
+	}
+}
+
+func TestADirectoryGivesWayToAnother(t *testing.T) {
+	t.Parallel()
+	w := start(t, 1)
+	a := w.members[0]
+	write(t, a.path("f"), noise(1, 300_000))
+	a.rests()
+	must(t, a.plain.Demote(t.Context()))
+	a.end()
+	a.dir, a.opts.New = t.TempDir(), true
+	a.start()
+	within(t, patience, "the file is there", func() bool {
+		is, err := os.ReadFile(a.path("f"))
+		return err == nil && string(is) == noise(1, 300_000)
+	})
+	a.once("f")
+}
+
+func TestWhatStoodInAFileThatIsGoneIsForgotten(t *testing.T) {
+	t.Parallel()
+	w := start(t, 1)
+	a := w.members[0]
+	write(t, a.path("f"), noise(1, 50_000))
+	a.rests()
+	a.end()
+	must(t, os.Remove(a.path("f")))
+	a.start()
+	within(t, patience, "nothing stands anywhere", func() bool {
+		must(t, a.plain.Scan(t.Context()))
+		n := 0
+		must(t, a.folder.Store().Files(func(uint64) error { n++; return nil }))
+		return n == 0
+	})
 }

@@ -164,6 +164,9 @@ func (d *Dir) takePlace() error {
 	if err := d.sight.Clear(); err != nil {
 		return err
 	}
+	if err := d.folder.Store().LeaveAll(); err != nil {
+		return err
+	}
 	mark := newMark(d.folder.ID())
 	if err := d.sight.SetNote("mark", mark); err != nil { // a crash now leaves a directory that is away: New is asked again
 		return err

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/clachanfs/clachan/syncer"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // Files that were written are put in place, many at once.
@@ -51,12 +52,7 @@ func (p *pass) flush() error {
 	if len(b.files)+len(b.rows) == 0 {
 		return nil
 	}
-	for _, m := range b.files {
-		if m.over != nil {
-			p.keep(*m.over, m.v)
-		}
-	}
-	if err := p.d.folder.Store().Flush(p.ctx); err != nil {
+	if err := p.prepare(b.files); err != nil {
 		p.discard(b.files)
 		return err
 	}
@@ -75,7 +71,6 @@ func (p *pass) flush() error {
 			return err
 		}
 		if s != nil {
-			b.files[i].s = *s
 			b.rows = append(b.rows, row{m.at, s})
 			b.dirs[m.at.Dir] = true
 		}
@@ -96,12 +91,39 @@ func (p *pass) flush() error {
 		p.d.fine(r.at)
 	}
 	for _, m := range b.files {
-		if err := p.replaced(m); err != nil {
-			return err
+		if m.over != nil {
+			if err := p.left(*m.over); err != nil {
+				return err
+			}
 		}
 	}
 	clear(p.fresh)
 	return nil
+}
+
+// prepare says where the bytes of files will stand, and has those kept that they replace.
+func (p *pass) prepare(files []made) error {
+	parts, err := p.r.parts()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(parts)
+	kept := false
+	for _, m := range files {
+		st, err := statAt(parts, m.name)
+		if err != nil || st.kind != model.File {
+			continue // put will find out
+		}
+		p.placed(st.id.Ino, m.v)
+		if m.over != nil {
+			p.keep(*m.over, st.id.Ino)
+			kept = true
+		}
+	}
+	if !kept {
+		return nil
+	}
+	return p.d.folder.Kept()
 }
 
 // discard deletes files that were made and are not put in place.

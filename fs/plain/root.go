@@ -108,6 +108,12 @@ func setMark(dir string, mark []byte) error {
 	return nil
 }
 
+// Marked tells whether a directory bears a mark of the folder.
+func Marked(dir string, folder [32]byte) bool {
+	is, err := readMark(dir)
+	return err == nil && bytes.HasPrefix(is, []byte(hex.EncodeToString(folder[:])))
+}
+
 // Unmark makes a directory an ordinary one that bore the mark of a folder. What is in it stays.
 func Unmark(dir string, folder [32]byte) error {
 	is, err := readMark(dir)

@@ -231,6 +231,7 @@ func (d *Dir) wait(ino syncer.Ino, st stat, base syncer.Version) (gen uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.gen++
+	d.unfind(ino)
 	d.pending[ino] = &pending{gen: d.gen, was: st, base: base}
 	d.found[st.id.Ino] = ino
 	return d.gen
@@ -252,10 +253,15 @@ func (d *Dir) waits(ino syncer.Ino) *pending {
 func (d *Dir) forget(ino syncer.Ino) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.unfind(ino)
+	delete(d.pending, ino)
+}
+
+// unfind forgets which file an inode was found in. The caller holds mu.
+func (d *Dir) unfind(ino syncer.Ino) {
 	if x := d.pending[ino]; x != nil && d.found[x.was.id.Ino] == ino {
 		delete(d.found, x.was.id.Ino)
 	}
-	delete(d.pending, ino)
 }
 
 // cutUp notes what was cut of a file, and returns how that was found; last: there is nothing

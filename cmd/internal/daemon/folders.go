@@ -241,6 +241,9 @@ func (d *Daemon) mountAt(f *folder, dir string, options []string, again bool) (c
 
 // remount restarts f mounted at dir. If that fails f is as it was before.
 func (d *Daemon) remount(f *folder, old record, dir string, options []string, again bool) error {
+	if err := d.demote(f, dir); err != nil {
+		return err
+	}
 	if err := d.stop(f, false); err != nil {
 		return err
 	}

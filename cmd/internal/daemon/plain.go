@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/clachanfs/clachan/fs/plain"
@@ -41,4 +42,20 @@ func (d *Daemon) goneFiles(_ context.Context, in control.GoneRequest) (out contr
 		err = control.Errorf(control.NotFound, "no files are gone from %s that are not removed elsewhere", v.rec.Dir)
 	}
 	return out, err
+}
+
+// demote has the bytes stored that stand in the plain directory of a folder, before it is shown
+// in another: nothing can be read there any more. One that was moved there bears the mark.
+func (d *Daemon) demote(f *folder, dir string) error {
+	v := d.view(f)
+	if !v.rec.Plain || v.rec.Dir == dir || plain.Marked(dir, f.grant.ID) {
+		return nil
+	}
+	if v.run == nil || v.run.plain == nil {
+		return control.Errorf(control.State, "%s is not read now, and files are nowhere else: mount %s there first, or move the directory itself", v.rec.Dir, v.rec.Name)
+	}
+	if err := v.run.plain.Demote(context.Background()); err != nil {
+		return fmt.Errorf("store what is in %s (or move the directory itself): %w", v.rec.Dir, err)
+	}
+	return nil
 }
