@@ -187,6 +187,7 @@ func (p *pass) giveMove(at, from syncer.Place, t syncer.Attr, over syncer.Seen, 
 		return p.giveChanged(at, s, t)
 	}
 	p.lookTwice(t.Ino)
+	p.tree.of(t.Ino).all = true // what is in it may have waited for it
 	return nil
 }
 
