@@ -99,10 +99,12 @@ func (p *pass) takeMove(c *place, name string, from syncer.Place, s, over syncer
 	p.moved()
 	if st.kind == model.Dir {
 		p.lookTwice(s.Ino)
+		p.tree.of(s.Ino).all = true // what is in it may have waited for it
 	}
 	p.disk.add(at, st.kind == model.Dir) // what else has changed
 	p.disk.add(from, true)
 	p.tree.add(from, true)
+	p.tree.add(at, false) // others may have changed it where it was
 	return true, nil
 }
 
