@@ -138,6 +138,7 @@ func (v *Veil) Status(st control.Status) control.Status {
 	st.Folders = slices.Clone(st.Folders)
 	for i := range st.Folders {
 		f := &st.Folders[i]
+		f.OnlyHerePaths = nil
 		if f.Error != "" {
 			f.Error = hiddenText
 		}
@@ -153,15 +154,42 @@ func (v *Veil) Status(st control.Status) control.Status {
 		f := &st.Folders[i]
 		as := pseudonym("folder", f.ID)
 		f.ID, f.Name, f.Dir = as, as, "/DIR-of-"+as
+		f.WaitingFor, f.Sources = v.names(f.WaitingFor), v.names(f.Sources)
 	}
 	st.Peers = slices.Clone(st.Peers)
 	for i := range st.Peers {
 		p := &st.Peers[i]
 		p.ID, p.Name = peerName(p.ID), peerName(p.ID)
-		p.Folders = v.all(p.Folders)
+		p.Folders = slices.Clone(p.Folders)
+		for j, id := range p.Folders {
+			p.Folders[j] = pseudonym("folder", id)
+		}
+		p.Error = v.Text(p.Error)
+	}
+	st.Tasks = slices.Clone(st.Tasks)
+	for i := range st.Tasks {
+		st.Tasks[i].Folder = v.name(st.Tasks[i].Folder)
 	}
 	st.Addrs, st.PeerID, st.Device = v.all(st.Addrs), peerName(st.PeerID), peerName(st.PeerID)
 	return st
+}
+
+// name is what stands for a name that is told by itself.
+func (v *Veil) name(s string) string {
+	if i := slices.IndexFunc(v.words, func(w word) bool { return w.is == s }); i >= 0 {
+		return v.words[i].as
+	}
+	if s == "" {
+		return ""
+	}
+	return hidden
+}
+
+func (v *Veil) names(names []string) (out []string) {
+	for _, s := range names {
+		out = append(out, v.name(s))
+	}
+	return out
 }
 
 func (v *Veil) all(texts []string) []string {
