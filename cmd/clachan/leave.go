@@ -45,13 +45,16 @@ func (a *app) confirmLeave(st control.Status, yes bool) error {
 		return nil
 	}
 	f := st.Folders[0]
-	lost := f.OnlyHere
+	lost, least := f.OnlyHere, ""
+	if f.OnlyHereMore {
+		least = "at least "
+	}
 	if len(st.Peers) == 0 {
 		lost = f.Files
 	}
 	if isTerminal(a.stdin) && isTerminal(a.stderr) {
 		if lost > 0 {
-			a.say("%s on this machine only and will be lost.", count(lost, "file is", "files are"))
+			a.say("%s%s on this machine only and will be lost.", least, count(lost, "file is", "files are"))
 		}
 		fmt.Fprintf(a.stderr, "Leave %s and delete what is here of it? [y/N] ", f.Name)
 		answer, err := bufio.NewReader(a.stdin).ReadString('\n')

@@ -220,9 +220,15 @@ func why(f control.FolderStatus, peers []control.PeerStatus, now time.Time) (out
 	if f.Conflicts > 0 {
 		say("both versions are kept: the other has \"(conflict, \" in its name; remove or rename what you do not want")
 	}
-	if f.OnlyHere > 0 && f.Unheard {
+	switch {
+	case f.OnlyHere == 0:
+	case f.Unheard && f.OnlyHereMore:
+		say("nobody has said what it has since the daemon started: what was written here is on this machine only, perhaps")
+	case f.Unheard:
 		say("nobody has said what it has since the daemon started: %s on this machine only, perhaps", count(f.OnlyHere, "file is", "files are"))
-	} else if f.OnlyHere > 0 {
+	case f.OnlyHereMore:
+		say("%s", onItsWay(f))
+	default:
 		say("%s on this machine only%s%s", count(f.OnlyHere, "file is", "files are"), onlyHereNames(f), waitingWords(f.WaitingFor))
 	}
 	if f.NoRoom {
@@ -253,6 +259,15 @@ func has(n int) string {
 	return " have"
 }
 
+// onItsWay is said of what is only here, but nobody knows how many files that are.
+func onItsWay(f control.FolderStatus) string {
+	s := "something is still on its way"
+	if len(f.WaitingFor) > 0 {
+		s += " to " + list(f.WaitingFor, " or ", 3)
+	}
+	return s + onlyHereNames(f)
+}
+
 // onlyHereNames names some of the files that are only here.
 func onlyHereNames(f control.FolderStatus) string {
 	if len(f.OnlyHerePaths) == 0 {
@@ -263,6 +278,9 @@ func onlyHereNames(f control.FolderStatus) string {
 		names = append(names, legible(p))
 	}
 	s := ": " + strings.Join(names, ", ")
+	if f.OnlyHereMore {
+		return s + ", …"
+	}
 	if more := f.OnlyHere - min(f.OnlyHere, uint64(len(names))); more > 0 {
 		s += fmt.Sprintf(" and %s more", humanize.Comma(int64(more)))
 	}

@@ -92,6 +92,11 @@ func TestStatusSaysWhy(t *testing.T) {
 		{control.FolderStatus{State: control.StatePending, WaitingFor: []string{"ben"}}, there, []string{"ben has to hear of the last changes"}},
 		{control.FolderStatus{State: control.StateSyncing, Sources: []string{"ben"}, OnlyHere: 2, OnlyHerePaths: []string{"a", "b"}, Unheard: true}, there,
 			[]string{"from ben", "nobody has said what it has since the daemon started: 2 files are on this machine only, perhaps"}},
+		{control.FolderStatus{State: control.StateOnlyHere, OnlyHere: 1, OnlyHereMore: true, WaitingFor: []string{"ben"}}, there, []string{"something is still on its way to ben"}},
+		{control.FolderStatus{State: control.StateOnlyHere, OnlyHere: 2, OnlyHereMore: true, OnlyHerePaths: []string{"a", "b"}, WaitingFor: []string{"ben"}}, there,
+			[]string{"something is still on its way to ben: a, b, …"}},
+		{control.FolderStatus{State: control.StateOnlyHere, OnlyHere: 4000, OnlyHereMore: true, Unheard: true}, there,
+			[]string{"nobody has said what it has since the daemon started: what was written here is on this machine only, perhaps"}},
 		{control.FolderStatus{State: control.StateSynced, Name: "a"}, nil, []string{"nobody else is a member yet (a ticket for one: clachan invite a)"}},
 	}
 	for _, tt := range tests {

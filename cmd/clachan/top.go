@@ -148,8 +148,11 @@ func (v *view) redraw(ctx context.Context) error {
 // totals is how everything is, and what is to be done yet if something is.
 func totals(st control.Status) (lines []line) {
 	var files, bytes, need, only, in, out uint64
-	online := 0
+	online, least := 0, ""
 	for _, f := range st.Folders {
+		if f.OnlyHereMore {
+			least = "at least "
+		}
 		files, bytes, need, only = files+f.Files, bytes+f.Bytes, need+f.NeedBytes, only+f.OnlyHere
 	}
 	for _, p := range st.Peers {
@@ -165,7 +168,7 @@ func totals(st control.Status) (lines []line) {
 		todo = append(todo, humanize.IBytes(need)+" to come")
 	}
 	if only > 0 {
-		todo = append(todo, count(only, "file", "files")+" on this machine only")
+		todo = append(todo, least+count(only, "file", "files")+" on this machine only")
 	}
 	if len(todo) > 0 {
 		lines = append(lines, line{{strings.Join(todo, "   "), yellow}})
@@ -242,7 +245,10 @@ func topMembers(st control.Status, now time.Time) (rows []line) {
 func topOnlyHere(st control.Status) (rows []line) {
 	for _, f := range st.Folders {
 		if f.OnlyHere > 0 {
-			text := count(f.OnlyHere, "file", "files") + onlyHereNames(f) + waitingWords(f.WaitingFor)
+			text := onItsWay(f)
+			if !f.OnlyHereMore {
+				text = count(f.OnlyHere, "file", "files") + onlyHereNames(f) + waitingWords(f.WaitingFor)
+			}
 			rows = append(rows, line{{runewidth.Truncate(legible(f.Name), nameWidth, "…"), strong}, {text, unpainted}})
 		}
 	}

@@ -46,7 +46,9 @@ this needs no daemon.`,
 			if a.json {
 				return a.print(out, nil)
 			}
-			if out.OnlyHere > 0 {
+			if out.More {
+				a.say("something is on this machine only, and still on its way")
+			} else if out.OnlyHere > 0 {
 				a.say("%s on this machine only", count(out.OnlyHere, "file is", "files are"))
 			}
 			return nil

@@ -107,7 +107,8 @@ type UmountRequest struct {
 // Unmounted tells what leaving the mount off means.
 type Unmounted struct {
 	Schema   int    `json:"schema"`
-	OnlyHere uint64 `json:"only_here"` // files no other member has in full yet
+	OnlyHere uint64 `json:"only_here"`                // files no other member has in full yet
+	More     bool   `json:"only_here_more,omitempty"` // at least so many: how many is not known
 }
 
 // LeaveRequest asks to forget a folder and everything of it on this device.
@@ -181,6 +182,7 @@ type FolderStatus struct {
 	Error      string `json:"error,omitempty"`
 	// No other member has told what it has since the daemon started: what may be only here counts as such.
 	Unheard       bool       `json:"unheard,omitempty"`
+	OnlyHereMore  bool       `json:"only_here_more,omitempty"`  // at least so many are: how many, the others do not tell
 	OnlyHerePaths []string   `json:"only_here_paths,omitempty"` // some of what is only here
 	WaitingFor    []string   `json:"waiting_for,omitempty"`     // members that have not got all of it, by name
 	Sources       []string   `json:"sources,omitempty"`         // connected members that have all that is missing here

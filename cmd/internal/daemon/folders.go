@@ -277,7 +277,7 @@ func (d *Daemon) umountFolder(ctx context.Context, in control.UmountRequest) (ou
 	}
 	out.Schema = control.Schema
 	if st, err := d.folderStatus(ctx, f); err == nil {
-		out.OnlyHere = st.OnlyHere
+		out.OnlyHere, out.More = st.OnlyHere, st.OnlyHereMore
 	}
 	if !d.view(f).rec.Mounted {
 		return out, nil

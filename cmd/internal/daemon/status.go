@@ -171,23 +171,27 @@ func (d *Daemon) folderStatus(ctx context.Context, f *folder) (control.FolderSta
 	return st, nil
 }
 
-// onlyHere says which files are only here. Of changes that nobody else knows of it is
-// known what they are about; of blocks that a member lacks of others it is not.
+// onlyHere says which files are only here, as far as that can be told. Of changes that
+// nobody else knows of it is known what they are about; of blocks that a member lacks of
+// others it is not: then at least one file is.
 func onlyHere(ctx context.Context, core *syncer.Folder, s *share, st *control.FolderStatus) error {
 	own := core.Replica()
 	least := s.onlyHere(own)
-	s.only = min(least, st.Files)
-	if made, told := s.known.Get(own), s.told(own); least > 0 && least == made-told {
-		files, paths, exact, err := core.Unheld(ctx, told, shownPaths)
-		if err != nil {
-			return err
-		}
-		if st.OnlyHerePaths = paths; exact {
-			s.only = files
-		}
-		s.pending += least
+	st.Unheard = s.unheard()
+	if least == 0 {
+		return nil
 	}
-	st.OnlyHere, st.Unheard = s.only, s.unheard()
+	made, told := s.known.Get(own), s.told(own)
+	files, paths, exact, err := core.Unheld(ctx, told, shownPaths)
+	if err != nil {
+		return err
+	}
+	if exact = exact && least == made-told; !exact {
+		files = max(1, files)
+	}
+	s.only = files
+	s.pending += made - told
+	st.OnlyHere, st.OnlyHereMore, st.OnlyHerePaths = files, !exact, paths
 	return nil
 }
 

@@ -168,7 +168,11 @@ func (r *report) folder(f control.FolderStatus) {
 	case control.StateOffline:
 		r.say(control.LevelNote, f.Name, "no other member is connected", "")
 	case control.StateOnlyHere:
-		r.say(control.LevelNote, f.Name, fmt.Sprintf("%d files are on this machine only, for now", f.OnlyHere), "clachan wait "+f.Name+" --on all")
+		text := fmt.Sprintf("%d files are on this machine only, for now", f.OnlyHere)
+		if f.OnlyHereMore {
+			text = "something is on this machine only, for now"
+		}
+		r.say(control.LevelNote, f.Name, text, "clachan wait "+f.Name+" --on all")
 	default:
 		r.say(control.LevelOK, f.Name, f.State, "")
 	}
