@@ -82,10 +82,10 @@ func (o Op[In, Out]) Call(ctx context.Context, c *Client, in In) (out Out, err e
 
 // CallWithin is Call for what a daemon answers at once: it is stuck if it has not after limit.
 func (o Op[In, Out]) CallWithin(ctx context.Context, c *Client, limit time.Duration, in In) (Out, error) {
-	short, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+	short, w := watch(ctx, limit)
+	defer w.end()
 	out, err := o.Call(short, c, in)
-	if short.Err() != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+	if err != nil && ctx.Err() == nil && w.late() {
 		return out, c.late(limit)
 	}
 	return out, err

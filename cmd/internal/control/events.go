@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -176,7 +177,7 @@ func stream(ctx context.Context, w http.ResponseWriter, r *Ring, since uint64) e
 	out := http.NewResponseController(w)
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
-	text := []byte("retry: 2000\n\n")
+	text := fmt.Appendf(nil, "retry: 2000\nid: %d\n\n", since) // who is cut off before the first event knows where it was
 	for {
 		events, more := r.After(since)
 		for _, e := range events {
@@ -207,59 +208,128 @@ func stream(ctx context.Context, w http.ResponseWriter, r *Ring, since uint64) e
 	}
 }
 
+// again is how long a reader waits before it asks a daemon anew that ended a stream.
+const again = 100 * time.Millisecond
+
 // Events calls fn with what happens, from after the event since on if it is given, until
-// ctx ends, fn fails or the daemon stops. Begun, if not nil, is called when it listens.
+// ctx ends, fn fails or the daemon stops. A reader that is cut off, since it did not read
+// for long, goes on where it was: what is lost by then is a gap. Begun, if not nil, is
+// called when it listens.
 func (c *Client) Events(ctx context.Context, since *uint64, begun func(), fn func(Event) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	s := subscription{client: c, since: since, begun: begun, fn: fn}
+	for {
+		heard := s.lines
+		err := s.read(ctx)
+		if !errors.Is(err, errCut) {
+			if e, ok := errors.AsType[*Error](err); ok && e.Code == NoDaemon && s.lines > 0 {
+				return Errorf(NoDaemon, "the daemon has stopped")
+			}
+			return err
+		}
+		if s.lines == heard {
+			return Errorf(NoDaemon, "the daemon stopped before it answered")
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(again):
+		}
+	}
+}
+
+// errCut tells that a stream has ended that should not.
+var errCut = errors.New("the stream was cut off")
+
+// A subscription reads events over as many streams as that takes.
+type subscription struct {
+	client *Client
+	since  *uint64 // the last event that was told of; nil: nobody knows yet
+	begun  func()  // nil once it was called
+	fn     func(Event) error
+	lines  int // that came
+}
+
+// read reads one stream to its end.
+func (s *subscription) read(ctx context.Context) error {
+	limit := 3 * heartbeat
+	asked := ctx
+	ctx, w := watch(ctx, limit)
+	defer w.end()
 	url := "http://clachan" + eventsPath
-	if since != nil {
-		url += "?since=" + strconv.FormatUint(*since, 10)
+	if s.since != nil {
+		url += "?since=" + strconv.FormatUint(*s.since, 10)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return fmt.Errorf("events: %w", err)
 	}
-	silent := time.AfterFunc(3*heartbeat, cancel)
-	defer silent.Stop()
-	resp, err := c.http.Do(req)
+	why := func(err error) error {
+		if asked.Err() == nil && w.late() {
+			return s.client.late(limit)
+		}
+		return err
+	}
+	resp, err := s.client.http.Do(req)
 	if err != nil {
-		return c.silence(silent, gone(ctx, err))
+		return why(gone(ctx, err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return failure("events", resp.Status, io.LimitReader(resp.Body, maxBody))
 	}
-	if begun != nil {
-		begun()
+	if s.begun != nil {
+		s.begun()
+		s.begun = nil
 	}
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, maxRequest)
-	for lines.Scan() {
-		silent.Reset(3 * heartbeat)
-		data, ok := strings.CutPrefix(lines.Text(), "data: ")
-		if !ok {
-			continue
-		}
-		var e Event
-		if err := json.Unmarshal([]byte(data), &e); err != nil {
-			return fmt.Errorf("events: %w", err)
-		}
-		if err := fn(e); err != nil {
-			return err
-		}
+	if err := s.take(w, resp.Body); err != nil {
+		return err
 	}
-	err = lines.Err()
-	if err == nil {
-		err = io.ErrUnexpectedEOF
+	if err := ctx.Err(); err != nil {
+		return why(err)
 	}
-	return c.silence(silent, gone(ctx, err))
+	return errCut
 }
 
-// silence tells a daemon that says nothing from other failures.
-func (c *Client) silence(timer *time.Timer, err error) error {
-	if !timer.Stop() {
-		return c.late(3 * heartbeat)
+// take tells of the events of a stream until it ends. What an empty line does not end is
+// not whole.
+func (s *subscription) take(w *watchdog, body io.Reader) error {
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, maxRequest)
+	var id, data string
+	for lines.Scan() {
+		s.lines++
+		w.heard()
+		switch line := lines.Text(); {
+		case strings.HasPrefix(line, "id: "):
+			id = line[len("id: "):]
+		case strings.HasPrefix(line, "data: "):
+			data = line[len("data: "):]
+		case line == "":
+			if n, err := strconv.ParseUint(id, 10, 64); err == nil {
+				s.since = &n
+			}
+			if err := s.tell(w, data); err != nil {
+				return err
+			}
+			id, data = "", ""
+		}
 	}
-	return err
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return fmt.Errorf("events: %w", lines.Err())
+	}
+	return nil
+}
+
+// tell hands one event over. However long that takes, the daemon is not to blame.
+func (s *subscription) tell(w *watchdog, data string) error {
+	if data == "" {
+		return nil
+	}
+	var e Event
+	if err := json.Unmarshal([]byte(data), &e); err != nil {
+		return fmt.Errorf("events: %w", err)
+	}
+	w.rest()
+	defer w.heard()
+	return s.fn(e)
 }

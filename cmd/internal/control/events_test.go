@@ -1,12 +1,15 @@
 package control
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -161,5 +164,77 @@ func TestADaemonThatHangsIsNotWaitedForForever(t *testing.T) {
 	cancel()
 	if _, err := GetStatus.CallWithin(ctx, c, time.Minute, StatusRequest{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("who gives up is told so: %v", err)
+	}
+}
+
+// A reader that is cut off in the middle of a line goes on after the last whole event.
+func TestAReaderThatIsCutOffGoesOn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+	event := func(id int) string {
+		return fmt.Sprintf("id: %d\nevent: x\ndata: {\"schema\":1,\"id\":%d,\"kind\":\"x\"}\n\n", id, id)
+	}
+	streams := []struct{ want, answer string }{
+		{"/v1/events ", "retry: 2000\nid: 6\n\n" + event(7)[:20]},
+		{"/v1/events?since=6 ", "retry: 2000\nid: 6\n\n" + event(7) + event(8)[:len(event(8))-1]},
+		{"/v1/events?since=7 ", ":\n\n" + event(8)},
+	}
+	asked := make(chan string, len(streams))
+	go func() {
+		defer l.Close()
+		for i := 0; i < len(streams); {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			req, err := bufio.NewReader(conn).ReadString('\n')
+			if err == nil { // Dial only looks whether somebody is there
+				asked <- req
+				fmt.Fprint(conn, head+streams[i].answer)
+				i++
+			}
+			conn.Close()
+		}
+	}()
+	c, err := Dial(t.Context(), []string{path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []uint64
+	err = c.Events(t.Context(), nil, nil, func(e Event) error {
+		got = append(got, e.ID)
+		return nil
+	})
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != NoDaemon {
+		t.Errorf("when the daemon is gone: %v", err)
+	}
+	if !slices.Equal(got, []uint64{7, 8}) {
+		t.Errorf("events %v", got)
+	}
+	for _, s := range streams {
+		if req := <-asked; !strings.Contains(req, s.want) {
+			t.Errorf("asked %q, want %q", req, s.want)
+		}
+	}
+}
+
+func TestAWatchdogBarksAfterSilenceOnly(t *testing.T) {
+	ctx, w := watch(t.Context(), 20*time.Millisecond)
+	defer w.end()
+	w.rest()
+	other, loud := watch(t.Context(), 20*time.Millisecond)
+	defer loud.end()
+	<-other.Done() // as long as that one is silent for
+	if ctx.Err() != nil || w.late() || !loud.late() {
+		t.Errorf("one at rest: %v", ctx.Err())
+	}
+	w.heard()
+	<-ctx.Done()
+	if !w.late() {
+		t.Error("it ended and is not late")
 	}
 }
