@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/clachanfs/clachan/cmd/internal/config"
 	"github.com/clachanfs/clachan/cmd/internal/control"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 )
 
@@ -49,14 +51,48 @@ func (a *app) client(ctx context.Context) (*control.Client, error) {
 	return control.Dial(ctx, sockets)
 }
 
-// ask sends one operation to the daemon.
-func ask[In, Out any](ctx context.Context, a *app, op control.Op[In, Out], in In) (Out, error) {
+// ask sends one operation to the daemon, however long it takes.
+func ask[In, Out any](ctx context.Context, a *app, op control.Op[In, Out], in In) (out Out, err error) {
 	c, err := a.client(ctx)
 	if err != nil {
-		var none Out
-		return none, err
+		return out, err
 	}
-	return op.Call(ctx, c, in)
+	err = a.attend(ctx, c, func(ctx context.Context) (err error) {
+		out, err = op.Call(ctx, c, in)
+		return err
+	})
+	return out, err
+}
+
+// stirs is how long it takes, at least, until a daemon is asked again whether it is stuck.
+const stirs = 5 * time.Second
+
+// attend runs work, which may take as long as it likes, but ends it when the daemon does
+// not even say what it is any more.
+func (a *app) attend(ctx context.Context, c *control.Client, work func(context.Context) error) error {
+	working, cancel := context.WithCancelCause(ctx)
+	var g errgroup.Group
+	g.Go(func() error {
+		for working.Err() == nil {
+			_, err := control.GetVersion.CallWithin(working, c, a.timeout, control.None{})
+			if e, ok := errors.AsType[*control.Error](err); ok && e.Code == control.Timeout {
+				cancel(e)
+			}
+			select {
+			case <-working.Done():
+			case <-time.After(stirs):
+			}
+		}
+		return nil
+	})
+	err := work(working)
+	late, _ := errors.AsType[*control.Error](context.Cause(working))
+	cancel(nil)
+	g.Wait() // its function returns nil
+	if err != nil && late != nil {
+		return late
+	}
+	return err
 }
 
 // soon is ask for what a daemon answers at once.

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/clachanfs/clachan/blocks"
 	"github.com/clachanfs/clachan/cmd/internal/config"
@@ -359,5 +361,24 @@ func TestDetachedDaemonIsTheSameInstance(t *testing.T) {
 	want := "daemon --home " + rel + " --config /c --socket /s --listen :1 --listen :2 --verbose --no-discovery"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestWhatTakesLongEndsWhenTheDaemonHangs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // it never accepts
+	for _, args := range [][]string{{"umount", "notes"}, {"db", "check"}, {"wait", "notes"}} {
+		a := newApp()
+		root := newRoot(a)
+		root.SetArgs(append([]string{"--socket", path}, args...))
+		a.timeout = 50 * time.Millisecond // no flag sets it anew
+		err := root.ExecuteContext(t.Context())
+		if e, ok := errors.AsType[*control.Error](err); !ok || e.Code != control.Timeout {
+			t.Errorf("%q: %v", args, err)
+		}
 	}
 }

@@ -87,8 +87,10 @@ func (a *app) support(ctx context.Context, file string, names bool, profile time
 	return err
 }
 
-// answersIn is how long a daemon has for each part.
-const answersIn = 30 * time.Second
+const (
+	answersIn = 30 * time.Second // a daemon has so long for each part
+	hurriesIn = 2 * time.Second  // and so long for each of the rest when it was late with one
+)
 
 // gather fills a bundle. What cannot be had is noted in it.
 func (a *app) gather(ctx context.Context, b *support.Bundle, profile time.Duration) error {
@@ -97,17 +99,26 @@ func (a *app) gather(ctx context.Context, b *support.Bundle, profile time.Durati
 		return control.Errorf(control.State, "%v", err)
 	}
 	client, dialed := a.client(ctx)
+	patience := answersIn
+	hurry := func(err error) {
+		if errors.Is(err, context.DeadlineExceeded) {
+			patience = hurriesIn
+		}
+	}
 	read := func(path string, more time.Duration) ([]byte, error) {
 		if dialed != nil {
 			return nil, dialed
 		}
-		ctx, cancel := context.WithTimeout(ctx, answersIn+more)
+		ctx, cancel := context.WithTimeout(ctx, patience+more)
 		defer cancel()
-		return client.Read(ctx, path)
+		body, err := client.Read(ctx, path)
+		hurry(err)
+		return body, err
 	}
 	st, running, asked := control.Status{}, control.Version{}, dialed
 	if dialed == nil { // one that hangs has stacks to show all the same
 		st, running, asked = a.askAround(ctx, client)
+		hurry(asked)
 	}
 	if running.Data != "" {
 		places.Config, places.Data, places.Socket = running.Config, running.Data, client.Socket()

@@ -9,6 +9,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// answerLate is what a daemon may be late with saying that the time ran out.
+const answerLate = 5 * time.Second
+
 func newWait(a *app) *cobra.Command {
 	var in control.WaitRequest
 	c := &cobra.Command{
@@ -37,8 +40,14 @@ Exit codes: 9 when the time ran out, 5 for an unknown folder or member.`,
 				}
 			})
 			return during(c.Context(), a, how, func(ctx context.Context) error {
-				_, err := ask(ctx, a, control.Wait, in)
-				return err
+				cl, err := a.client(ctx)
+				if err != nil {
+					return err
+				}
+				return a.attend(ctx, cl, func(ctx context.Context) error {
+					_, err := control.Wait.CallWithin(ctx, cl, in.Timeout+answerLate, in)
+					return err
+				})
 			})
 		},
 	}
