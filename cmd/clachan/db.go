@@ -75,7 +75,11 @@ in it: whoever has a copy can act as this device.`,
 			if err != nil {
 				return err
 			}
-			made, err := ask(c.Context(), a, control.Checkpoint, control.CheckpointRequest{Dir: dir})
+			var made control.CheckpointMade
+			err = during(c.Context(), a, going("copying"), func(ctx context.Context) (err error) {
+				made, err = ask(ctx, a, control.Checkpoint, control.CheckpointRequest{Dir: dir})
+				return err
+			})
 			if err != nil {
 				return err
 			}

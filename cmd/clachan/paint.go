@@ -164,8 +164,19 @@ func legible(s string) string {
 // screen is the size of the terminal that f is; 80 columns of lines without end if it is none.
 func screen(f *os.File) (width, height int) {
 	width, height, err := term.GetSize(int(f.Fd()))
-	if err != nil || width <= 0 {
+	if err != nil {
 		return 80, 0
+	}
+	return known(width, height)
+}
+
+// known is a size of a screen, the usual one where a terminal does not tell its own.
+func known(width, height int) (int, int) {
+	if width <= 0 {
+		width = 80
+	}
+	if height <= 0 {
+		height = 24
 	}
 	return width, height
 }

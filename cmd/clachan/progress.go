@@ -120,6 +120,11 @@ func (a *app) inStatus(folder, what string, read func(p *progress, st control.St
 	}
 }
 
+// going tells only that something goes on.
+func going(what string) func(context.Context) (progress, error) {
+	return func(context.Context) (progress, error) { return progress{what: what}, nil }
+}
+
 // toCome tells how many bytes are here of those there should be.
 func toCome(p *progress, st control.Status) {
 	p.bytes = true

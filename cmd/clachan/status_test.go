@@ -136,6 +136,14 @@ func TestTopFitsItsScreen(t *testing.T) {
 	}
 }
 
+func TestATerminalWithoutASizeHasTheUsualOne(t *testing.T) {
+	for _, tt := range [][4]int{{0, 0, 80, 24}, {100, 0, 100, 24}, {0, 10, 80, 10}, {1, 1, 1, 1}} {
+		if w, h := known(tt[0], tt[1]); w != tt[2] || h != tt[3] {
+			t.Errorf("%v: %d, %d", tt, w, h)
+		}
+	}
+}
+
 func TestColourIsForTerminalsAndThoseWhoAskForIt(t *testing.T) {
 	tests := []struct {
 		how      string

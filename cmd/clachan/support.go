@@ -66,7 +66,7 @@ func (a *app) support(ctx context.Context, file string, names bool, profile time
 		defer out.Close()
 	}
 	b := &support.Bundle{Veil: support.Veil{Open: names}}
-	err := a.gather(ctx, b, profile)
+	err := during(ctx, a, going("gathering"), func(ctx context.Context) error { return a.gather(ctx, b, profile) })
 	if err == nil {
 		err = b.Write(out, now)
 	}
