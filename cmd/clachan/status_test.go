@@ -128,8 +128,10 @@ func TestTopFitsItsScreen(t *testing.T) {
 			}
 		}
 	}
+	p50, p99 := 0.1, 2.0
+	st.Operations = &control.Operations{Rate: 1234, P50: &p50, P99: &p99}
 	text := shown(topLines(st, now, 80, 24), false, 80)
-	for _, want := range []string{"clachan on desk", "q quits", "FOLDERS", "MEMBERS", "ONLY HERE", "… and ", "5.0 MiB/s"} {
+	for _, want := range []string{"clachan on desk", "q quits", "FOLDERS", "MEMBERS", "ONLY HERE", "… and ", "5.0 MiB/s", "FUSE  1,234 ops/s   p50 0.10 ms   p99 2 ms"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}

@@ -20,8 +20,8 @@ func newTop(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "top",
 		Short: "Watch folders, transfers and members on the whole screen",
-		Long: `Show on the whole screen, twice in a second: what comes and goes in all, the
-folders and how far they are, the members and how fast each is, and the files that
+		Long: `Show on the whole screen, twice in a second: what comes and goes in all, how much
+programs ask of the mounts and how long that takes, the folders and how far they are, the members and how fast each is, and the files that
 are on this machine only. q or Ctrl-C ends it.
 
 Without a terminal the totals are written as a line, twice in a second while
@@ -181,7 +181,11 @@ func topLines(st control.Status, now time.Time, width, height int) (out []line) 
 	right := now.Format(time.TimeOnly) + "  q quits"
 	title := runewidth.Truncate("clachan on "+legible(st.Device), max(0, width-len(right)-1), "…")
 	out = append(out, line{{runewidth.FillRight(title, max(0, width-len(right))), strong}, {right, dim}})
-	out = append(append(out, totals(st)...), nil)
+	out = append(out, totals(st)...)
+	if st.Operations != nil {
+		out = append(out, operationsLine(*st.Operations))
+	}
+	out = append(out, nil)
 	folders, members, only := topFolders(st, width), topMembers(st, now), topOnlyHere(st)
 	rows := height - len(out) - 5 // headings and empty lines
 	each := max(2, rows/3)
@@ -191,6 +195,23 @@ func topLines(st control.Status, now time.Time, width, height int) (out []line) 
 	out = append(out, section("MEMBERS", members, max(each, spare))...)
 	out = append(out, section("ONLY HERE", only, each)...)
 	return out[:min(len(out), max(1, height))]
+}
+
+// operationsLine is how busy the mounts are.
+func operationsLine(o control.Operations) line {
+	text := fmt.Sprintf("FUSE  %s ops/s", humanize.Comma(int64(o.Rate)))
+	if o.P50 != nil && o.P99 != nil {
+		text += fmt.Sprintf("   p50 %s   p99 %s", millis(*o.P50), millis(*o.P99))
+	}
+	return line{{text, unpainted}}
+}
+
+// millis is a time that is known roughly.
+func millis(ms float64) string {
+	if ms < 1 {
+		return fmt.Sprintf("%.2f ms", ms)
+	}
+	return fmt.Sprintf("%.0f ms", ms)
 }
 
 // section is a heading and at most n lines.

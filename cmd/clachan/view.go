@@ -147,7 +147,7 @@ func (v *view) showJSON(st control.Status) error {
 		st.Folders[i].Rate = 0
 	}
 	peers := st.Peers
-	st.Peers = nil
+	st.Peers, st.Operations = nil, nil
 	for _, p := range peers {
 		st.Peers = append(st.Peers, control.PeerStatus{ID: p.ID, Online: p.Online, Path: p.Path, Folders: p.Folders})
 	}

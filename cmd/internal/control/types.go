@@ -130,6 +130,16 @@ type Status struct {
 	Folders []FolderStatus `json:"folders"`
 	Peers   []PeerStatus   `json:"peers"`
 	Tasks   []Task         `json:"tasks"` // long things that go on
+
+	Operations *Operations `json:"operations,omitempty"` // that programs ask of mounts; left out where nothing is mounted
+}
+
+// Operations tells how many operations programs ask of mounts of late, as far as somebody
+// asked before, and how long they take: of those whose time is taken, as buckets tell it.
+type Operations struct {
+	Rate uint64   `json:"rate"`   // in a second
+	P50  *float64 `json:"p50_ms"` // half of them take at most so long; null: none had its time taken
+	P99  *float64 `json:"p99_ms"` // 99 of 100 do
 }
 
 // The kinds of a Task.

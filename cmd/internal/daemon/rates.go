@@ -14,8 +14,8 @@ type rates struct {
 }
 
 type sample struct {
-	at    time.Time
-	total uint64
+	at     time.Time
+	totals []uint64
 }
 
 const (
@@ -26,6 +26,19 @@ const (
 
 // of is how much a counter grew in a second of late, 0 if that is not known yet.
 func (r *rates) of(counter string, total uint64, now time.Time) uint64 {
+	grew, took := r.grown(counter, now, total)
+	return perSecond(grew[0], took)
+}
+
+func perSecond(n uint64, took time.Duration) uint64 {
+	if took < rateLeast {
+		return 0
+	}
+	return uint64(float64(n) / took.Seconds())
+}
+
+// grown is how much counters, as many as ever of that name, grew of late, and since when.
+func (r *rates) grown(name string, now time.Time, totals ...uint64) (grew []uint64, took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.seen == nil {
@@ -36,18 +49,22 @@ func (r *rates) of(counter string, total uint64, now time.Time) uint64 {
 			delete(r.seen, k)
 		}
 	}
-	list := r.seen[counter]
-	if n := len(list); n > 0 && total < list[n-1].total { // it began anew
-		list = nil
+	list := r.seen[name]
+	if n := len(list); n > 0 {
+		for i, total := range totals {
+			if total < list[n-1].totals[i] { // it began anew
+				list = nil
+				break
+			}
+		}
 	}
 	list = slices.DeleteFunc(list, func(s sample) bool { return now.Sub(s.at) > rateOver })
 	if n := len(list); n == 0 || now.Sub(list[n-1].at) >= rateLeast {
-		list = append(list, sample{now, total})
+		list = append(list, sample{now, totals})
 	}
-	r.seen[counter] = list
-	took := now.Sub(list[0].at)
-	if took < rateLeast {
-		return 0
+	r.seen[name] = list
+	for i, total := range totals {
+		grew = append(grew, total-list[0].totals[i])
 	}
-	return uint64(float64(total-list[0].total) / took.Seconds())
+	return grew, now.Sub(list[0].at)
 }

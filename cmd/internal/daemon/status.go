@@ -56,6 +56,7 @@ func (d *Daemon) status(ctx context.Context, in control.StatusRequest) (control.
 		name = st.Folders[0].Name
 	}
 	st.Tasks = d.tasks.all(name)
+	st.Operations = d.operations(name, folders, time.Now())
 	return st, nil
 }
 

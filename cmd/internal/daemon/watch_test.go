@@ -1,11 +1,13 @@
 package daemon
 
 import (
+	"math"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
+	"github.com/clachanfs/clachan/fs/mount"
 	"github.com/clachanfs/clachan/peers/trust"
 	"github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/model"
@@ -144,5 +146,28 @@ func TestStatusNamesWhoHasWhatAndWhoHasNot(t *testing.T) {
 	}
 	if got := s.told(model.Replica(1)); got != 10 {
 		t.Errorf("the last change that somebody knows of is %d", got)
+	}
+}
+
+func TestQuantilesAreBetweenTheBoundsOfTheirBucket(t *testing.T) {
+	buckets := func(n ...uint64) []uint64 { return append(n, make([]uint64, len(mount.OpBuckets)-len(n))...) }
+	tests := []struct {
+		share   float64
+		timed   uint64
+		buckets []uint64
+		want    float64
+	}{
+		{0.5, 100, buckets(100), 0.008},
+		{0.5, 100, buckets(0, 100), 0.040},
+		{0.99, 100, buckets(98, 0, 0, 2), 0.256 + 0.744/2},
+		{0.99, 1, buckets(), 4000}, // longer than all bounds
+	}
+	for _, tt := range tests {
+		if got := quantile(tt.share, tt.timed, tt.buckets); got == nil || math.Abs(*got-tt.want) > 1e-6 {
+			t.Errorf("%+v: %v", tt, got)
+		}
+	}
+	if got := quantile(0.5, 0, buckets()); got != nil {
+		t.Errorf("of nothing: %v", *got)
 	}
 }
