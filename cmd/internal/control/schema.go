@@ -98,17 +98,21 @@ func jsonType(t reflect.Type) (name string, below reflect.Type) {
 	return "number", nil
 }
 
-//go:embed types.go events.go code.go
+//go:embed types.go events.go code.go scrub.go
 var sources embed.FS
 
 // inspect shows fn what the types and constants of the API are declared as.
 func inspect(fn func(ast.Node)) {
-	for _, name := range []string{"types.go", "events.go", "code.go"} {
-		text, err := sources.ReadFile(name)
+	files, err := sources.ReadDir(".")
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	for _, f := range files {
+		text, err := sources.ReadFile(f.Name())
 		if err != nil {
-			panic(err) // it is embedded
+			panic(err)
 		}
-		file, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ParseComments)
+		file, err := parser.ParseFile(token.NewFileSet(), f.Name(), text, parser.ParseComments)
 		if err != nil {
 			panic(err) // it was compiled
 		}

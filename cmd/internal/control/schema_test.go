@@ -7,8 +7,10 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 var update = flag.Bool("update", false, "write testdata/schema.golden anew")
@@ -86,5 +88,32 @@ func TestTheSchemaSaysWhatFieldsMean(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, b.String())
 		}
+	}
+}
+
+// What is said of a field is read from the file that declares it, so that file must be embedded.
+func TestTheFieldsOfEveryAnswerAreLookedUp(t *testing.T) {
+	docs, looked := comments(), map[reflect.Type]bool{}
+	var look func(reflect.Type)
+	look = func(in reflect.Type) {
+		for in.Kind() == reflect.Pointer || in.Kind() == reflect.Slice {
+			in = in.Elem()
+		}
+		if in.Kind() != reflect.Struct || in == reflect.TypeFor[time.Time]() || looked[in] {
+			return
+		}
+		looked[in] = true
+		for f := range in.Fields() {
+			if _, ok := docs[in.Name()+"."+f.Name]; !ok && !f.Anonymous {
+				t.Errorf("%s.%s: its file is not embedded", in.Name(), f.Name)
+			}
+			look(f.Type)
+		}
+	}
+	for _, a := range Answers {
+		look(a.Type)
+	}
+	if len(looked) < 20 {
+		t.Errorf("%d types were looked at", len(looked))
 	}
 }
