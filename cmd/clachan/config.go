@@ -70,8 +70,7 @@ changes.`,
 			if err != nil && !noDaemon(err) {
 				return err
 			}
-			fmt.Fprintln(a.stdout, places.Config)
-			return nil
+			return a.print(control.ConfigPath{Schema: control.Schema, Path: places.Config}, func(w io.Writer) { fmt.Fprintln(w, places.Config) })
 		},
 	}
 	return group("config", "Look at the settings and change them", get, set, edit, path)

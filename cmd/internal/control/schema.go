@@ -28,6 +28,7 @@ var Answers = []Answer{
 	answer(LeaveFolder), answer(GoneFiles), answer(Wait), answer(Invite), answer(ListPeers), answer(GetID), answer(CheckStore),
 	answer(GetVersion), answer(Checkpoint), answer(Reload), answer(Scrub), answer(GetLacking),
 	{"scrubs", reflect.TypeFor[Scrubs]()}, {"support", reflect.TypeFor[Supported]()}, {"doctor", reflect.TypeFor[Findings]()}, {"config", reflect.TypeFor[SettingList]()},
+	{"config path", reflect.TypeFor[ConfigPath]()},
 	{"error", reflect.TypeFor[Error]()},
 }
 

@@ -316,6 +316,12 @@ type SettingList struct {
 	Settings []Setting `json:"settings"`
 }
 
+// ConfigPath tells where the configuration file is, or would be.
+type ConfigPath struct {
+	Schema int    `json:"schema"`
+	Path   string `json:"path"`
+}
+
 // The levels of a Finding.
 const (
 	LevelOK   = "ok"
