@@ -20,8 +20,8 @@ go, folders that are mounted or fail. With NAME only of that folder.
 
 With --json each line is an object (see: clachan help json) with an id. --since
 goes on after one: the daemon remembers the last thousand or so, --since 0 are
-all of these. Where some are lost, since too much happened at once or the daemon
-was started anew, an event of the kind gap says so.`,
+all of these. Where some are lost, since too much happened at once, nobody read them for
+long or the daemon was started anew, an event of the kind gap says so.`,
 		Example: `  clachan events
   clachan events Photos --json
   clachan events --json --since 0 | jq -r 'select(.kind == "arrived") | .path'`,

@@ -29,7 +29,9 @@ With --watch it is shown in place until Ctrl-C, or without a terminal again each
 time it changes.
 
 Exit code 7 when something needs attention (conflicts, errors, no room on the
-disk), but always 0 with --json.`,
+disk, or fewer members that are known to hold a folder than are wanted, and
+nothing on its way that changes this), but always 0 with --json. A folder that
+nobody else is a member of yet has the copies it can have.`,
 		Example: `  clachan status
   clachan status Photos --json
   clachan status --watch`,
@@ -76,11 +78,20 @@ disk), but always 0 with --json.`,
 
 func needsAttention(st control.Status) bool {
 	for _, f := range st.Folders {
-		if f.State == control.StateError || f.Conflicts > 0 || f.NoRoom {
+		if f.State == control.StateError || f.Conflicts > 0 || f.NoRoom || lacksCopies(f, st.Peers) {
 			return true
 		}
 	}
 	return false
+}
+
+// lacksCopies tells whether too few members hold a folder, and waiting will not mend it.
+func lacksCopies(f control.FolderStatus, peers []control.PeerStatus) bool {
+	switch f.State {
+	case control.StateOnlyHere, control.StateSyncing, control.StatePending:
+		return false // it is on its way
+	}
+	return f.Copies.Min < f.Copies.Want && len(membersOf(f, peers)) > 0
 }
 
 const (

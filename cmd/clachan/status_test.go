@@ -107,6 +107,34 @@ func TestStatusSaysWhy(t *testing.T) {
 	}
 }
 
+func TestWhatNeedsAttention(t *testing.T) {
+	few, enough := control.Copies{Want: 2, Min: 1}, control.Copies{Want: 2, Min: 2}
+	ben := []control.PeerStatus{{Name: "ben", Folders: []string{"x"}}}
+	tests := []struct {
+		name  string
+		f     control.FolderStatus
+		peers []control.PeerStatus
+		want  bool
+	}{
+		{"all is well", control.FolderStatus{State: control.StateSynced, Copies: enough}, ben, false},
+		{"an error", control.FolderStatus{State: control.StateError, Copies: enough}, ben, true},
+		{"conflicts", control.FolderStatus{State: control.StateConflict, Conflicts: 1, Copies: enough}, ben, true},
+		{"no room", control.FolderStatus{State: control.StateSyncing, NoRoom: true, Copies: few}, ben, true},
+		{"nobody else yet", control.FolderStatus{State: control.StateSynced, Copies: few}, nil, false},
+		{"a member of another folder", control.FolderStatus{State: control.StateSynced, Copies: few}, []control.PeerStatus{{Folders: []string{"y"}}}, false},
+		{"away with enough", control.FolderStatus{State: control.StateOffline, Copies: enough}, ben, false},
+		{"away with too few", control.FolderStatus{State: control.StateOffline, Copies: few}, ben, true},
+		{"too few there are", control.FolderStatus{State: control.StateSynced, Copies: few}, ben, true},
+		{"on its way", control.FolderStatus{State: control.StateOnlyHere, OnlyHere: 1, Copies: few}, ben, false},
+	}
+	for _, tt := range tests {
+		tt.f.ID = "x"
+		if got := needsAttention(control.Status{Folders: []control.FolderStatus{tt.f}, Peers: tt.peers}); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+}
+
 func TestTopFitsItsScreen(t *testing.T) {
 	st := busy()
 	for i := range 40 {

@@ -14,7 +14,7 @@ const (
 	NoDaemon  Code = 4   // the daemon is not running
 	NotFound  Code = 5   // no such folder, file or peer
 	Denied    Code = 6   // not allowed: role, permission, ticket that is used up, expired or revoked
-	Attention Code = 7   // status, doctor: there is something to look at: conflicts, errors, a full disk
+	Attention Code = 7   // status, doctor: there is something to look at: conflicts, errors, a full disk, too few copies
 	Offline   Code = 8   // no peer has it or none answers; try again later
 	Timeout   Code = 9   // the time given ran out
 	Newer     Code = 10  // the store or the peer is of a newer format

@@ -24,6 +24,9 @@
 //
 //	curl --unix-socket api.sock -N http://clachan/v1/events
 //
+// Who does not read for long is cut off, and asks anew with the last id it saw; a stream
+// begins with the id it goes on from, so that there is always one.
+//
 // Answers are what verbs print with --json. Their fields stay (schema.go, which also tells
 // them for clachan help json, and testdata/schema.golden).
 //
