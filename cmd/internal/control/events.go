@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -59,8 +60,9 @@ type Event struct {
 
 // A Ring remembers the last events. Who adds never waits for who reads.
 type Ring struct {
-	first uint64
-	max   int
+	first   uint64
+	max     int
+	readers atomic.Int64
 
 	mu     sync.Mutex // guards what follows
 	events []Event    // the oldest first
@@ -103,6 +105,9 @@ func (r *Ring) wake(at time.Time) {
 	close(r.more)
 	r.more = make(chan struct{})
 }
+
+// Read tells whether somebody reads what is added.
+func (r *Ring) Read() bool { return r.readers.Load() > 0 }
 
 // Last is the id of the newest event.
 func (r *Ring) Last() uint64 {
@@ -174,6 +179,8 @@ func (s *Server) HandleEvents(r *Ring) {
 
 // stream writes events until ctx ends or nobody reads.
 func stream(ctx context.Context, w http.ResponseWriter, r *Ring, since uint64) error {
+	r.readers.Add(1)
+	defer r.readers.Add(-1)
 	out := http.NewResponseController(w)
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()

@@ -18,6 +18,7 @@ const (
 	ringEvents = 1024
 	maxHeard   = 1024                   // changes of files that wait to be told; of more the oldest are lost
 	heardOnce  = 256                    // that are told at once: each costs a look at the rows
+	heardAlone = 32                     // while nobody listens
 	watchPause = 200 * time.Millisecond // between two looks
 	watchIdle  = 15 * time.Second       // and where nothing is heard: some failures tell nobody
 	lasts      = time.Second            // what is over before is not told: every save is only here for a moment
@@ -70,7 +71,11 @@ func (w *watch) hear(f *folder, changes []syncer.Change) {
 func (w *watch) take() (list []heard, lost uint64, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := min(len(w.heard), heardOnce)
+	n := heardOnce
+	if !w.events.Read() {
+		n = heardAlone
+	}
+	n = min(len(w.heard), n)
 	list, lost = slices.Clone(w.heard[:n]), w.lost
 	w.heard = append(w.heard[:0], w.heard[n:]...)
 	w.lost = 0
