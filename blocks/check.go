@@ -29,24 +29,36 @@ func (s *Store) check(ctx context.Context, report func(ID, error)) error {
 		if err != nil {
 			return err
 		}
-		for _, m := range found {
-			_, err := s.Get(ctx, m.id, buf)
-			switch {
-			case ctx.Err() != nil:
-				return ctx.Err()
-			case errors.Is(err, ErrNotFound) && s.d.usable(m.to):
-				// forgotten meanwhile
-			case errors.Is(err, ErrDamaged), errors.Is(err, ErrNotFound):
-				report(m.id, err)
-			case err != nil:
-				return err
-			}
+		if err := s.checkSome(ctx, found, buf, report); err != nil {
+			return err
 		}
 		if next == nil {
 			return nil
 		}
 		from = next
 	}
+}
+
+func (s *Store) checkSome(ctx context.Context, found []move, buf []byte, report func(ID, error)) (err error) {
+	disk, err := s.fresh()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, disk.close()) }()
+	for _, m := range found {
+		_, err := s.getBy(ctx, m.id, buf, disk.read)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, ErrNotFound) && s.d.usable(m.to):
+			// forgotten meanwhile
+		case errors.Is(err, ErrDamaged), errors.Is(err, ErrNotFound):
+			report(m.id, err)
+		case err != nil:
+			return err
+		}
+	}
+	return nil
 }
 
 // locations reads rows from key on, and puts them in the order of the disk. Next is where to go on, nil at the end.

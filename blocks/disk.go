@@ -32,7 +32,8 @@ type Disk struct {
 	blocks      *pebble.DB
 	codec       *codec
 	packOptions sstable.WriterOptions
-	packSlabs   int // slabs of a full pack
+	packReader  sstable.ReaderOptions // without a cache
+	packSlabs   int                   // slabs of a full pack
 	budget      *budget
 	lastPack    atomic.Uint64
 	turns       atomic.Uint64   // of Placings: the later, the more
@@ -143,6 +144,8 @@ func (d *Disk) openBlocks(o DiskOptions, v pebble.FormatMajorVersion) (err error
 	if d.blocks, err = pebble.Open(d.fs.PathJoin(d.dir, "blocks"), bo); err != nil {
 		return fmt.Errorf("open blocks: %w", err)
 	}
+	bo.EnsureDefaults()
+	d.packReader = bo.MakeReaderOptions()
 	d.packOptions = bo.MakeWriterOptions(6, d.blocks.TableFormat())
 	return nil
 }

@@ -95,7 +95,10 @@
 // disk cannot read counts as absent too, but its pack stays until it can. If DIR/blocks
 // is lost, its packs are found missing at open, and their blocks count as
 // absent. If DIR/meta is lost, the packs are not touched ([ErrNoMeta]).
-// [Store.Scrub] reads what nobody does, some blocks at a time.
+// [Store.Scrub] reads what nobody does, some blocks at a time. It and [Store.Check]
+// open the files of packs themselves, without a cache, and have the kernel forget
+// what they are about to read, so that what is verified is what is on the disk. Small
+// rows they read through the cache of meta: these are in a pack within the hour.
 //
 // # A full disk
 //

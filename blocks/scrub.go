@@ -25,12 +25,17 @@ func (s *Store) Scrub(ctx context.Context, from ID, tell func(Verdict) error) (n
 	if err != nil {
 		return from, false, fmt.Errorf("scrub blocks: %w", err)
 	}
+	disk, err := s.fresh()
+	if err != nil {
+		return from, false, fmt.Errorf("scrub blocks: %w", err)
+	}
+	defer func() { err = errors.Join(err, disk.close()) }()
 	buf := make([]byte, 0, MaxBlock)
 	for _, m := range found {
 		if !s.d.usable(m.to) {
 			continue
 		}
-		_, err := s.Get(ctx, m.id, buf)
+		_, err := s.getBy(ctx, m.id, buf, disk.read)
 		switch {
 		case ctx.Err() != nil:
 			return from, false, ctx.Err()

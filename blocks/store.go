@@ -224,10 +224,18 @@ func (s *Store) locate(id ID) (location, error) {
 // returns ErrNotFound if the block is not here, and ErrDamaged if it is but
 // cannot be read right; then [Store.Has] is false until it is put again.
 func (s *Store) Get(ctx context.Context, id ID, buf []byte) ([]byte, error) {
+	return s.getBy(ctx, id, buf, s.read)
+}
+
+// A reader reads and verifies what is stored at a location.
+type reader func(id ID, at location, buf []byte) ([]byte, error)
+
+// getBy is Get by way of read.
+func (s *Store) getBy(ctx context.Context, id ID, buf []byte, read reader) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	out, err := s.get(id, buf)
+	out, err := s.get(id, buf, read)
 	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) {
 		if p, ok := s.getPlaced(id, buf); ok {
 			return p, nil
@@ -239,7 +247,7 @@ func (s *Store) Get(ctx context.Context, id ID, buf []byte) ([]byte, error) {
 	return out, nil
 }
 
-func (s *Store) get(id ID, buf []byte) ([]byte, error) {
+func (s *Store) get(id ID, buf []byte, read reader) ([]byte, error) {
 	if out, ok, err := s.getPending(id, buf); ok {
 		return out, err
 	}
@@ -252,7 +260,7 @@ func (s *Store) get(id ID, buf []byte) ([]byte, error) {
 			return nil, ErrNotFound
 		}
 		var out []byte
-		out, err = s.read(id, loc, buf)
+		out, err = read(id, loc, buf)
 		if err == nil {
 			return out, s.mended(id, loc)
 		}
@@ -284,7 +292,7 @@ func (s *Store) getPending(id ID, buf []byte) ([]byte, bool, error) {
 	return out, true, err
 }
 
-// read reads and verifies what is stored at loc.
+// read is the reader for most: through the caches.
 func (s *Store) read(id ID, loc location, buf []byte) ([]byte, error) {
 	db, key := s.d.blocks, packKey(loc.pack, loc.index)
 	if loc.flags&flagSmall != 0 {
