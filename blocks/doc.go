@@ -95,6 +95,8 @@
 // disk cannot read counts as absent too, but its pack stays until it can. If DIR/blocks
 // is lost, its packs are found missing at open, and their blocks count as
 // absent. If DIR/meta is lost, the packs are not touched ([ErrNoMeta]).
+// [Store.Damaged] counts what is known of that: in memory, from a look through the
+// rows after the disk was opened.
 // [Store.Scrub] reads what nobody does, some blocks at a time. It and [Store.Check]
 // open the files of packs themselves, without a cache, and have the kernel forget
 // what they are about to read, so that what is verified is what is on the disk. Small
@@ -123,8 +125,8 @@
 // disk, as is Disk.keep: who has it gives packs back or takes a checkpoint, and takes no
 // other) before Store.gc (shared: to find a block here; else: to
 // delete some) before Store.rows (changes of location rows that depend on what
-// they replace) or Store.mu (packs in memory). Disk.mu, Marks.mu, holders.mu, budget.mu and
-// room.mu are leaves, taken under Store.mu or alone. All but turn and keep are held for
+// they replace) or Store.mu (packs in memory). Disk.mu, Marks.mu, holders.mu, budget.mu,
+// damaged.mu and room.mu are leaves, taken under Store.mu or alone. All but turn and keep are held for
 // memory and unsynced commits only. Readers take Store.mu shared, and no lock
 // while they read.
 //

@@ -40,6 +40,9 @@ type Store struct {
 
 	rows sync.Mutex // orders changes of location rows that depend on what they replace
 
+	damaged damaged
+	survey  chan struct{} // who has it looks for damaged blocks
+
 	small      atomic.Int64 // bytes in small rows
 	smallSince atomic.Int64 // when the oldest of them was written, Unix ns; 0: none
 	garbage    atomic.Int64 // bytes in packs that the last sweep found dead and left
@@ -56,6 +59,8 @@ func newStore(d *Disk, folder uint32, key Key, st smallState) *Store {
 		d: d, folder: folder, key: key,
 		pending: map[ID]slot{},
 		turn:    make(chan struct{}, 1),
+		damaged: damaged{ids: map[ID]bool{}},
+		survey:  make(chan struct{}, 1),
 		seq:     st.next,
 		holders: holders{cur: newGeneration()},
 	}
@@ -357,7 +362,9 @@ func (s *Store) failed(id ID, loc location, err error) error {
 	s.d.log.Error(what, "folder", s.folder, "block", id, "pack", loc.pack, "err", err.Error())
 	bad := loc
 	bad.flags |= mark
-	return errors.Join(err, s.replace(id, loc, &bad))
+	err = errors.Join(err, s.replace(id, loc, &bad))
+	s.damaged.note(id) // after its row
+	return err
 }
 
 // replace changes the location row of a block if it is still old; nil deletes it.

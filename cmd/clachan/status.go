@@ -78,7 +78,7 @@ nobody else is a member of yet has the copies it can have.`,
 
 func needsAttention(st control.Status) bool {
 	for _, f := range st.Folders {
-		if f.State == control.StateError || f.Conflicts > 0 || f.NoRoom || lacksCopies(f, st.Peers) {
+		if f.State == control.StateError || f.Conflicts > 0 || f.Damaged > 0 || f.NoRoom || lacksCopies(f, st.Peers) {
 			return true
 		}
 	}
@@ -242,6 +242,9 @@ func why(f control.FolderStatus, peers []control.PeerStatus, now time.Time) (out
 	default:
 		say("%s on this machine only%s%s", count(f.OnlyHere, "file is", "files are"), onlyHereNames(f), waitingWords(f.WaitingFor))
 	}
+	if f.Damaged > 0 {
+		say("%s damaged here (fetch them from other members with: clachan scrub --repair)", count(f.Damaged, "block is", "blocks are"))
+	}
 	if f.NoRoom {
 		say("the disk is too full for what others write: it comes once there is room")
 	}
@@ -254,7 +257,7 @@ func why(f control.FolderStatus, peers []control.PeerStatus, now time.Time) (out
 	if f.Returning {
 		say("it begins anew: first comes what others have, then what only this machine has is sent")
 	}
-	if f.Scrubbed != nil {
+	if f.Scrubbed != nil && f.Damaged == 0 {
 		say("all blocks verified %s", humanize.RelTime(*f.Scrubbed, now, "ago", "from now"))
 	}
 	for _, x := range f.Notices {

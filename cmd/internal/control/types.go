@@ -185,6 +185,7 @@ type FolderStatus struct {
 	LocalBytes uint64 `json:"local_bytes"`
 	NeedBlocks uint64 `json:"need_blocks"`
 	NeedBytes  uint64 `json:"need_bytes"`
+	Damaged    uint64 `json:"damaged"`   // blocks that the disk does not give back, of thousands not all
 	OnlyHere   uint64 `json:"only_here"` // files
 	Conflicts  uint64 `json:"conflicts"`
 	Copies     Copies `json:"copies"`

@@ -88,6 +88,12 @@ func (d *Daemon) open(f *folder, mounted, again bool) (*run, error) {
 		d.keep(ctx, f, r)
 		return nil
 	})
+	d.work.Go(func() error {
+		if err := core.Store().Survey(ctx); err != nil && ctx.Err() == nil {
+			d.log.Warn("what is damaged is not known", "folder", f.rec.Name, "err", err)
+		}
+		return nil
+	})
 	if r.keeps {
 		d.work.Go(func() error {
 			d.watchScan(ctx, f.rec.Name, r.plain, core)

@@ -109,6 +109,9 @@ func (d *Daemon) scrubFor(ctx context.Context, s *scrubber, id trust.FolderID, i
 		if err == nil {
 			err = store.Flush(ctx) // what was mended
 		}
+		if err == nil {
+			err = store.Survey(ctx) // what was too much to be counted
+		}
 		if err != nil {
 			return err
 		}

@@ -149,6 +149,8 @@ func (d *Daemon) folderStatus(ctx context.Context, f *folder) (control.FolderSta
 		st.Bytes = uint64(max(0, int64(st.Bytes)-lack.Shown) + lack.Wanted)
 		st.LocalBytes = st.Bytes - min(st.Bytes, st.NeedBytes)
 		s.pending, s.missing, s.conflicts = stats.Pending, st.NeedBlocks, stats.Conflicts
+		st.Damaged = uint64(v.core().Store().Damaged())
+		s.damaged = st.Damaged
 		s.known, s.acks = v.core().Knowledge(), v.core().Acks()
 		if err := onlyHere(ctx, v.core(), &s, &st); err != nil {
 			return st, err
@@ -217,13 +219,13 @@ func notices(alarms []syncer.Alarm, members []trust.Member) (out []control.Notic
 
 // A share is what decides how a folder is doing.
 type share struct {
-	err                               error
-	others                            []string // members but us
-	here                              []string // those of them that are connected
-	online                            int
-	known                             model.VV
-	acks                              map[string]syncer.Ack
-	conflicts, missing, pending, only uint64
+	err                                        error
+	others                                     []string // members but us
+	here                                       []string // those of them that are connected
+	online                                     int
+	known                                      model.VV
+	acks                                       map[string]syncer.Ack
+	conflicts, missing, damaged, pending, only uint64
 }
 
 // holds reports whether a member told that it has all we know of, and all
@@ -289,7 +291,7 @@ func (s *share) sources(members []trust.Member) (names []string) {
 // copies counts the members that hold every current version.
 func (s *share) copies() int {
 	n := 0
-	if s.missing == 0 {
+	if s.missing == 0 && s.damaged == 0 {
 		n++
 	}
 	for _, id := range s.others {

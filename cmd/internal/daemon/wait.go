@@ -42,6 +42,7 @@ func (d *Daemon) wait(ctx context.Context, in control.WaitRequest) (control.None
 
 // A waitTarget is a folder and the members that must hold all of it.
 type waitTarget struct {
+	name  string
 	core  *syncer.Folder
 	plain *plain.Dir // nil: it is not, or is not kept
 	on    []string   // peer ids
@@ -71,7 +72,7 @@ func (d *Daemon) waitTargets(in control.WaitRequest) ([]waitTarget, error) {
 		if in.On != "" && in.On != allMembers && len(on) == 0 {
 			continue
 		}
-		targets = append(targets, waitTarget{v.core(), v.kept(), on})
+		targets = append(targets, waitTarget{v.rec.Name, v.core(), v.kept(), on})
 	}
 	if in.On != "" && in.On != allMembers && len(targets) == 0 {
 		return nil, control.Errorf(control.NotFound, "no member is called %q (see: clachan peers)", in.On)
@@ -126,7 +127,28 @@ func (t waitTarget) wait(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
-	return nil
+	return t.whole(ctx)
+}
+
+// whole fails when a file cannot be read here since its blocks are damaged: to wait
+// does not mend them. What is damaged in the history is not waited for.
+func (t waitTarget) whole(ctx context.Context) error {
+	store := t.core.Store()
+	if err := store.Survey(ctx); err != nil {
+		return err
+	}
+	if store.Damaged() == 0 {
+		return nil
+	}
+	found := false
+	err := t.core.Lacking(ctx, func(_ string, past bool) bool {
+		found = !past
+		return !found
+	})
+	if err == nil && found {
+		err = control.Errorf(control.Attention, "blocks of %s are damaged here (fetch them from other members with: clachan scrub --repair)", t.name)
+	}
+	return err
 }
 
 func (t waitTarget) done(want model.VV) bool {

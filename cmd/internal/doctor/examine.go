@@ -160,6 +160,9 @@ func (r *report) daemon(m Machine) {
 
 // folder tells of one; that nobody is there is no fault of this machine.
 func (r *report) folder(f control.FolderStatus) {
+	if f.Damaged > 0 {
+		r.say(control.LevelWarn, f.Name, fmt.Sprintf("%d damaged blocks", f.Damaged), "clachan scrub --repair")
+	}
 	switch f.State {
 	case control.StateError:
 		r.say(control.LevelFail, f.Name, f.Error, "clachan mount "+f.Name)

@@ -64,6 +64,7 @@ var (
 		gauge("folder_bytes", "Bytes in the files of the folder.", ofFolder, func(f told) uint64 { return f.Bytes }),
 		gauge("folder_needed_blocks", "Blocks that are not here yet.", ofFolder, func(f told) uint64 { return f.NeedBlocks }),
 		gauge("folder_needed_bytes", "Bytes that are not here yet.", ofFolder, func(f told) uint64 { return f.NeedBytes }),
+		gauge("folder_damaged_blocks", "Blocks that are damaged here, of thousands not all.", ofFolder, func(f told) uint64 { return f.Damaged }),
 		perhaps("folder_only_here_files", "Files that no other member holds in full, at least; none is told of until a member has said what it has.", ofFolder,
 			func(f told) (float64, bool) { return float64(f.OnlyHere), !f.Unheard }),
 		gauge("folder_conflicts", "Conflict copies in the folder.", ofFolder, func(f told) uint64 { return f.Conflicts }),

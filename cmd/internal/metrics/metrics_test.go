@@ -23,7 +23,7 @@ func full() (State, error) {
 	return State{
 		Version: control.Version{Version: "1", Go: "go1", Format: 1, Protocol: 1},
 		Status: control.Status{
-			Folders: []control.FolderStatus{{Name: "notes", State: control.StateConflict, Files: 3, Conflicts: 1, Mounted: true, Scrubbed: &scrubbed}, {Name: "pics", State: control.StateSynced, OnlyHere: 2, Unheard: true}},
+			Folders: []control.FolderStatus{{Name: "notes", State: control.StateConflict, Files: 3, Conflicts: 1, Damaged: 2, Mounted: true, Scrubbed: &scrubbed}, {Name: "pics", State: control.StateSynced, OnlyHere: 2, Unheard: true}},
 			Peers:   []control.PeerStatus{{ID: "x", Name: "nas", Online: true, RTT: &rtt, SentBytes: 7}, {ID: "y", Name: "nas"}},
 		},
 		Folders: []Folder{{
@@ -50,6 +50,10 @@ func TestMetricsTellTheState(t *testing.T) {
 # TYPE clachan_folder_conflicts gauge
 clachan_folder_conflicts{folder="notes"} 1
 clachan_folder_conflicts{folder="pics"} 0
+# HELP clachan_folder_damaged_blocks Blocks that are damaged here, of thousands not all.
+# TYPE clachan_folder_damaged_blocks gauge
+clachan_folder_damaged_blocks{folder="notes"} 2
+clachan_folder_damaged_blocks{folder="pics"} 0
 # HELP clachan_folder_only_here_files Files that no other member holds in full, at least; none is told of until a member has said what it has.
 # TYPE clachan_folder_only_here_files gauge
 clachan_folder_only_here_files{folder="notes"} 0
@@ -82,7 +86,7 @@ clachan_fuse_operation_duration_seconds_bucket{folder="notes",op="read",le="+Inf
 clachan_fuse_operation_duration_seconds_sum{folder="notes",op="read"} 0.002
 clachan_fuse_operation_duration_seconds_count{folder="notes",op="read"} 3
 `
-	err := testutil.CollectAndCompare(Collector(full), strings.NewReader(want), "clachan_folder_conflicts", "clachan_folder_only_here_files", "clachan_folder_scrub_timestamp_seconds",
+	err := testutil.CollectAndCompare(Collector(full), strings.NewReader(want), "clachan_folder_conflicts", "clachan_folder_damaged_blocks", "clachan_folder_only_here_files", "clachan_folder_scrub_timestamp_seconds",
 		"clachan_peer_rtt_seconds", "clachan_store_garbage_bytes", "clachan_fuse_operations_total", "clachan_fuse_operation_duration_seconds")
 	if err != nil {
 		t.Error(err)
