@@ -69,3 +69,29 @@ func TestMoreDamageThanIsKeptInMindIsCountedAsItIsMended(t *testing.T) {
 		t.Errorf("%d damaged blocks, want 5", got)
 	}
 }
+
+func TestADamagedBlockThatStandsInAFileIsPutAgain(t *testing.T) {
+	fs := vfs.NewMem()
+	d := closing(t, open(t, fs))
+	s := d.Store(1, testKey)
+	bad := random(7, MaxBlock)
+	id := mustPut(t, s, bad)
+	for i := range uint64(5) {
+		mustPut(t, s, random(i, MaxBlock))
+	}
+	check(t, s.Flush(t.Context()))
+	flip(t, fs, "disk/blocks", bad)
+	check(t, s.Check(t.Context(), func(ID, error) {}))
+	if s.Has(id) || s.Damaged() != 1 {
+		t.Fatal("the damage is not known")
+	}
+	f := disk{}
+	s.SetSource(f)
+	f.place(t, s, 1, bad)
+	check(t, s.Known(t.Context(), func(v Verdict) error { t.Errorf("known: %+v", v); return nil }))
+	if !s.stored(id) || s.Damaged() != 0 {
+		t.Error("it is not stored again")
+	}
+	check(t, s.Leave(1))
+	mustHave(t, s, id, bad)
+}

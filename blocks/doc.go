@@ -96,7 +96,10 @@
 // is lost, its packs are found missing at open, and their blocks count as
 // absent. If DIR/meta is lost, the packs are not touched ([ErrNoMeta]).
 // [Store.Damaged] counts what is known of that: in memory, from a look through the
-// rows after the disk was opened.
+// rows after the disk was opened. A damaged block that stands in a file too is put
+// again from there as soon as somebody reads it.
+// What only stands in files is not scrubbed: it is verified when somebody asks for it.
+//
 // [Store.Scrub] reads what nobody does, some blocks at a time. It and [Store.Check]
 // open the files of packs themselves, without a cache, and have the kernel forget
 // what they are about to read, so that what is verified is what is on the disk. Small

@@ -55,12 +55,18 @@ func (s *Store) Scrub(ctx context.Context, from ID, tell func(Verdict) error) (n
 }
 
 // Known yields the blocks that are known to be damaged, or of which the pack is
-// gone, until tell returns an error.
+// gone, until tell returns an error. They are tried once more: the disk may read
+// one again, or it stands in a file.
 func (s *Store) Known(ctx context.Context, tell func(Verdict) error) error {
+	buf := make([]byte, 0, MaxBlock)
 	return s.eachLocation(func(id ID, loc location) error {
-		if err := ctx.Err(); err != nil || s.d.usable(loc) || s.inMemory(id) {
-			return err
+		if s.d.usable(loc) {
+			return ctx.Err()
 		}
-		return tell(Verdict{id, int64(loc.size), ErrDamaged})
+		_, err := s.Get(ctx, id, buf)
+		if errors.Is(err, ErrDamaged) || errors.Is(err, ErrNotFound) {
+			err = tell(Verdict{id, int64(loc.size), ErrDamaged})
+		}
+		return err
 	})
 }

@@ -243,6 +243,9 @@ func (s *Store) getBy(ctx context.Context, id ID, buf []byte, read reader) ([]by
 	out, err := s.get(id, buf, read)
 	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) {
 		if p, ok := s.getPlaced(id, buf); ok {
+			if errors.Is(err, ErrDamaged) {
+				_ = s.put(ctx, id, p) // else it is when it is asked for again
+			}
 			return p, nil
 		}
 	}

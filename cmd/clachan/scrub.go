@@ -21,7 +21,8 @@ func newScrub(a *app) *cobra.Command {
 		Long: `Read and verify every stored block of the folder called NAME, or of all: what is
 read seldom may be damaged on the disk for long before somebody sees it. It goes
 slowly, beside other work, and where the last one ended. With --repair damaged
-blocks are fetched from members that have them.
+blocks are fetched from members that have them. What stands only in the files of
+a plain directory is not stored, and not read.
 
 Exit code 0 when all is well, 7 when something was damaged and is mended, or was
 not to be; 8 when members that are not connected may have what is damaged here;
