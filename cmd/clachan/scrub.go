@@ -143,15 +143,15 @@ func writeScrubbed(w io.Writer, f control.Scrubbed) {
 	case !f.Done:
 		how = fmt.Sprintf("all is well so far; %.0f %% of this round", 100*f.At)
 	}
-	fmt.Fprintf(w, "%s\t%s, %s verified\t%s\n", f.Folder, count(f.Blocks, "block", "blocks"), humanize.IBytes(f.Bytes), how)
+	fmt.Fprintf(w, "%s\t%s, %s verified\t%s\n", legible(f.Folder), count(f.Blocks, "block", "blocks"), humanize.IBytes(f.Bytes), how)
 	if f.Lacking == nil {
 		return
 	}
 	for _, path := range f.Files {
-		fmt.Fprintf(w, "  damaged: %s\n", path)
+		fmt.Fprintf(w, "  damaged: %s\n", legible(path))
 	}
 	for _, path := range f.Past {
-		fmt.Fprintf(w, "  damaged in the history: %s\n", path)
+		fmt.Fprintf(w, "  damaged in the history: %s\n", legible(path))
 	}
 	if len(f.Files)+len(f.Past) == 0 {
 		fmt.Fprintln(w, "  no file needs what is not mended: it goes when space is given back")

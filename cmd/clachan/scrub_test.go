@@ -6,7 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"testing"
 
+	"github.com/clachanfs/clachan/cmd/internal/control"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -34,4 +37,15 @@ func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s is in none of %d packs", args[1], len(packs))
+}
+
+func TestAScrubShowsNamesOfOthersLegibly(t *testing.T) {
+	var b strings.Builder
+	writeScrubbed(&b, control.Scrubbed{
+		ScrubReport: control.ScrubReport{Folder: "No\x1b[2Jtes", Damaged: 2},
+		Lacking:     &control.Lacking{Files: []string{"a\x1b]0;x\a"}, Past: []string{"b\nc"}},
+	})
+	if got := b.String(); strings.ContainsAny(got, "\x1b\a") || strings.Count(got, "\n") != 3 {
+		t.Errorf("%q", got)
+	}
 }
