@@ -29,6 +29,9 @@ func (s *Store) check(ctx context.Context, report func(ID, error)) error {
 		if err != nil {
 			return err
 		}
+		slices.SortFunc(found, func(a, b move) int {
+			return cmp.Or(cmp.Compare(a.to.pack, b.to.pack), cmp.Compare(a.to.index, b.to.index))
+		})
 		if err := s.checkSome(ctx, found, buf, report); err != nil {
 			return err
 		}
@@ -61,13 +64,8 @@ func (s *Store) checkSome(ctx context.Context, found []move, buf []byte, report 
 	return nil
 }
 
-// locations reads rows from key on, and puts them in the order of the disk. Next is where to go on, nil at the end.
+// locations reads rows from key on. Next is where to go on, nil at the end.
 func (s *Store) locations(from []byte, most int) (found []move, next []byte, err error) {
-	defer func() {
-		slices.SortFunc(found, func(a, b move) int {
-			return cmp.Or(cmp.Compare(a.to.pack, b.to.pack), cmp.Compare(a.to.index, b.to.index))
-		})
-	}()
 	it, err := s.d.meta.NewIter(&pebble.IterOptions{
 		LowerBound: from,
 		UpperBound: tableKey(s.folder, tabBlocks+1),

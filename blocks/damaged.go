@@ -30,20 +30,32 @@ func (d *damaged) note(id ID) bool {
 	return !d.more
 }
 
-func (d *damaged) count(done bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.counted = done
-}
-
-// list returns the ids, and whether there is no need to look for more.
-func (d *damaged) list() (ids []ID, counted bool) {
+// list returns the ids, and whether there are more.
+func (d *damaged) list() (ids []ID, more bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for id := range d.ids {
 		ids = append(ids, id)
 	}
-	return ids, d.counted
+	return ids, d.more
+}
+
+// begin says that all are looked for, unless they have been.
+func (d *damaged) begin() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.counted {
+		return false
+	}
+	d.counted, d.more = true, false // unless some are forgotten meanwhile
+	return true
+}
+
+// failed says that the look for all was cut short.
+func (d *damaged) failed() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.counted = false
 }
 
 // forget drops what is well. Where there were more, they are to be looked for.
@@ -53,16 +65,14 @@ func (d *damaged) forget(ids []ID) {
 	for _, id := range ids {
 		delete(d.ids, id)
 	}
-	if d.more && len(d.ids) < maxDamaged {
-		d.counted, d.more = false, false
-	}
+	d.counted = d.counted && (!d.more || len(d.ids) == maxDamaged)
 }
 
 // Damaged returns how many blocks are known to be damaged, or of which the pack is
 // gone, and that are nowhere else here; not more than some thousands are counted.
 // Of what was found before the disk was opened it is right after [Store.Survey].
 func (s *Store) Damaged() (n int) {
-	ids, _ := s.damaged.list()
+	ids, more := s.damaged.list()
 	var well []ID
 	for _, id := range ids {
 		loc, err := s.locate(id)
@@ -71,7 +81,10 @@ func (s *Store) Damaged() (n int) {
 		}
 	}
 	s.damaged.forget(well)
-	return len(ids) - len(well)
+	if n = len(ids) - len(well); more {
+		n++
+	}
+	return n
 }
 
 // wanting reports whether a block that is said to be at loc can be read nowhere.
@@ -88,11 +101,10 @@ func (s *Store) Survey(ctx context.Context) error {
 	}
 	defer func() { <-s.survey }()
 	s.Damaged() // forgets what is well
-	if _, counted := s.damaged.list(); counted {
+	if !s.damaged.begin() {
 		return nil
 	}
-	s.damaged.count(true) // unless some are forgotten meanwhile
-	err := s.eachLocation(func(id ID, loc location) error {
+	err := s.eachLocation(ID{}, func(id ID, loc location) error {
 		if err := ctx.Err(); err != nil || !s.wanting(id, loc) {
 			return err
 		}
@@ -104,6 +116,6 @@ func (s *Store) Survey(ctx context.Context) error {
 	if err == nil || errors.Is(err, errStop) {
 		return nil
 	}
-	s.damaged.count(false)
+	s.damaged.failed()
 	return fmt.Errorf("look for damaged blocks: %w", err)
 }

@@ -15,13 +15,14 @@ import (
 )
 
 // A fresh reader reads packs as they are on the disk now, past the caches of
-// Pebble and of the kernel. It keeps one pack open: ask in the order of packs.
+// Pebble and of the kernel. It keeps some packs open.
 type fresh struct {
 	s      *Store
 	tables map[uint64]string // the file of each pack
-	pack   uint64
-	r      *sstable.Reader // of pack; nil: none is open
+	opened map[uint64]*sstable.Reader
 }
+
+const freshPacks = 16 // that are open at once
 
 // fresh returns a reader of the packs there are.
 func (s *Store) fresh() (*fresh, error) {
@@ -29,7 +30,7 @@ func (s *Store) fresh() (*fresh, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &fresh{s: s, tables: map[uint64]string{}}
+	f := &fresh{s: s, tables: map[uint64]string{}, opened: map[uint64]*sstable.Reader{}}
 	for _, level := range levels {
 		for _, t := range level {
 			if pack, _, ok := parsePackKey(t.Smallest.UserKey); ok {
@@ -45,13 +46,14 @@ func (f *fresh) read(id ID, loc location, buf []byte) (out []byte, err error) {
 	if loc.flags&flagSmall != 0 {
 		return f.s.read(id, loc, buf)
 	}
-	if err := f.open(loc.pack); err != nil {
+	r, err := f.open(loc.pack)
+	if err != nil {
 		return nil, err
 	}
-	if f.r == nil {
+	if r == nil {
 		return f.s.read(id, loc, buf)
 	}
-	it, err := f.r.NewIter(sstable.NoTransforms, nil, nil, sstable.AssertNoBlobHandles)
+	it, err := r.NewIter(sstable.NoTransforms, nil, nil, sstable.AssertNoBlobHandles)
 	if err != nil {
 		return nil, err
 	}
@@ -70,44 +72,46 @@ func (f *fresh) read(id ID, loc location, buf []byte) (out []byte, err error) {
 	return f.s.verify(id, loc.flags, loc.size, v, buf)
 }
 
-// open opens a pack, if it has a file.
-func (f *fresh) open(pack uint64) error {
-	if f.r != nil && f.pack == pack {
-		return nil
+// open opens a pack. It is nil if that has no file.
+func (f *fresh) open(pack uint64) (*sstable.Reader, error) {
+	if r := f.opened[pack]; r != nil {
+		return r, nil
 	}
-	if err := f.close(); err != nil {
-		return err
+	if len(f.opened) >= freshPacks {
+		if err := f.close(); err != nil {
+			return nil, err
+		}
 	}
 	name, ok := f.tables[pack]
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	file, err := checkedFS{f.s.d.fs}.Open(name)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // given back meanwhile
+		return nil, nil // given back meanwhile
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	fi, err := file.Stat()
 	if err != nil {
-		return errors.Join(err, file.Close())
+		return nil, errors.Join(err, file.Close())
 	}
 	r, err := sstable.NewReader(context.Background(), &freshFile{file, fi.Size()}, f.s.d.packReader)
 	if err != nil {
-		return errors.Join(fmt.Errorf("open pack %s: %w", name, err), file.Close())
+		return nil, errors.Join(fmt.Errorf("open pack %s: %w", name, err), file.Close())
 	}
-	f.pack, f.r = pack, r
-	return nil
+	f.opened[pack] = r
+	return r, nil
 }
 
 func (f *fresh) close() error {
-	if f.r == nil {
-		return nil
+	var errs []error
+	for _, r := range f.opened {
+		errs = append(errs, r.Close())
 	}
-	err := f.r.Close()
-	f.r = nil
-	return err
+	clear(f.opened)
+	return errors.Join(errs...)
 }
 
 // A freshFile has the kernel forget what it is about to be asked for.

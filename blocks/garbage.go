@@ -256,9 +256,9 @@ func (s *Store) packRows() (map[uint64]packRow, error) {
 	return out, err
 }
 
-// eachLocation yields the places of the blocks of s, by id.
-func (s *Store) eachLocation(yield func(ID, location) error) error {
-	return scanTable(s.d.meta, s.folder, tabBlocks, func(k, v []byte) error {
+// eachLocation yields the places of the blocks of s, by id, from one on.
+func (s *Store) eachLocation(from ID, yield func(ID, location) error) error {
+	return scan(s.d.meta, blockKey(s.folder, from), tableKey(s.folder, tabBlocks+1), func(k, v []byte) error {
 		loc, err := parseLocation(v)
 		if err == nil && len(k) != 5+32 {
 			err = errRow
@@ -301,7 +301,7 @@ func (s *Store) dropDead(ctx context.Context, m *Marks) (n int, err error) {
 		chunk = chunk[:0]
 		return err
 	}
-	err = s.eachLocation(func(id ID, loc location) error {
+	err = s.eachLocation(ID{}, func(id ID, loc location) error {
 		if m.dead(loc) {
 			chunk = append(chunk, place{id, loc})
 		}
@@ -431,7 +431,7 @@ func (s *Store) rewrite(ctx context.Context, m *Marks, n *Swept) error {
 // the only copy.
 func (s *Store) rewriteGroup(ctx context.Context, m *Marks, group map[uint64]bool, n *Swept) error {
 	var places []place
-	err := s.eachLocation(func(id ID, loc location) error {
+	err := s.eachLocation(ID{}, func(id ID, loc location) error {
 		if loc.flags&(flagSmall|flagDamaged) == 0 && group[loc.pack] {
 			places = append(places, place{id, loc})
 		}

@@ -18,16 +18,24 @@ type Verdict struct {
 
 // Scrub reads and verifies some of the blocks that have been flushed and are not
 // known to be damaged, in the order of their ids from one on. It returns where
-// to go on; done says that there are no more. Tell is called with each, after
-// which it may wait; its error ends Scrub, and nothing is passed over.
+// to go on; done says that there are no more. Tell is called with each; its error
+// ends Scrub, which then goes on with the same block.
 func (s *Store) Scrub(ctx context.Context, from ID, tell func(Verdict) error) (next ID, done bool, err error) {
+	next, done, err = s.scrub(ctx, from, tell)
+	if err != nil {
+		err = fmt.Errorf("scrub blocks: %w", err)
+	}
+	return next, done, err
+}
+
+func (s *Store) scrub(ctx context.Context, from ID, tell func(Verdict) error) (next ID, done bool, err error) {
 	found, end, err := s.locations(blockKey(s.folder, from), scrubRows)
 	if err != nil {
-		return from, false, fmt.Errorf("scrub blocks: %w", err)
+		return from, false, err
 	}
 	disk, err := s.fresh()
 	if err != nil {
-		return from, false, fmt.Errorf("scrub blocks: %w", err)
+		return from, false, err
 	}
 	defer func() { err = errors.Join(err, disk.close()) }()
 	buf := make([]byte, 0, MaxBlock)
@@ -38,14 +46,14 @@ func (s *Store) Scrub(ctx context.Context, from ID, tell func(Verdict) error) (n
 		_, err := s.getBy(ctx, m.id, buf, disk.read)
 		switch {
 		case ctx.Err() != nil:
-			return from, false, ctx.Err()
+			return m.id, false, ctx.Err()
 		case errors.Is(err, ErrNotFound) && s.d.usable(m.to):
 			continue // forgotten meanwhile
 		case err != nil && !errors.Is(err, ErrDamaged):
-			return from, false, fmt.Errorf("scrub blocks: %w", err)
+			return m.id, false, err
 		}
 		if err := tell(Verdict{m.id, int64(m.to.size), err}); err != nil {
-			return from, false, err
+			return m.id, false, err
 		}
 	}
 	if end == nil {
@@ -54,19 +62,21 @@ func (s *Store) Scrub(ctx context.Context, from ID, tell func(Verdict) error) (n
 	return ID(end[5:]), false, nil
 }
 
-// Known yields the blocks that are known to be damaged, or of which the pack is
-// gone, until tell returns an error. They are tried once more: the disk may read
-// one again, or it stands in a file.
-func (s *Store) Known(ctx context.Context, tell func(Verdict) error) error {
+// Known yields the blocks from one on that are known to be damaged, or of which the
+// pack is gone. They are tried once more: the disk may read one again, or it stands
+// in a file. The error of tell ends Known; next is the block it was told of.
+func (s *Store) Known(ctx context.Context, from ID, tell func(Verdict) error) (next ID, err error) {
 	buf := make([]byte, 0, MaxBlock)
-	return s.eachLocation(func(id ID, loc location) error {
+	err = s.eachLocation(from, func(id ID, loc location) error {
 		if s.d.usable(loc) {
 			return ctx.Err()
 		}
+		next = id
 		_, err := s.Get(ctx, id, buf)
 		if errors.Is(err, ErrDamaged) || errors.Is(err, ErrNotFound) {
 			err = tell(Verdict{id, int64(loc.size), ErrDamaged})
 		}
 		return err
 	})
+	return next, err
 }

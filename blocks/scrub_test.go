@@ -59,37 +59,90 @@ func TestAScrubSeesEveryBlockOnceAndGoesOnWhereItWas(t *testing.T) {
 		t.Errorf("%d blocks, with what is known to be damaged: %v", len(seen), again)
 	}
 	known := 0
-	check(t, s.Known(t.Context(), func(v Verdict) error {
+	_, err := s.Known(t.Context(), ID{}, func(v Verdict) error {
 		known++
 		if v.ID != testKey.ID(bad) || v.Size != MaxBlock {
 			t.Errorf("known: %+v", v)
 		}
 		return nil
-	}))
+	})
+	check(t, err)
 	check(t, s.PutVerified(t.Context(), testKey.ID(bad), bad))
 	check(t, s.Flush(t.Context()))
-	check(t, s.Known(t.Context(), func(Verdict) error { known++; return nil }))
+	_, err = s.Known(t.Context(), ID{}, func(Verdict) error { known++; return nil })
+	check(t, err)
 	if known != 1 {
 		t.Errorf("known %d times", known)
 	}
 	mustHave(t, s, testKey.ID(bad), bad)
 }
 
-func TestAScrubThatIsStoppedPassesNothingOver(t *testing.T) {
+func TestAScrubThatIsStoppedGoesOnWithTheBlockItWasToldTo(t *testing.T) {
 	d := closing(t, open(t, vfs.NewMem()))
 	s := d.Store(1, testKey)
-	for i := range uint64(50) {
+	const n = 50
+	for i := range uint64(n) {
 		mustPut(t, s, random(i, 100))
 	}
 	check(t, s.Flush(t.Context()))
-	enough, n := errors.New("enough"), 0
-	at, done, err := s.Scrub(t.Context(), ID{}, func(Verdict) error {
-		if n++; n == 20 {
-			return enough
+	enough := errors.New("enough")
+	seen := map[ID]bool{}
+	rounds := 0
+	for at, done := (ID{}), false; !done; rounds++ {
+		told := 0
+		var err error
+		at, done, err = s.Scrub(t.Context(), at, func(v Verdict) error {
+			if told == 20 {
+				return enough
+			}
+			told++
+			if seen[v.ID] {
+				t.Errorf("%s is seen twice", v.ID)
+			}
+			seen[v.ID] = true
+			return nil
+		})
+		if done == errors.Is(err, enough) {
+			t.Fatalf("done %v, %v", done, err)
 		}
-		return nil
-	})
-	if !errors.Is(err, enough) || done || at != (ID{}) {
-		t.Errorf("stopped at %s, done %v, %v", at, done, err)
+	}
+	if len(seen) != n || rounds != 3 {
+		t.Errorf("%d blocks in %d rounds, want %d in 3", len(seen), rounds, n)
+	}
+}
+
+func TestALookAtWhatIsDamagedGoesOnWhereItWas(t *testing.T) {
+	d := closing(t, open(t, vfs.NewMem()))
+	s := d.Store(1, testKey)
+	const n = 5
+	for i := range uint64(n) {
+		id := mustPut(t, s, random(i, 100))
+		check(t, s.Flush(t.Context()))
+		loc, err := s.locate(id)
+		check(t, err)
+		bad := loc
+		bad.flags |= flagDamaged
+		check(t, s.replace(id, loc, &bad))
+	}
+	enough := errors.New("enough")
+	seen := map[ID]bool{}
+	at, err := ID{}, enough
+	for errors.Is(err, enough) {
+		told := 0
+		at, err = s.Known(t.Context(), at, func(v Verdict) error {
+			if told == 2 {
+				return enough
+			}
+			told++
+			if seen[v.ID] {
+				t.Errorf("%s is seen twice", v.ID)
+			}
+			seen[v.ID] = true
+			return nil
+		})
+	}
+	check(t, err)
+	if len(seen) != n {
+		t.Errorf("%d blocks, want %d", len(seen), n)
 	}
 }

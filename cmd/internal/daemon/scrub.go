@@ -20,14 +20,15 @@ const (
 	scrubPrefix = "daemon/scrub/"
 	scrubRate   = 32 << 20 // bytes of blocks read in a second: a disk has time for others
 	scrubMost   = time.Minute
-	mendIn      = time.Minute // how long members have for a block
-	maxLacking  = 1000        // files told of
+	mendMore    = 10 * time.Second // how much longer members have for a block
+	maxLacking  = 1000             // files told of
 )
 
 // A scrubMark is how far the blocks of a folder have been verified.
 type scrubMark struct {
-	Next []byte    `json:"next"` // the id of the block with which this round goes on; nil: the first
-	Last time.Time `json:"last"` // when the last one ended; zero: never
+	Next  []byte    `json:"next"`            // the id of the block with which this round goes on; nil: the first
+	Known []byte    `json:"known,omitempty"` // the same of the look at what is known to be damaged; nil: it has ended
+	Last  time.Time `json:"last"`            // when the last round ended; zero: never
 }
 
 func (r records) scrubbed(id trust.FolderID) (m scrubMark, err error) {
@@ -89,71 +90,104 @@ func idle() {
 	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, 0, classIdle)
 }
 
-// scrubFor goes on with a round until it ends or the time is over.
+// errOver ends a scrub whose time is over.
+var errOver = errors.New("time is over")
+
+// scrubFor goes on with a round until it ends or the time is over. How far it came
+// is kept also when it fails.
 func (d *Daemon) scrubFor(ctx context.Context, s *scrubber, id trust.FolderID, in control.ScrubRequest) error {
-	end := time.Now().Add(min(in.For, scrubMost))
-	store := s.core.Store()
-	if in.Known {
-		if err := store.Known(ctx, func(v blocks.Verdict) error { return s.tell(ctx, v) }); err != nil {
-			return err
-		}
-	}
+	s.end = time.Now().Add(min(in.For, scrubMost))
 	mark, err := d.records.scrubbed(id)
 	if err != nil {
 		return err
 	}
-	var next blocks.ID
-	copy(next[:], mark.Next)
-	for {
-		next, s.out.Done, err = store.Scrub(ctx, next, func(v blocks.Verdict) error { return s.tell(ctx, v) })
-		if err == nil {
-			err = store.Flush(ctx) // what was mended
-		}
-		if err == nil {
-			err = store.Survey(ctx) // what was too much to be counted
-		}
-		if err != nil {
-			return err
-		}
-		mark.Next = next[:]
-		if s.out.Done {
-			mark.Last = time.Now().UTC().Truncate(time.Second)
-		}
-		if _, err := d.find(id.String()); err != nil { // it was left meanwhile
-			return err
-		}
-		if err := d.records.scrub(id, mark); err != nil {
-			return err
-		}
-		s.out.At = float64(next[0])/256 + float64(next[1])/65536 // ids are hashes: they lie evenly
-		if s.out.Done {
-			s.out.At = 1
-		}
-		if s.out.Done || time.Now().After(end) {
-			return nil
-		}
+	if in.Known {
+		mark.Known = make([]byte, len(blocks.ID{}))
 	}
+	err = s.known(ctx, &mark)
+	for err == nil && !s.out.Done {
+		err = s.round(ctx, &mark)
+	}
+	store := s.core.Store()
+	if err == nil || errors.Is(err, errOver) {
+		err = store.Survey(ctx) // where there was more than is counted
+	}
+	s.out.At = 1
+	if !s.out.Done {
+		s.out.At = mark.at()
+	}
+	if _, gone := d.find(id.String()); gone != nil { // it was left meanwhile
+		return gone
+	}
+	// What was mended lasts before it is said to be.
+	return errors.Join(err, store.Flush(context.WithoutCancel(ctx)), d.records.scrub(id, mark))
+}
+
+// at is how far a round is: ids are hashes, and lie evenly.
+func (m scrubMark) at() float64 {
+	if len(m.Next) < 2 {
+		return 0
+	}
+	return float64(m.Next[0])/256 + float64(m.Next[1])/65536
 }
 
 // A scrubber counts what is found.
 type scrubber struct {
 	core   *syncer.Folder
 	repair bool
+	end    time.Time
 	pace   *rate.Limiter
+	told   bool // of something: each scrub comes on
 	out    control.ScrubReport
 }
 
-// tell takes in one verdict.
+// known looks at what is known to be damaged, where such a look has not ended.
+func (s *scrubber) known(ctx context.Context, mark *scrubMark) error {
+	if mark.Known == nil {
+		return nil
+	}
+	var from blocks.ID
+	copy(from[:], mark.Known)
+	next, err := s.core.Store().Known(ctx, from, func(v blocks.Verdict) error { return s.tell(ctx, v) })
+	mark.Known = nil
+	if err != nil {
+		mark.Known = next[:]
+	}
+	return err
+}
+
+// round goes on with a round.
+func (s *scrubber) round(ctx context.Context, mark *scrubMark) (err error) {
+	var next blocks.ID
+	copy(next[:], mark.Next)
+	next, s.out.Done, err = s.core.Store().Scrub(ctx, next, func(v blocks.Verdict) error {
+		if err := s.tell(ctx, v); err != nil {
+			return err
+		}
+		return s.pace.WaitN(ctx, int(v.Size))
+	})
+	mark.Next = next[:]
+	if s.out.Done {
+		mark.Last = time.Now().UTC().Truncate(time.Second)
+	}
+	return err
+}
+
+// tell takes in one verdict, unless the time is over.
 func (s *scrubber) tell(ctx context.Context, v blocks.Verdict) error {
-	s.out.Blocks++
-	s.out.Bytes += uint64(v.Size)
+	if s.told && time.Now().After(s.end) {
+		return errOver
+	}
+	s.told = true
 	if v.Err != nil {
-		s.out.Damaged++
 		if err := s.mend(ctx, v); err != nil {
 			return err
 		}
+		s.out.Damaged++
 	}
-	return s.pace.WaitN(ctx, int(v.Size))
+	s.out.Blocks++
+	s.out.Bytes += uint64(v.Size)
+	return nil
 }
 
 // mend fetches a damaged block, if it is to. That nobody has it is no failure of the scrub.
@@ -161,7 +195,7 @@ func (s *scrubber) mend(ctx context.Context, v blocks.Verdict) error {
 	if !s.repair {
 		return nil
 	}
-	short, cancel := context.WithTimeout(ctx, mendIn)
+	short, cancel := context.WithDeadline(ctx, s.end.Add(mendMore))
 	defer cancel()
 	err := s.core.Mend(short, v.ID, v.Size)
 	switch {
