@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/clachanfs/clachan/blocks"
@@ -75,7 +76,7 @@ func (d *Daemon) scrub(ctx context.Context, in control.ScrubRequest) (control.Sc
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends with its priority
 		idle()
-		done <- d.scrubFor(ctx, s, f.grant.ID, in)
+		done <- d.unharmed(func() error { return d.scrubFor(ctx, s, f.grant.ID, in) })
 	}()
 	if err := <-done; err != nil {
 		return s.out, fmt.Errorf("scrub %s: %w", v.rec.Name, err)
@@ -88,6 +89,17 @@ func (d *Daemon) scrub(ctx context.Context, in control.ScrubRequest) (control.Sc
 func idle() {
 	const whoProcess, classIdle = 1, 3 << 13
 	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, 0, classIdle)
+}
+
+// unharmed turns a panic of work into its failure: the mounts must outlive it.
+func (d *Daemon) unharmed(work func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.log.Error("scrub failed badly", "err", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("internal error: %v", p)
+		}
+	}()
+	return work()
 }
 
 // errOver ends a scrub whose time is over.
