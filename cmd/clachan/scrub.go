@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/clachanfs/clachan/cmd/internal/control"
@@ -43,13 +44,13 @@ not to be; 8 when members that are not connected may have what is damaged here;
 	return c
 }
 
-// scrubSlice is how long the daemon verifies before it tells how far it is.
-const scrubSlice = 10 * time.Second
+const scrubSlice = 10 * time.Second // how long the daemon verifies before it tells how far it is
 
 type scrub struct {
 	*app
 	repair bool
 	limit  time.Duration // 0: none
+	shown  atomic.Pointer[control.ScrubReport]
 }
 
 func (s *scrub) run(ctx context.Context, name string) error {
@@ -72,7 +73,11 @@ func (s *scrub) run(ctx context.Context, name string) error {
 				break
 			}
 		}
-		rep, err := s.folder(ctx, client, f.Name, left)
+		var rep control.Scrubbed
+		err := during(ctx, s.app, s.at, func(ctx context.Context) (err error) {
+			rep, err = s.folder(ctx, client, f.Name, left)
+			return err
+		})
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -92,6 +97,18 @@ func (s *scrub) run(ctx context.Context, name string) error {
 	return errors.Join(append(failed, s.verdict(out.Folders))...)
 }
 
+// at tells how far the folder is that is being scrubbed.
+func (s *scrub) at(context.Context) (progress, error) {
+	p := progress{what: "verifying"}
+	if r := s.shown.Load(); r != nil {
+		p.what += " " + legible(r.Folder)
+		if r.Bytes > 0 {
+			p.more = fmt.Sprintf("%.0f %% of this round, %s read", 100*r.At, humanize.IBytes(r.Bytes))
+		}
+	}
+	return p, nil
+}
+
 // lastScrub is the zero time if there was none.
 func lastScrub(f control.FolderStatus) (t time.Time) {
 	if f.Scrubbed != nil {
@@ -104,6 +121,7 @@ func lastScrub(f control.FolderStatus) (t time.Time) {
 func (s *scrub) folder(ctx context.Context, client *control.Client, name string, left time.Duration) (sum control.Scrubbed, err error) {
 	end := time.Now().Add(left)
 	sum.Folder = name
+	s.shown.Store(&control.ScrubReport{Folder: name})
 	for first := true; ; first = false {
 		slice := scrubSlice
 		if left > 0 {
@@ -119,10 +137,8 @@ func (s *scrub) folder(ctx context.Context, client *control.Client, name string,
 		if rep.Done || left > 0 && time.Now().After(end) {
 			break
 		}
-		if !isTerminal(s.stderr) {
-			continue
-		}
-		s.say("%s: %.0f %% of this round, %s read", name, 100*rep.At, humanize.IBytes(sum.Bytes))
+		now := sum.ScrubReport
+		s.shown.Store(&now)
 	}
 	if sum.Damaged == sum.Repaired {
 		return sum, nil
