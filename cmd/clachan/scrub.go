@@ -44,7 +44,10 @@ not to be; 8 when members that are not connected may have what is damaged here;
 	return c
 }
 
-const scrubSlice = 10 * time.Second // how long the daemon verifies before it tells how far it is
+const (
+	scrubSlice = 10 * time.Second // how long the daemon verifies before it tells how far it is
+	scrubMore  = 20 * time.Second // how much longer that may take, for blocks that are being fetched
+)
 
 type scrub struct {
 	*app
@@ -58,7 +61,7 @@ func (s *scrub) run(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	st, err := control.GetStatus.Call(ctx, client, control.StatusRequest{Folder: name})
+	st, err := control.GetStatus.CallWithin(ctx, client, s.timeout, control.StatusRequest{Folder: name})
 	if err != nil {
 		return err
 	}
@@ -127,7 +130,7 @@ func (s *scrub) folder(ctx context.Context, client *control.Client, name string,
 		if left > 0 {
 			slice = min(slice, max(0, time.Until(end)))
 		}
-		rep, err := control.Scrub.Call(ctx, client, control.ScrubRequest{Folder: name, Repair: s.repair, Known: first, For: slice})
+		rep, err := control.Scrub.CallWithin(ctx, client, slice+scrubMore+s.timeout, control.ScrubRequest{Folder: name, Repair: s.repair, Known: first, For: slice})
 		if err != nil {
 			return sum, err
 		}
