@@ -126,7 +126,7 @@
 // scheduler.grant and scheduler.mu are between Pebble and us alone. The others are taken in
 // this order: Store.turn (who has it writes packs; a channel, since it is held across the
 // disk, as is Disk.keep: who has it gives packs back or takes a checkpoint, and takes no
-// other) before Store.gc (shared: to find a block here; else: to
+// other, and Store.survey: who has it looks for damaged blocks) before Store.gc (shared: to find a block here; else: to
 // delete some) before Store.rows (changes of location rows that depend on what
 // they replace) or Store.mu (packs in memory). Disk.mu, Marks.mu, holders.mu, budget.mu,
 // damaged.mu and room.mu are leaves, taken under Store.mu or alone. All but turn and keep are held for

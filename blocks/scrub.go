@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// scrubRows is how many blocks are verified before others have a turn.
+// scrubRows is of how many blocks the rows are read at once.
 const scrubRows = 1 << 10
 
 // A Verdict is what was found when a block was read: Err is nil if it is right.
