@@ -14,6 +14,7 @@ import (
 	"github.com/clachanfs/clachan/blocks/content"
 	"github.com/clachanfs/clachan/syncer"
 	"github.com/clachanfs/clachan/syncer/index"
+	"github.com/clachanfs/clachan/syncer/model"
 )
 
 // noise are bytes that no program makes shorter.
@@ -268,4 +269,28 @@ func TestWhatStoodInAFileThatIsGoneIsForgotten(t *testing.T) {
 		must(t, a.folder.Store().Files(func(uint64) error { n++; return nil }))
 		return n == 0
 	})
+}
+
+func TestAFileThatIsBeingCutIsNotLeft(t *testing.T) {
+	t.Parallel()
+	w := start(t, 1)
+	a := w.members[0]
+	const file = 1 << 60 // found to be f, whose row tells of another still
+	write(t, a.path("f"), "small")
+	a.rests()
+	a.plain.wait(a.ino("f"), stat{id: syncer.FileID{Ino: file}}, syncer.Version{})
+	store := a.folder.Store()
+	id, err := store.PlaceIn(file).Put([]byte(noise(1, 9000)), 0)
+	must(t, err)
+	p := newPass(&loop{d: a.plain}, t.Context(), nil)
+	gone := syncer.Seen{Kind: model.File, File: syncer.FileID{Ino: file}}
+	must(t, p.left(gone))
+	if !store.Stands(id, file) {
+		t.Error("what has been found of it is forgotten")
+	}
+	a.plain.forget(a.ino("f"))
+	must(t, p.left(gone))
+	if store.Stands(id, file) {
+		t.Error("it is known still when it is gone")
+	}
 }
