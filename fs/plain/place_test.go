@@ -109,8 +109,8 @@ func (m *member) past(name string) (out []string) {
 
 func TestBytesAreNotStoredTwice(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 2)
-	a, b := w.members[0], w.members[1]
+	w := newWorld(t, 3)
+	a, b, c := w.members[0], w.members[1], w.members[2]
 	big, small := noise(1, 3<<20), noise(2, 20_000)
 	write(t, a.path("big"), big)
 	write(t, a.path("small"), small)
@@ -123,10 +123,11 @@ func TestBytesAreNotStoredTwice(t *testing.T) {
 		}
 	}
 	b.start()
-	w.still()
+	within(t, patience, "b has it", func() bool { return shows(b.dir) == shows(a.dir) })
 	b.once("big", "small", "copy")
 	write(t, a.path("new"), noise(3, 200_000)) // it is stored until the other has it
-	w.still()
+	a.rests()
+	within(t, patience, "b has it", func() bool { return shows(b.dir) == shows(a.dir) })
 	a.once("big", "small", "copy", "new")
 	b.once("big", "small", "copy", "new")
 	// What is moved, or replaced by the same, can be read still.
@@ -134,17 +135,15 @@ func TestBytesAreNotStoredTwice(t *testing.T) {
 	write(t, b.path("tmp"), small)
 	must(t, os.Rename(b.path("tmp"), b.path("small")))
 	must(t, os.Remove(b.path("copy")))
-	w.still()
+	a.rests()
+	b.rests()
+	within(t, patience, "both show the same", func() bool { return shows(a.dir) == shows(b.dir) })
 	a.end()
-	must(t, os.RemoveAll(a.home))
-	must(t, os.RemoveAll(a.dir)) // a new disk
-	must(t, os.Mkdir(a.dir, 0o755))
-	a.joined, a.opts.New = true, true
-	a.start()
-	w.still()
+	c.start()
+	within(t, patience, "a third has it from b", func() bool { return shows(c.dir) == shows(b.dir) })
 	for n, want := range map[string]string{"moved": big, "small": small} {
-		if is, err := os.ReadFile(a.path(n)); err != nil || string(is) != want {
-			t.Errorf("%s came back otherwise: %v", n, err)
+		if is, err := os.ReadFile(c.path(n)); err != nil || string(is) != want {
+			t.Errorf("%s came otherwise: %v", n, err)
 		}
 	}
 }
