@@ -41,6 +41,7 @@ type loop struct {
 	disk    todo                          // to be compared with what was seen
 	tree    todo                          // and here the folder
 	later   map[syncer.Place]time.Time    // to be added to disk then
+	crossed map[syncer.Place]bool         // whose move met one of others, and was tried again
 	again   map[syncer.Place]time.Time    // to be added to tree then
 	gone    map[syncer.Place]time.Time    // not there, since
 	blocked map[syncer.Ino][]syncer.Place // to be added to tree when the file was cut
@@ -65,7 +66,7 @@ type second struct {
 }
 
 func newLoop(d *Dir, listening chan<- struct{}) *loop {
-	return &loop{d: d, disk: todo{}, tree: todo{}, later: map[syncer.Place]time.Time{}, again: map[syncer.Place]time.Time{}, gone: map[syncer.Place]time.Time{}, blocked: map[syncer.Ino][]syncer.Place{}, ignoring: map[syncer.Place]stat{},
+	return &loop{d: d, disk: todo{}, tree: todo{}, later: map[syncer.Place]time.Time{}, crossed: map[syncer.Place]bool{}, again: map[syncer.Place]time.Time{}, gone: map[syncer.Place]time.Time{}, blocked: map[syncer.Ino][]syncer.Place{}, ignoring: map[syncer.Place]stat{},
 		whole: true, listen: listening}
 }
 

@@ -363,9 +363,15 @@ func (p *pass) refused(at syncer.Place, err error) error {
 		p.later[at] = time.Now().Add(soon) // somebody was faster
 		p.tree.add(at, true)
 		return nil
-	case errors.Is(err, syncer.ErrFull):
+	case errors.Is(err, syncer.ErrInvalid) && !p.crossed[at]: // into itself, until what others have moved is there
+		p.crossed[at] = true
+		p.later[at] = time.Now().Add(soon)
+		p.tree.add(at, true)
+		return nil
+	case errors.Is(err, syncer.ErrInvalid), errors.Is(err, syncer.ErrFull):
 		p.later[at] = time.Now().Add(lookAgain)
 	}
+	delete(p.crossed, at)
 	p.d.trouble(at, p.name(at), err.Error())
 	return nil
 }
