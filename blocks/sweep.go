@@ -40,11 +40,7 @@ func makeDir(fsys vfs.FS, dir string) error {
 		return err
 	}
 	for _, d := range made {
-		f, err := fsys.OpenDir(d)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		if err := syncDir(fsys, d); err != nil {
 			return err
 		}
 	}

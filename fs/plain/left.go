@@ -16,14 +16,8 @@ import (
 // removeDir takes a directory from disk with all that was seen in it. What is left in it
 // then was never the folder's: it stays.
 func (p *pass) removeDir(at syncer.Place, s syncer.Seen) (gone bool, err error) {
-	below, err := p.seenIn(s.Ino)
-	if err != nil {
+	if err := p.eachSeen(s, p.give); err != nil {
 		return false, err
-	}
-	for _, k := range below {
-		if err := p.give(k); err != nil {
-			return false, err
-		}
 	}
 	if err := p.flush(); err != nil {
 		return false, err

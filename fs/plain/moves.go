@@ -221,16 +221,8 @@ func (p *pass) removeSeen(at syncer.Place) error {
 	if err != nil || !ok {
 		return err
 	}
-	if s.Kind == model.Dir && s.Ino != 0 {
-		below, err := p.seenIn(s.Ino)
-		if err != nil {
-			return err
-		}
-		for _, k := range below {
-			if err := p.removeSeen(k); err != nil {
-				return err
-			}
-		}
+	if err := p.eachSeen(s, p.removeSeen); err != nil {
+		return err
 	}
 	if s.Ino != 0 {
 		t, err := d.folder.Lookup(at.Dir, at.Name)
@@ -245,13 +237,23 @@ func (p *pass) removeSeen(at syncer.Place) error {
 	return p.unset(at)
 }
 
-// seenIn is what was seen in a directory, while rows of it change.
-func (p *pass) seenIn(dir syncer.Ino) (out []syncer.Place, err error) {
-	err = p.d.sight.In(dir, func(name string, _ syncer.Seen) bool {
-		out = append(out, syncer.Place{Dir: dir, Name: name})
+// eachSeen does something with all that was seen in a directory, which may change its rows.
+func (p *pass) eachSeen(s syncer.Seen, do func(syncer.Place) error) error {
+	if s.Kind != model.Dir || s.Ino == 0 {
+		return nil
+	}
+	var below []syncer.Place
+	err := p.d.sight.In(s.Ino, func(name string, _ syncer.Seen) bool {
+		below = append(below, syncer.Place{Dir: s.Ino, Name: name})
 		return true
 	})
-	return out, err
+	for _, at := range below {
+		if err != nil {
+			break
+		}
+		err = do(at)
+	}
+	return err
 }
 
 // unset says that nothing is seen at a name. What was there and not cut is gone, or will be
@@ -293,16 +295,8 @@ func (p *pass) unseeAll(at syncer.Place) error {
 	if err != nil || !ok {
 		return err
 	}
-	if s.Kind == model.Dir && s.Ino != 0 {
-		below, err := p.seenIn(s.Ino)
-		if err != nil {
-			return err
-		}
-		for _, k := range below {
-			if err := p.unseeAll(k); err != nil {
-				return err
-			}
-		}
+	if err := p.eachSeen(s, p.unseeAll); err != nil {
+		return err
 	}
 	p.moved()
 	return p.unset(at)

@@ -371,10 +371,8 @@ func (ix *Index) scan(prefix []byte, f func(k, v []byte) error) error {
 	return scan(ix.db, prefix, after(prefix), f)
 }
 
-// ErrStop, returned by who is called with each of many, ends the calls.
-var ErrStop = errors.New("stop")
-
-var errStop = ErrStop
+// errStop, returned by who is called with each of many, ends the calls.
+var errStop = errors.New("stop")
 
 func scan(r pebble.Reader, from, to []byte, f func(k, v []byte) error) error {
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
