@@ -69,6 +69,7 @@ type peerSrv struct {
 	folder *syncer.Folder
 	mount  *mount.Mount
 	net    *netSrv
+	live   sync.RWMutex // read-held while another uses the folder: its disk is closed after that
 }
 
 // netSrv joins the members by calls.
@@ -91,10 +92,12 @@ func (r remoteSrv) Announce(model.VV) {
 
 func (r remoteSrv) Fetch(ctx context.Context, id blocks.ID, _ int64, _ syncer.Class) error {
 	for _, q := range r.p.net.peers {
-		if q == r.p || r.p.net.apart.Load() {
+		if q == r.p || r.p.net.apart.Load() || !q.live.TryRLock() {
 			continue
 		}
-		if b, err := q.folder.Store().Get(ctx, id, nil); err == nil {
+		b, err := q.folder.Store().Get(ctx, id, nil)
+		q.live.RUnlock()
+		if err == nil {
 			return r.p.folder.Store().PutVerified(ctx, id, b)
 		}
 	}
@@ -150,6 +153,7 @@ func (p *peerSrv) run(ctx context.Context) error {
 	stopFolder()
 	err = errors.Join(err, g.Wait(), p.mount.Close())
 	stopDisk()
+	p.live.Lock() // for good
 	return errors.Join(err, d.Wait(), p.disk.Close())
 }
 
@@ -270,12 +274,25 @@ func (n *netSrv) gossip(ctx context.Context) error {
 				if p == q || n.apart.Load() || p.folder.Knowledge().LE(q.folder.Knowledge()) {
 					continue
 				}
-				if err := send(ctx, p, q); err != nil && ctx.Err() == nil {
+				if err := tell(ctx, p, q); err != nil && ctx.Err() == nil {
 					return fmt.Errorf("%s to %s: %w", p.name, q.name, err)
 				}
 			}
 		}
 	}
+}
+
+// tell has q know what p does, unless one of them is being closed.
+func tell(ctx context.Context, p, q *peerSrv) error {
+	if !p.live.TryRLock() {
+		return nil
+	}
+	defer p.live.RUnlock()
+	if !q.live.TryRLock() {
+		return nil
+	}
+	defer q.live.RUnlock()
+	return send(ctx, p, q)
 }
 
 func send(ctx context.Context, p, q *peerSrv) error {

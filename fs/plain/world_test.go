@@ -48,8 +48,9 @@ type member struct {
 	plain  *Dir
 	stop   func() error
 	on     atomic.Bool
-	member atomic.Bool // since it first started
-	tune   func(*Dir)  // before it runs
+	live   sync.RWMutex // read-held while another uses the folder: it ends after that
+	member atomic.Bool  // since it first started
+	tune   func(*Dir)   // before it runs
 }
 
 func (m *member) Announce(model.VV) {
@@ -61,14 +62,29 @@ func (m *member) Announce(model.VV) {
 
 func (m *member) Fetch(ctx context.Context, id blocks.ID, _ int64, _ syncer.Class) error {
 	for _, q := range m.w.members {
-		if q == m || m.w.apart.Load() || !q.on.Load() {
+		if q == m || m.w.apart.Load() || !q.hold() {
 			continue
 		}
-		if b, err := q.folder.Store().Get(ctx, id, nil); err == nil {
+		b, err := q.folder.Store().Get(ctx, id, nil)
+		q.live.RUnlock()
+		if err == nil {
 			return m.folder.Store().PutVerified(ctx, id, b)
 		}
 	}
 	return syncer.ErrOffline
+}
+
+// hold keeps a member from ending, until its live is unlocked. It fails where one
+// has ended or is about to: who waited here could be waited for by who ends it.
+func (m *member) hold() bool {
+	if !m.live.TryRLock() {
+		return false
+	}
+	if !m.on.Load() {
+		m.live.RUnlock()
+		return false
+	}
+	return true
 }
 
 // newWorld makes members that are not started; each has an empty directory.
@@ -156,6 +172,8 @@ func (m *member) end() {
 		return
 	}
 	m.on.Store(false)
+	m.live.Lock() // whoever uses it is done
+	m.live.Unlock()
 	if err := m.stop(); err != nil {
 		m.w.t.Errorf("%s: %v", m.name, err)
 	}
@@ -175,23 +193,29 @@ func (w *world) gossip(ctx context.Context) {
 		}
 		for _, p := range w.members {
 			for _, q := range w.members {
-				if p == q || w.apart.Load() || !p.on.Load() || !q.on.Load() {
+				if p == q || w.apart.Load() || !p.hold() {
 					continue
 				}
-				k := q.folder.Knowledge()
-				missing, _ := q.folder.Missing()
-				p.folder.Acked(q.name, k, uint64(missing))
-				if p.folder.Knowledge().LE(k) && !q.joined {
-					continue
+				if q.hold() {
+					w.tell(ctx, p, q)
+					q.live.RUnlock()
 				}
-				if p.folder.Knowledge().LE(q.folder.Knowledge()) && q.folder.Complete() {
-					continue
-				}
-				if err := send(ctx, p, q); err != nil && ctx.Err() == nil && q.on.Load() && p.on.Load() {
-					fmt.Fprintf(w.t.Output(), "%s to %s: %v\n", p.name, q.name, err)
-				}
+				p.live.RUnlock()
 			}
 		}
+	}
+}
+
+// tell has q know what p does.
+func (w *world) tell(ctx context.Context, p, q *member) {
+	k := q.folder.Knowledge()
+	missing, _ := q.folder.Missing()
+	p.folder.Acked(q.name, k, uint64(missing))
+	if p.folder.Knowledge().LE(k) && (!q.joined || q.folder.Complete()) {
+		return
+	}
+	if err := send(ctx, p, q); err != nil && ctx.Err() == nil {
+		fmt.Fprintf(w.t.Output(), "%s to %s: %v\n", p.name, q.name, err)
 	}
 }
 
