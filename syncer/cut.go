@@ -175,14 +175,23 @@ func (c *cutting) names(s *selection) []*model.Name {
 		if e, ok := c.t.Entry(k.Dir, k.Name); ok && e.Kind.Replicates() {
 			n.Name, n.Tree = e.Name, c.thing(e.Ino)
 		}
-		if r := c.t.Row(c.t.Ino(y.Seen)); !y.Seen.IsZero() && r != nil {
-			n.Spared = r.Spared && r.Kind != model.Dir
-			n.Still = r.Nlink > 0 && r.Kind != model.Dir && c.waits(y.Seen)
-			c.t.Note(y.Seen)
+		if !y.Seen.IsZero() {
+			c.seen(n, y.Seen)
 		}
 		out = append(out, n)
 	}
 	return out
+}
+
+// seen says of a name what became of the node that was seen there.
+func (c *cutting) seen(n *model.Name, id model.ID) {
+	r := c.t.Row(c.t.Ino(id))
+	if r == nil {
+		return
+	}
+	n.Spared = r.Spared && r.Kind != model.Dir
+	n.Still = r.Nlink > 0 && r.Kind != model.Dir && c.waits(id)
+	c.t.Note(id)
 }
 
 // waits tells whether a node is in the tree where others have something else, as

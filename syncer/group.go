@@ -17,6 +17,15 @@ func databaseAt(k nameAt) nameAt {
 	return nameAt{Dir: k.Dir, Name: base}
 }
 
+// placesOf are the places of a database and of its journals.
+func placesOf(at nameAt) []nameAt {
+	ks := []nameAt{at}
+	for _, suffix := range model.Journals {
+		ks = append(ks, nameAt{Dir: at.Dir, Name: at.Name + suffix})
+	}
+	return ks
+}
+
 // groupAt returns the places of the database that a name may belong to, those
 // at which something is or was; nil if it is alone.
 func (g *selector) groupAt(k nameAt) []nameAt {
@@ -25,8 +34,7 @@ func (g *selector) groupAt(k nameAt) []nameAt {
 		return ks
 	}
 	var ks []nameAt
-	for _, suffix := range append([]string{""}, model.Journals...) {
-		o := nameAt{Dir: k.Dir, Name: at.Name + suffix}
+	for _, o := range placesOf(at) {
 		e, there := g.t.Entry(o.Dir, o.Name)
 		if _, _, dirty := g.f.ix.Dirty(o); there && e.Kind == model.File || dirty {
 			ks = append(ks, o)

@@ -76,6 +76,7 @@ func (f *Folder) selectDrift(dirs map[Ino]bool, l left, owed bool) (*selection, 
 func (f *Folder) reselect(t *index.Tx, s *selection, ready map[Ino]*frozen, l left) *selection {
 	g := f.newSelector(t, ready, l)
 	g.all = s.all
+	g.near(slices.Collect(maps.Keys(s.names)), slices.Collect(maps.Keys(s.inos)))
 	for k := range s.names {
 		g.take(k)
 	}
@@ -104,7 +105,7 @@ func (g *selector) takeDir(dir Ino) bool {
 // groupsIn returns what is dirty of databases in a directory, until it is enough
 // for one cut, and calls a function with what is of none.
 func (g *selector) groupsIn(dir Ino, alone func(nameAt), aloneIno func(Ino)) (names []nameAt, inos []Ino) {
-	g.f.ix.DirtyIn(dir, func(k nameAt) bool {
+	g.dirtyIn(dir, func(k nameAt) bool {
 		switch at := g.database(k); {
 		case at == nameAt{}:
 			alone(k)
@@ -126,6 +127,44 @@ func (g *selector) groupsIn(dir Ino, alone func(nameAt), aloneIno func(Ino)) (na
 		return !g.full()
 	})
 	return names, inos
+}
+
+const nearMost = 256 // dirty names of a directory that are read at once
+
+// dirtyIn yields the dirty names of a directory, with the rows that they are judged by
+// read.
+func (g *selector) dirtyIn(dir Ino, yield func(nameAt) bool) {
+	ks, more := make([]nameAt, 0, nearMost), true
+	judge := func() {
+		g.near(ks, nil)
+		for i := 0; more && i < len(ks); i++ {
+			more = yield(ks[i])
+		}
+		ks = ks[:0]
+	}
+	g.f.ix.DirtyIn(dir, func(k nameAt) bool {
+		if ks = append(ks, k); len(ks) == nearMost {
+			judge()
+		}
+		return more
+	})
+	judge()
+}
+
+// near reads what is under dirty names, and under those of the databases that they may
+// belong to, and the rows of inodes. A few are as well read when they are asked for.
+func (g *selector) near(ks []nameAt, inos []Ino) {
+	if len(ks)+len(inos) < nearMost/16 {
+		return
+	}
+	var names []nameAt
+	for _, k := range ks {
+		names = append(names, placesOf(databaseAt(k))...)
+		if _, e, _ := g.f.ix.Dirty(k); e.Ino != 0 {
+			inos = append(inos, e.Ino)
+		}
+	}
+	g.t.Near(names, inos)
 }
 
 func (g *selector) full() bool {

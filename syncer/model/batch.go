@@ -56,15 +56,21 @@ type Seal struct {
 	Key    [32]byte // keys the leaf hashes
 }
 
-func (s Seal) hash(parts ...[]byte) (out [32]byte) {
+// A hasher hashes one thing after another: to make one takes longer than to hash a change.
+type hasher struct{ h *blake3.Hasher }
+
+func (s Seal) hasher() hasher {
 	h, err := blake3.NewKeyed(s.Key[:])
 	if err != nil {
 		panic(err) // the key has the one length there is
 	}
-	for _, p := range parts {
-		h.Write(p)
-	}
-	h.Sum(out[:0])
+	return hasher{h}
+}
+
+func (h hasher) sum(p []byte) (out [32]byte) {
+	h.h.Reset()
+	h.h.Write(p)
+	h.h.Sum(out[:0])
 	return out
 }
 
@@ -78,15 +84,17 @@ func HeaderHash(header []byte) [32]byte { return blake3.Sum256(header) }
 
 // Sign makes a batch of h and the encoded changes. Root and Signer are filled in.
 func (s Seal) Sign(h Header, changes [][]byte, key ed25519.PrivateKey) Batch {
-	leaves := make([]byte, 0, 32*len(changes))
-	var body []byte
+	leaves, size := make([]byte, 0, 32*len(changes)), 0
 	for _, c := range changes {
-		leaf := s.hash(c)
-		leaves = append(leaves, leaf[:]...)
-		body = protowire.AppendTag(body, 1, protowire.BytesType)
-		body = protowire.AppendBytes(body, c)
+		size += 1 + protowire.SizeBytes(len(c))
 	}
-	h.Root = s.hash(leaves)
+	hash, body := s.hasher(), make([]byte, 0, size)
+	for _, c := range changes {
+		leaf := hash.sum(c)
+		leaves = append(leaves, leaf[:]...)
+		body = appendBytes(body, 1, c)
+	}
+	h.Root = hash.sum(leaves)
 	h.Signer = key.Public().(ed25519.PublicKey)
 	b := h.encode()
 	sig := ed25519.Sign(key, s.signed(b))
@@ -179,12 +187,13 @@ func (s Seal) Leaves(body []byte) ([]Leaf, error) {
 		return nil, fmt.Errorf("%w: body of %d bytes", ErrBatch, len(body))
 	}
 	var out []Leaf
+	hash := s.hasher()
 	err := fields(body, func(num protowire.Number, _ uint64, p []byte, _ int) error {
 		switch {
 		case len(out) == MaxBatchChanges:
 			return fmt.Errorf("%w: too many changes", ErrBatch)
 		case num == 1 && len(p) <= MaxChangeBytes:
-			out = append(out, Leaf{Bytes: p, Hash: s.hash(p)})
+			out = append(out, Leaf{Bytes: p, Hash: hash.sum(p)})
 		case num == 2 && len(p) == 32:
 			out = append(out, Leaf{Hash: [32]byte(p)})
 		default:
@@ -260,7 +269,7 @@ func (s Seal) changes(h Header, body []byte) ([]Change, error) {
 	for _, l := range leaves {
 		all = append(all, l.Hash[:]...)
 	}
-	if s.hash(all) != h.Root {
+	if s.hasher().sum(all) != h.Root {
 		return nil, fmt.Errorf("%w: root", ErrBatch)
 	}
 	changes, latest := make([]Change, len(leaves)), h.Deps.Latest()
