@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -40,29 +41,11 @@ type frozen struct {
 // instant, and stores them.
 func (r *cutRun) freeze(ctx context.Context, inos map[Ino]dirtyFile) (map[Ino]*frozen, error) {
 	f := r.f
-	ctx = context.WithValue(ctx, atHand{}, true)
-	out := map[Ino]*frozen{}
-	for _, all := range together(inos) {
-		if !f.rests(all) { // opened while others were stored: selected again later
-			continue
-		}
-		xs, ino, err := f.freezeAll(ctx, all, inos)
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err != nil { // the others need not wait for it
-			r.fail(ino, err)
-			continue
-		}
-		for _, x := range xs {
-			out[x.ino] = x
-			f.forgive(x.ino)
-		}
+	out, err := r.freezeEach(context.WithValue(ctx, atHand{}, true), inos)
+	if err != nil || len(out) == 0 {
+		return out, err
 	}
-	if len(out) == 0 {
-		return out, nil
-	}
-	err := f.store.Flush(ctx)
+	err = f.store.Flush(ctx)
 	if errors.Is(err, ErrFull) {
 		for _, ino := range sortedInos(out) {
 			if out[ino].v.Content.Size > content.MaxInline {
@@ -77,6 +60,43 @@ func (r *cutRun) freeze(ctx context.Context, inos map[Ino]dirtyFile) (map[Ino]*f
 	}
 	return out, nil
 }
+
+// freezeEach freezes what belongs together, a few at once.
+func (r *cutRun) freezeEach(ctx context.Context, inos map[Ino]dirtyFile) (map[Ino]*frozen, error) {
+	f, twice := r.f, !r.f.alone()
+	var mu sync.Mutex // guards out, and r
+	out := map[Ino]*frozen{}
+	var g errgroup.Group
+	g.SetLimit(freezing)
+	for _, all := range together(inos) {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			if !f.rests(all) { // opened while others were stored: selected again later
+				return nil
+			}
+			xs, ino, err := f.freezeAll(ctx, all, inos, twice)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case ctx.Err() != nil:
+			case err != nil: // the others need not wait for it
+				r.fail(ino, err)
+			default:
+				for _, x := range xs {
+					out[x.ino] = x
+					f.forgive(x.ino)
+				}
+			}
+			return nil
+		})
+	}
+	g.Wait() // its functions return nil
+	return out, ctx.Err()
+}
+
+const freezing = 2 // files, or databases, that are read at once
 
 // together are the inodes that are frozen at one instant each: databases, and
 // files alone.
@@ -98,8 +118,8 @@ func together(inos map[Ino]dirtyFile) (out [][]Ino) {
 }
 
 // freezeAll freezes inodes at one instant and stores them; none if they are being
-// written to. If it fails, it says at which.
-func (f *Folder) freezeAll(ctx context.Context, all []Ino, inos map[Ino]dirtyFile) (out []*frozen, bad Ino, err error) {
+// written to; twice: what stands in a file is stored as well. If it fails, it says at which.
+func (f *Folder) freezeAll(ctx context.Context, all []Ino, inos map[Ino]dirtyFile, twice bool) (out []*frozen, bad Ino, err error) {
 	layers, err := f.surf.Freeze(ctx, all...)
 	defer func() {
 		for _, l := range layers {
@@ -121,7 +141,7 @@ func (f *Folder) freezeAll(ctx context.Context, all []Ino, inos map[Ino]dirtyFil
 		}
 	}
 	for i, ino := range all {
-		x, err := f.storeLayer(ctx, ino, inos[ino], layers[i], mtime)
+		x, err := f.storeLayer(ctx, ino, inos[ino], layers[i], mtime, twice)
 		if err != nil {
 			return nil, ino, err
 		}
@@ -182,7 +202,7 @@ func (f *Folder) until(ino Ino, now time.Time) time.Time {
 	return time.Time{}
 }
 
-func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer, mtime int64) (*frozen, error) {
+func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer, mtime int64, twice bool) (*frozen, error) {
 	if l == nil {
 		return &frozen{ino: ino, gen: d.gen, stale: true, with: d.with}, nil
 	}
@@ -194,7 +214,6 @@ func (f *Folder) storeLayer(ctx context.Context, ino Ino, d dirtyFile, l Layer, 
 	var places *blocks.Placing
 	if x, ok := l.(inFile); ok {
 		places = f.store.PlaceIn(x.File())
-		twice := !f.alone()
 		if to = (placing{to, places, twice}); twice {
 			f.double(l.Size())
 		}

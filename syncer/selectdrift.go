@@ -154,7 +154,7 @@ func (g *selector) dirtyIn(dir Ino, yield func(nameAt) bool) {
 // near reads what is under dirty names, and under those of the databases that they may
 // belong to, and the rows of inodes. A few are as well read when they are asked for.
 func (g *selector) near(ks []nameAt, inos []Ino) {
-	if len(ks)+len(inos) < nearMost/16 {
+	if len(ks)+len(inos) < 8 {
 		return
 	}
 	var names []nameAt

@@ -219,6 +219,11 @@ const (
 	unreadable
 )
 
+// readable tells whether a file may be read.
+func readable(fd int, name string) bool {
+	return unix.Faccessat(fd, name, unix.R_OK, unix.AT_EACCESS|unix.AT_SYMLINK_NOFOLLOW) == nil
+}
+
 // writers tells who has a file open for writing, or mapped.
 func writers(fd int, name string) int {
 	at, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)

@@ -103,7 +103,7 @@ func (p *pass) find(c *place) error {
 	d.mu.Lock()
 	for i, x := range files {
 		if errs[i] == nil {
-			d.pending[as[i].Ino] = &pending{gen: req[i].Dirty.Gen, was: x.st}
+			d.pending[as[i].Ino] = &pending{gen: req[i].Dirty.Gen, was: x.st, at: x.at}
 		}
 	}
 	d.mu.Unlock()

@@ -79,7 +79,8 @@ type Dir struct {
 // pending is a file whose bytes are not cut yet.
 type pending struct {
 	gen  uint64
-	was  stat // when that was found
+	was  stat         // when that was found
+	at   syncer.Place // perhaps, of a new file
 	base syncer.Version
 }
 

@@ -164,10 +164,20 @@ func (d *Dir) reader() (*pass, error) {
 }
 
 func (p *pass) freeze(ino syncer.Ino, x *pending) (*layer, error) {
+	if x.at.Dir != 0 { // where it was found, if it is there still
+		if l, err := p.freezeAt([]syncer.Place{x.at}, x); err == nil {
+			return l, nil
+		}
+	}
 	at, err := p.d.sight.Of(ino)
 	if err != nil {
 		return nil, err
 	}
+	return p.freezeAt(at, x)
+}
+
+// freezeAt opens the file that waits, at the first of the places at which it is.
+func (p *pass) freezeAt(at []syncer.Place, x *pending) (*layer, error) {
 	for _, k := range at {
 		dir, err := p.open(k.Dir)
 		fd := -1

@@ -111,6 +111,7 @@ func (p *pass) ignoresOf(dir syncer.Ino) (ignores, error) {
 type place struct {
 	dir   syncer.Ino
 	fd    int
+	mount uint64 // that it is on, 0: the kernel does not say
 	path  string
 	g     ignores
 	deep  bool // and all that is below
@@ -148,6 +149,9 @@ func (p *pass) takeDir(dir syncer.Ino, g ignores, n *names, tree bool, depth int
 	}
 	defer unix.Close(fd)
 	c := &place{dir: dir, fd: fd, path: name, deep: n.all, tree: tree, depth: depth}
+	if st, err := statFd(fd); err == nil {
+		c.mount = st.mount
+	}
 	if c.g, err = g.with(fd, name); err != nil {
 		p.d.trouble(syncer.Place{Dir: dir, Name: IgnoreFile}, path.Join(name, IgnoreFile), cannot("read", err))
 		return nil // rather nothing than what is to be ignored
@@ -242,7 +246,7 @@ func (p *pass) take(c *place, name string, s syncer.Seen, seen, deep bool) error
 		p.disk.of(c.dir).all = true // what was ignored may not be any more
 	}
 	switch {
-	case st.other || !sameDisk(p.r, c.fd, st) || sharedMemory(c.fd, name):
+	case st.other || !c.sameDisk(p.r, st) || sharedMemory(c.fd, name):
 		return nil
 	case seen && s.Ino == 0:
 		return p.takeLeft(c, name, s, st)
@@ -286,12 +290,8 @@ func sharedMemory(fd int, name string) bool {
 
 // sameDisk tells whether a file is on the disk of the directory, and not of what is mounted
 // in it.
-func sameDisk(r *root, fd int, st stat) bool {
-	if st.dev != r.dev {
-		return false
-	}
-	up, err := statFd(fd)
-	return err != nil || st.mount == 0 || up.mount == st.mount
+func (c *place) sameDisk(r *root, st stat) bool {
+	return st.dev == r.dev && (st.mount == 0 || c.mount == 0 || c.mount == st.mount)
 }
 
 // below looks at all that is in a directory.
@@ -307,6 +307,9 @@ func (p *pass) below(c *place, s syncer.Seen) error {
 // again later.
 func (p *pass) rests(c *place, name string, st stat) bool {
 	if st.kind != model.File {
+		return true
+	}
+	if time.Since(time.Unix(0, st.ctime)) > unclosed && readable(c.fd, name) { // whoever has it open
 		return true
 	}
 	wait := settle

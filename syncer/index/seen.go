@@ -114,16 +114,18 @@ func (s *Sight) key(by byte, rest ...any) []byte {
 }
 
 // Get returns what is seen at a name.
-func (s *Sight) Get(at Place) (x Seen, ok bool, err error) {
-	v, c, err := s.db.Get(s.key(seenName, at.Dir, at.Name))
-	if errors.Is(err, pebble.ErrNotFound) {
+func (s *Sight) Get(at Place) (x Seen, ok bool, err error) { return s.get(at, nil) }
+
+func (s *Sight) get(at Place, known near) (x Seen, ok bool, err error) {
+	v, err := known.get(s.db, s.key(seenName, at.Dir, at.Name))
+	if errors.Is(err, ErrNotFound) {
 		return x, false, nil
 	}
 	if err != nil {
 		return x, false, fmt.Errorf("read what is seen: %w", err)
 	}
 	x, err = decodeSeen(v)
-	return x, true, errors.Join(err, c.Close())
+	return x, true, err
 }
 
 // Set says what is seen at a name, not durably: see blocks.Disk.Sync. It is on the disk
@@ -138,29 +140,38 @@ type Sighting struct {
 
 // SetAll is Set of many names, each of another inode and another file.
 func (s *Sight) SetAll(xs []Sighting) (err error) {
+	var keys [][]byte
+	if len(xs) > few {
+		for _, x := range xs {
+			keys = append(keys, s.key(seenName, x.At.Dir, x.At.Name), s.key(seenIno, x.Seen.Ino), s.key(seenFile, x.Seen.File.Ino))
+		}
+	}
+	known, err := readNear(s.db, keys)
 	b := s.db.NewBatch()
 	for _, x := range xs {
-		err = errors.Join(err, s.set(b, x.At, x.Seen))
+		err = errors.Join(err, s.set(b, x.At, x.Seen, known))
 	}
 	return s.commit(b, err)
 }
 
-func (s *Sight) set(b *pebble.Batch, at Place, x Seen) error {
-	old, was, err := s.Get(at)
+const few = 8 // rows, that are as well read one by one
+
+func (s *Sight) set(b *pebble.Batch, at Place, x Seen, known near) error {
+	old, was, err := s.get(at, known)
 	if err == nil {
 		err = b.Set(s.key(seenName, at.Dir, at.Name), x.encode(), nil)
 	}
 	if was && old.Ino != x.Ino {
-		err = errors.Join(err, s.move(b, s.key(seenIno, old.Ino), at, false))
+		err = errors.Join(err, s.move(b, s.key(seenIno, old.Ino), at, false, known))
 	}
 	if was && old.File.Ino != x.File.Ino {
-		err = errors.Join(err, s.move(b, s.key(seenFile, old.File.Ino), at, false))
+		err = errors.Join(err, s.move(b, s.key(seenFile, old.File.Ino), at, false, known))
 	}
 	if !was || old.Ino != x.Ino {
-		err = errors.Join(err, s.move(b, s.key(seenIno, x.Ino), at, true))
+		err = errors.Join(err, s.move(b, s.key(seenIno, x.Ino), at, true, known))
 	}
 	if !was || old.File.Ino != x.File.Ino {
-		err = errors.Join(err, s.move(b, s.key(seenFile, x.File.Ino), at, true))
+		err = errors.Join(err, s.move(b, s.key(seenFile, x.File.Ino), at, true, known))
 	}
 	return err
 }
@@ -173,12 +184,12 @@ func (s *Sight) Delete(at Place) error {
 	}
 	b := s.db.NewBatch()
 	return s.commit(b, errors.Join(b.Delete(s.key(seenName, at.Dir, at.Name), nil),
-		s.move(b, s.key(seenIno, old.Ino), at, false), s.move(b, s.key(seenFile, old.File.Ino), at, false)))
+		s.move(b, s.key(seenIno, old.Ino), at, false, nil), s.move(b, s.key(seenFile, old.File.Ino), at, false, nil)))
 }
 
 // move puts a place into a list of places, or takes it out.
-func (s *Sight) move(b *pebble.Batch, key []byte, at Place, in bool) error {
-	list, err := s.places(key)
+func (s *Sight) move(b *pebble.Batch, key []byte, at Place, in bool, known near) error {
+	list, err := s.places(key, known)
 	if err != nil {
 		return err
 	}
@@ -224,32 +235,32 @@ func (s *Sight) In(dir Ino, yield func(name string, x Seen) bool) error {
 }
 
 // Of returns where an inode of the tree is seen.
-func (s *Sight) Of(ino Ino) ([]Place, error) { return s.places(s.key(seenIno, ino)) }
+func (s *Sight) Of(ino Ino) ([]Place, error) { return s.places(s.key(seenIno, ino), nil) }
 
 // At returns where a file of the disk was seen, by its number there.
-func (s *Sight) At(file uint64) ([]Place, error) { return s.places(s.key(seenFile, file)) }
+func (s *Sight) At(file uint64) ([]Place, error) { return s.places(s.key(seenFile, file), nil) }
 
-func (s *Sight) places(key []byte) (out []Place, err error) {
-	v, c, err := s.db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
+func (s *Sight) places(key []byte, known near) (out []Place, err error) {
+	b, err := known.get(s.db, key)
+	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read where it is seen: %w", err)
 	}
-	for b := v; len(b) > 0; {
+	for len(b) > 0 {
 		if len(b) < 9 {
-			return nil, errors.Join(errRow, c.Close())
+			return nil, errRow
 		}
 		n, w := binary.Uvarint(b[8:])
 		if w <= 0 || uint64(len(b)) < 8+uint64(w)+n {
-			return nil, errors.Join(errRow, c.Close())
+			return nil, errRow
 		}
 		end := 8 + w + int(n)
 		out = append(out, Place{Ino(binary.BigEndian.Uint64(b)), string(b[8+w : end])})
 		b = b[end:]
 	}
-	return out, c.Close()
+	return out, nil
 }
 
 // Note returns what is remembered of the whole, nil if nothing is.

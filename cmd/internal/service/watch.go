@@ -23,6 +23,7 @@ type Watch struct {
 	log    *slog.Logger
 	alive  func() error  // may block: what hangs is not alive. Set by Ready, as status
 	status func() string // a line
+	heard  bool          // somebody listens: set by Ready
 
 	ready chan struct{}
 	beat  func(state string) (bool, error) // daemon.SdNotify, but in tests
@@ -39,17 +40,20 @@ func NewWatch(log *slog.Logger) (*Watch, error) {
 		beat: func(state string) (bool, error) { return daemon.SdNotify(false, state) }}, nil
 }
 
-// tell sends a message. That it does not arrive must not end a daemon.
-func (w *Watch) tell(state string) {
-	if _, err := w.beat(state); err != nil {
+// tell sends a message, and says whether anybody is there to hear it. That it does not arrive
+// must not end a daemon.
+func (w *Watch) tell(state string) bool {
+	heard, err := w.beat(state)
+	if err != nil {
 		w.log.Warn("systemd not told", "state", state, "err", err)
 	}
+	return heard || err != nil
 }
 
 // Ready says that the start is done, and how to ask after the daemon from now on. It is called once.
 func (w *Watch) Ready(alive func() error, status func() string) {
 	w.alive, w.status = alive, status
-	w.tell("STATUS=" + w.status() + "\n" + daemon.SdNotifyReady)
+	w.heard = w.tell("STATUS=" + w.status() + "\n" + daemon.SdNotifyReady)
 	close(w.ready)
 }
 
@@ -67,7 +71,9 @@ func (w *Watch) Reload(fn func()) {
 func (w *Watch) Run(ctx context.Context) error {
 	if w.extend(ctx) {
 		var g errgroup.Group
-		g.Go(func() error { w.line(ctx); return nil })
+		if w.heard {
+			g.Go(func() error { w.line(ctx); return nil })
+		}
 		if w.limit > 0 {
 			g.Go(func() error { w.dog(ctx); return nil })
 		}
