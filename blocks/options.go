@@ -66,7 +66,7 @@ func metaOptions(fs vfs.FS, o DiskOptions, l *pebble.EventListener) *pebble.Opti
 		CacheSize:                   o.MetaCache, // memtables are taken out of it
 		MemTableSize:                uint64(o.MemTable),
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       1000,
 		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                1000,
