@@ -1,6 +1,8 @@
 package syncer
 
 import (
+	"fmt"
+
 	"github.com/clachanfs/clachan/syncer/index"
 	"github.com/clachanfs/clachan/syncer/model"
 )
@@ -134,4 +136,29 @@ func (f *Folder) Find(dir Ino, files []Found) (as []Attr, errs []error) {
 	}
 	f.noted(dir, "", false)
 	return as, errs
+}
+
+// Showing is what an inode shows; zero: there is none.
+type Showing struct {
+	Attr Attr
+	Orig model.Dot // the version, zero: none was cut yet
+}
+
+// Showing tells what inodes show now.
+func (f *Folder) Showing(inos []Ino) ([]Showing, error) {
+	out := make([]Showing, len(inos))
+	f.apply.Lock()
+	defer f.apply.Unlock()
+	t := f.ix.Begin()
+	defer t.Abort()
+	t.Near(nil, inos)
+	for i, ino := range inos {
+		if r := t.Inode(ino); r != nil {
+			out[i] = Showing{attrOf(ino, r), t.ShownOrig(ino)}
+		}
+	}
+	if err := t.Err(); err != nil {
+		return nil, fmt.Errorf("read inodes: %w", err)
+	}
+	return out, nil
 }

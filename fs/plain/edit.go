@@ -424,50 +424,6 @@ func (p *pass) stage(at syncer.Place, ino syncer.Ino, st stat, base syncer.Versi
 	return nil
 }
 
-// committed follows a cut: what was frozen is what is seen.
-func (p *pass) committed(c committed) error {
-	d := p.d
-	was, last := d.cutUp(c)
-	if last {
-		defer func() { d.forget(c.ino) }() // until rows tell of it, it is what is being cut
-		p.unblock(c.ino)
-	}
-	at, err := d.sight.Of(c.ino)
-	if err != nil {
-		return err
-	}
-	for _, k := range at {
-		s, ok, err := d.sight.Get(k)
-		if err != nil {
-			return err
-		}
-		if !ok || was.id.Ino == 0 {
-			continue
-		}
-		s.Orig = c.v.Orig
-		old := s
-		if last {
-			was.see(&s)
-			s.TreeMtime = p.attr(c.ino).Mtime
-		}
-		if err := d.sight.Set(k, s); err != nil {
-			return err
-		}
-		if !last {
-			continue
-		}
-		if old.File != s.File { // it was replaced
-			if err := p.left(old); err != nil {
-				return err
-			}
-		}
-		if v, err := d.folder.Content(c.ino); err != nil || v.Orig != c.v.Orig || p.attr(c.ino).Mode != s.TreeMode { // others were here meanwhile
-			p.tree.add(k, false)
-		}
-	}
-	return nil
-}
-
 // attr is what the folder has of an inode; zero: nothing.
 func (p *pass) attr(ino syncer.Ino) syncer.Attr {
 	a, _ := p.d.folder.Attr(ino)

@@ -22,10 +22,8 @@ func (p *pass) gather() error {
 	touched, flipped, cut, asked := d.touched, d.flipped, d.cut, d.asked
 	d.touched, d.flipped, d.cut, d.asked = nil, nil, nil, 0
 	d.mu.Unlock()
-	for _, c := range cut {
-		if err := p.committed(c); err != nil {
-			return err
-		}
+	if err := p.committed(cut); err != nil {
+		return err
 	}
 	for _, t := range touched {
 		if err := p.touched(t); err != nil {

@@ -274,20 +274,18 @@ func (d *Dir) unfind(ino syncer.Ino) {
 	}
 }
 
-// cutUp notes what was cut of a file, and returns how that was found; last: there is nothing
-// more.
-func (d *Dir) cutUp(c committed) (was stat, last bool) {
+// cutUp notes what was cut of a file, and returns what waited; last: there is nothing more.
+func (d *Dir) cutUp(c committed) (x pending, last bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	x := d.pending[c.ino]
-	if x == nil {
-		return stat{}, false
+	p := d.pending[c.ino]
+	if p == nil {
+		return pending{}, false
 	}
-	if x.gen > c.gen {
-		x.base = c.v
-		return x.was, false
+	if last = p.gen <= c.gen; !last {
+		p.base = c.v
 	}
-	return x.was, true
+	return *p, last
 }
 
 // drop forgets that a file is to be cut: it has turned out to be what others have made.
