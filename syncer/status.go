@@ -31,7 +31,7 @@ func (f *Folder) Stats() (Stats, error) {
 	f.mu.Lock()
 	last, commit := f.counted, f.commits
 	f.mu.Unlock()
-	if last.at.IsZero() || last.commit != commit && time.Since(last.at) > 50*last.took {
+	if last.at.IsZero() || last.commit != commit && time.Since(last.at) > 20*last.took {
 		start := time.Now()
 		c, err := f.ix.Count()
 		if err != nil {
