@@ -119,19 +119,18 @@ const (
 
 // freezeAll opens files to be read, all of one instant.
 func (d *Dir) freezeAll(inos []syncer.Ino) (group []*layer, out []syncer.Layer, err error) {
-	d.reading.Lock()
-	defer d.reading.Unlock()
-	p, err := d.reader()
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w (%w)", syncer.ErrChanged, err) // when it is there again
-	}
-	out = make([]syncer.Layer, len(inos))
+	waiting := make([]*pending, len(inos))
+	d.reading.Lock() // what is being found is found
 	for i, ino := range inos {
-		x := d.waits(ino)
+		waiting[i] = d.waits(ino)
+	}
+	d.reading.Unlock()
+	out = make([]syncer.Layer, len(inos))
+	for i, x := range waiting {
 		if x == nil {
 			continue
 		}
-		l, err := p.freeze(ino, x)
+		l, err := d.freeze(inos[i], x)
 		if err != nil {
 			return group, nil, err
 		}
@@ -163,51 +162,84 @@ func (d *Dir) reader() (*pass, error) {
 	return d.reads, nil
 }
 
-func (p *pass) freeze(ino syncer.Ino, x *pending) (*layer, error) {
+// openDir opens a directory of the folder, which the caller closes.
+func (d *Dir) openDir(dir syncer.Ino) (int, error) {
+	d.reading.Lock()
+	defer d.reading.Unlock()
+	p, err := d.reader()
+	if err != nil {
+		return -1, err
+	}
+	fd, err := p.open(dir)
+	if err != nil {
+		return -1, err
+	}
+	return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+}
+
+// nameOf is the path of a place, as far as it is known.
+func (d *Dir) nameOf(at syncer.Place) string {
+	d.reading.Lock()
+	defer d.reading.Unlock()
+	p, err := d.reader()
+	if err != nil {
+		return at.Name
+	}
+	return p.name(at)
+}
+
+// freeze opens a file that waits to be cut.
+func (d *Dir) freeze(ino syncer.Ino, x *pending) (*layer, error) {
 	if x.at.Dir != 0 { // where it was found, if it is there still
-		if l, err := p.freezeAt([]syncer.Place{x.at}, x); err == nil {
-			return l, nil
+		if l, err := d.freezeAt(x.at, x); l != nil || err != nil {
+			return l, err
 		}
 	}
-	at, err := p.d.sight.Of(ino)
+	at, err := d.sight.Of(ino)
 	if err != nil {
 		return nil, err
 	}
-	return p.freezeAt(at, x)
-}
-
-// freezeAt opens the file that waits, at the first of the places at which it is.
-func (p *pass) freezeAt(at []syncer.Place, x *pending) (*layer, error) {
 	for _, k := range at {
-		dir, err := p.open(k.Dir)
-		fd := -1
-		if err == nil {
-			fd, err = unix.Openat(dir, k.Name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if l, err := d.freezeAt(k, x); l != nil || err != nil {
+			return l, err
 		}
-		if err != nil {
-			if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
-				p.d.trouble(k, p.name(k), cannot("read", err))
-				return nil, fmt.Errorf("%w: %w", syncer.ErrChanged, &fs.PathError{Op: "read", Path: p.name(k), Err: err})
-			}
-			continue
-		}
-		st, err := statFd(fd)
-		if err != nil || !st.sameBytes(x.was) && !renamed(st, x.was) {
-			unix.Close(fd)
-			p.d.hear(p.name(k))
-			continue
-		}
-		p.d.fine(k)
-		if dir, err = unix.FcntlInt(uintptr(dir), unix.F_DUPFD_CLOEXEC, 0); err != nil {
-			unix.Close(fd)
-			return nil, err
-		}
-		l := &layer{dir: dir, f: os.NewFile(uintptr(fd), k.Name), was: x.was, gen: x.gen, base: x.base, holes: holes(fd, st)}
-		cut := l.base.Content.Cut
-		l.base.Content = content.Content{Cut: cut} // all of it is read
-		return l, nil
 	}
 	return nil, syncer.ErrChanged
+}
+
+// freezeAt opens the file that waits, if it is at a place; nil: it is not.
+func (d *Dir) freezeAt(at syncer.Place, x *pending) (*layer, error) {
+	dir, err := d.openDir(at.Dir)
+	if err != nil {
+		return nil, d.unreadable(at, err)
+	}
+	fd, err := unix.Openat(dir, at.Name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		unix.Close(dir)
+		return nil, d.unreadable(at, err)
+	}
+	st, err := statFd(fd)
+	if err != nil || !st.sameBytes(x.was) && !renamed(st, x.was) {
+		unix.Close(fd)
+		unix.Close(dir)
+		d.hear(d.nameOf(at))
+		return nil, nil
+	}
+	d.fine(at)
+	l := &layer{dir: dir, f: os.NewFile(uintptr(fd), at.Name), was: x.was, gen: x.gen, base: x.base, holes: holes(fd, st)}
+	cut := l.base.Content.Cut
+	l.base.Content = content.Content{Cut: cut} // all of it is read
+	return l, nil
+}
+
+// unreadable tells of a file that may not be read; nil: it is elsewhere, perhaps.
+func (d *Dir) unreadable(at syncer.Place, err error) error {
+	if !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM) {
+		return nil
+	}
+	name := d.nameOf(at)
+	d.trouble(at, name, cannot("read", err))
+	return fmt.Errorf("%w: %w", syncer.ErrChanged, &fs.PathError{Op: "read", Path: name, Err: err})
 }
 
 // Rebase implements syncer.Surface.
