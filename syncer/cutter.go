@@ -15,7 +15,10 @@ import (
 // without any lock, then the tree is compared with the view under the apply
 // lock and the difference logged; at last it is synced and announced.
 
-const cutNames = 400 // names that one cut is filled to; what is related to the last comes along
+const (
+	cutNames    = 400 // names that one batch is filled to; what is related to the last comes along
+	cutPortions = 4   // batches that are selected, and synced, at once
+)
 
 // runCutter cuts what is due.
 func (f *Folder) runCutter(ctx context.Context) error {
@@ -170,25 +173,46 @@ func (r *cutRun) choose(dirs map[Ino]bool, owed bool) (*selection, error) {
 	return s, nil
 }
 
-// round stores the bytes of what was selected and logs it. Blocks are held until rows
-// name them, and those of what was written over until the surface reads the next.
-func (r *cutRun) round(ctx context.Context, s *selection) error {
+// round cuts what was selected, portion by portion: while one is logged the bytes of the next
+// are stored. Blocks are held until rows name them, and those of what was written over
+// until the surface reads the next.
+func (r *cutRun) round(ctx context.Context, s *selection) (err error) {
 	f := r.f
 	defer f.store.Hold()()
-	ready, err := r.freeze(ctx, s.dirty)
-	if err != nil {
-		return err
+	var done []*frozen
+	defer func() {
+		if err == nil || len(done) > 0 {
+			err = cmp.Or(err, r.settle(done))
+		}
+	}()
+	portions := s.split()
+	next := f.freezeAhead(ctx, portions[0].dirty)
+	for i, s := range portions {
+		now := next()
+		if r.weigh(now); now.err != nil {
+			return now.err
+		}
+		if i+1 < len(portions) {
+			next = f.freezeAhead(ctx, portions[i+1].dirty)
+		}
+		cut, some, err := f.applyCut(s, now.files, r.left)
+		if err != nil {
+			next() // nobody is left behind
+			return err
+		}
+		done = append(done, some...)
+		r.left.add(s, cut)
 	}
-	cut, done, err := f.applyCut(s, ready, r.left)
-	if err != nil {
-		return err
-	}
-	r.left.add(s, cut)
-	if err := f.Sync(); err != nil {
+	return nil
+}
+
+// settle makes durable what was cut, and has the surface go on from there.
+func (r *cutRun) settle(done []*frozen) error {
+	if err := r.f.Sync(); err != nil {
 		return err
 	}
 	for _, x := range done {
-		f.surf.Rebase(x.ino, x.gen, x.v)
+		r.f.surf.Rebase(x.ino, x.gen, x.v)
 	}
 	return nil
 }

@@ -37,35 +37,35 @@ type frozen struct {
 	with    []Ino // the database that it was selected with
 }
 
-// freeze holds the bytes of the inodes still, those of a database at one
-// instant, and stores them.
-func (r *cutRun) freeze(ctx context.Context, inos map[Ino]dirtyFile) (map[Ino]*frozen, error) {
-	f := r.f
-	out, err := r.freezeEach(context.WithValue(ctx, atHand{}, true), inos)
-	if err != nil || len(out) == 0 {
-		return out, err
-	}
-	err = f.store.Flush(ctx)
-	if errors.Is(err, ErrFull) {
-		for _, ino := range sortedInos(out) {
-			if out[ino].v.Content.Size > content.MaxInline {
-				r.fail(ino, err)
-				delete(out, ino)
-			}
-		}
-		return out, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("store blocks: %w", err)
-	}
-	return out, nil
+// A freeze is the files that were frozen, and those that could not be.
+type freeze struct {
+	mu     sync.Mutex // guards files and failed until all are done
+	files  map[Ino]*frozen
+	failed []failure
+	err    error // of all
 }
 
-// freezeEach freezes what belongs together, a few at once.
-func (r *cutRun) freezeEach(ctx context.Context, inos map[Ino]dirtyFile) (map[Ino]*frozen, error) {
-	f, twice := r.f, !r.f.alone()
-	var mu sync.Mutex // guards out, and r
-	out := map[Ino]*frozen{}
+// A failure is why the bytes of a file cannot be cut.
+type failure struct {
+	ino Ino
+	err error
+}
+
+// freezeAhead begins to freeze, and returns what waits for the end.
+func (f *Folder) freezeAhead(ctx context.Context, inos map[Ino]dirtyFile) func() *freeze {
+	z := &freeze{files: map[Ino]*frozen{}}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		z.err = f.freeze(context.WithValue(ctx, atHand{}, true), z, inos)
+	}()
+	return func() *freeze { <-done; return z }
+}
+
+// freeze holds the bytes of the inodes still, those of a database at one
+// instant, and stores them; a few at once.
+func (f *Folder) freeze(ctx context.Context, z *freeze, inos map[Ino]dirtyFile) error {
+	twice := !f.alone()
 	var g errgroup.Group
 	g.SetLimit(freezing)
 	for _, all := range together(inos) {
@@ -73,27 +73,48 @@ func (r *cutRun) freezeEach(ctx context.Context, inos map[Ino]dirtyFile) (map[In
 			break
 		}
 		g.Go(func() error {
-			if !f.rests(all) { // opened while others were stored: selected again later
-				return nil
-			}
-			xs, ino, err := f.freezeAll(ctx, all, inos, twice)
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case ctx.Err() != nil:
-			case err != nil: // the others need not wait for it
-				r.fail(ino, err)
-			default:
-				for _, x := range xs {
-					out[x.ino] = x
-					f.forgive(x.ino)
-				}
+			if f.rests(all) { // or it was opened while others were stored: selected again later
+				xs, ino, err := f.freezeAll(ctx, all, inos, twice)
+				z.add(xs, ino, err)
 			}
 			return nil
 		})
 	}
 	g.Wait() // its functions return nil
-	return out, ctx.Err()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if len(z.files) == 0 {
+		return nil
+	}
+	err := f.store.Flush(ctx)
+	if errors.Is(err, ErrFull) {
+		for _, ino := range sortedInos(z.files) {
+			if z.files[ino].v.Content.Size > content.MaxInline {
+				z.failed = append(z.failed, failure{ino, err})
+				delete(z.files, ino)
+			}
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("store blocks: %w", err)
+	}
+	return nil
+}
+
+// add takes in what was frozen together, or which could not be. The others need not wait
+// for it.
+func (z *freeze) add(xs []*frozen, ino Ino, err error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if err != nil {
+		z.failed = append(z.failed, failure{ino, err})
+		return
+	}
+	for _, x := range xs {
+		z.files[x.ino] = x
+	}
 }
 
 const freezing = 2 // files, or databases, that are read at once
@@ -158,6 +179,16 @@ func (f *Folder) rests(inos []Ino) bool {
 	}
 	yes, _ := use.due(time.Now())
 	return yes
+}
+
+// weigh remembers which files could be frozen.
+func (r *cutRun) weigh(z *freeze) {
+	for _, x := range z.failed {
+		r.fail(x.ino, x.err)
+	}
+	for ino := range z.files {
+		r.f.forgive(ino)
+	}
 }
 
 // fail leaves a file out of the run, which cannot be read or stored, and has it

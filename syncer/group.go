@@ -157,6 +157,9 @@ func (g *selector) addBytes(ino Ino, name string) {
 		if r := g.t.Inode(s); !ok || !w.Ours || r == nil || s != ino && r.ID.IsZero() {
 			continue
 		}
+		if p := g.last(); !g.inos[s] {
+			p.inos = append(p.inos, s)
+		}
 		g.inos[s] = true
 		d, known := g.dirty[s]
 		if s == ino && name != "" {

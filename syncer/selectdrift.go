@@ -11,16 +11,17 @@ import (
 
 // selection is what one cut is about.
 type selection struct {
-	names map[nameAt]index.Drift
-	inos  map[Ino]bool      // with bytes or attributes to cut
-	dirty map[Ino]dirtyFile // of them, those with bytes
-	waits map[Ino][]Ino     // files that are open for writing: the directories in which something waits for them
-	later map[Ino]bool      // directories in which something was written since, or is left: looked at again soon
-	wakes map[Ino]time.Time // directories in which something waits: when to look again; zero: when it is closed
-	more  bool
-	owes  bool // a database, which the next cut is to be of
-	whole bool // it is of a database: nothing else may come into its batch
-	all   bool // somebody asked for all that may be cut
+	names    map[nameAt]index.Drift
+	inos     map[Ino]bool      // with bytes or attributes to cut
+	dirty    map[Ino]dirtyFile // of them, those with bytes
+	waits    map[Ino][]Ino     // files that are open for writing: the directories in which something waits for them
+	later    map[Ino]bool      // directories in which something was written since, or is left: looked at again soon
+	wakes    map[Ino]time.Time // directories in which something waits: when to look again; zero: when it is closed
+	portions []portion         // all of it, in the order in which it was taken
+	more     bool
+	owes     bool // a database, which the next cut is to be of
+	whole    bool // it is of a database: nothing else may come into its batch
+	all      bool // somebody asked for all that may be cut
 }
 
 type nameAt = index.Place
@@ -30,6 +31,35 @@ type dirtyFile struct {
 	name  string // if that is new
 	group nameAt // the database it belongs to, if any
 	with  []Ino  // all that is of that then, in order
+}
+
+// A portion of a selection is a batch of its own. What hangs together is in one.
+type portion struct {
+	names []nameAt
+	inos  []Ino
+}
+
+func (p *portion) full() bool { return len(p.names) >= cutNames || len(p.inos) >= cutNames }
+
+// split returns the portions as selections of their own.
+func (s *selection) split() (out []*selection) {
+	for _, p := range s.portions {
+		if len(p.names)+len(p.inos) == 0 {
+			continue
+		}
+		x := &selection{names: map[nameAt]index.Drift{}, inos: map[Ino]bool{}, dirty: map[Ino]dirtyFile{}, all: s.all}
+		for _, k := range p.names {
+			x.names[k] = s.names[k]
+		}
+		for _, ino := range p.inos {
+			x.inos[ino] = true
+			if d, ok := s.dirty[ino]; ok {
+				x.dirty[ino] = d
+			}
+		}
+		out = append(out, x)
+	}
+	return out
 }
 
 func (s *selection) empty() bool { return len(s.names) == 0 && len(s.inos) == 0 }
@@ -94,7 +124,7 @@ func (f *Folder) newSelector(t *index.Tx, ready map[Ino]*frozen, l left) *select
 
 // takeDir selects in one directory; false: it is enough for one cut.
 func (g *selector) takeDir(dir Ino) bool {
-	names, inos := g.groupsIn(dir, g.take, g.takeIno)
+	names, inos := g.groupsIn(dir, func(k nameAt) { g.open(); g.take(k) }, func(ino Ino) { g.open(); g.takeIno(ino) })
 	if g.full() {
 		g.more = true
 		return false
@@ -167,8 +197,25 @@ func (g *selector) near(ks []nameAt, inos []Ino) {
 	g.t.Near(names, inos)
 }
 
+// full tells whether it is enough for one selection.
 func (g *selector) full() bool {
-	return g.whole || len(g.names) >= cutNames || len(g.inos) >= cutNames
+	return g.whole || len(g.portions) == cutPortions && g.portions[cutPortions-1].full()
+}
+
+// open begins the next portion if the last is full: what is taken now hangs together with
+// nothing in it.
+func (g *selector) open() {
+	if n := len(g.portions); n > 0 && g.portions[n-1].full() {
+		g.portions = append(g.portions, portion{})
+	}
+}
+
+// last is the portion to which is added what is taken.
+func (g *selector) last() *portion {
+	if len(g.portions) == 0 {
+		g.portions = append(g.portions, portion{})
+	}
+	return &g.portions[len(g.portions)-1]
 }
 
 // takeIno selects an inode that is to be cut, with its dirty names. A new one
@@ -232,6 +279,8 @@ func (g *selector) take(k nameAt) {
 			continue
 		}
 		y, e, _ := g.f.ix.Dirty(k)
+		p := g.last()
+		p.names = append(p.names, k)
 		if g.names[k] = y; e.Ino != 0 {
 			g.addBytes(e.Ino, k.Name)
 		}
