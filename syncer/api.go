@@ -119,6 +119,7 @@ type Layer interface {
 type Surface interface {
 	// Freeze holds what was written so far still, of all the inodes at one
 	// instant; later writes open new layers. A layer is nil if nothing is dirty.
+	// It is called for several files at once.
 	Freeze(ctx context.Context, inos ...Ino) ([]Layer, error)
 	// Rebase follows the commit of a frozen layer: v is the file's new base, and
 	// the layers up to gen can go. It must not block on the kernel.

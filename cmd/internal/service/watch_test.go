@@ -125,3 +125,20 @@ func TestAStartThatHangsIsNotWaitedForForEver(t *testing.T) {
 		}
 	})
 }
+
+func TestNobodyIsAskedForAStatusThatNobodyHears(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := told(0)
+		w.beat = func(string) (bool, error) { return false, nil } // there is no systemd
+		asked := 0
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		w.Ready(func() error { return nil }, func() string { asked++; return "" })
+		time.Sleep(time.Hour)
+		cancel()
+		if err := <-done; err != nil || asked > 1 {
+			t.Errorf("asked %d times, %v", asked, err)
+		}
+	})
+}
