@@ -189,9 +189,10 @@ func (r *cutRun) round(ctx context.Context, s *selection) (err error) {
 	next := f.freezeAhead(ctx, portions[0].dirty)
 	for i, s := range portions {
 		now := next()
-		if r.weigh(now); now.err != nil {
+		if now.err != nil {
 			return now.err
 		}
+		r.weigh(now)
 		if i+1 < len(portions) {
 			next = f.freezeAhead(ctx, portions[i+1].dirty)
 		}
