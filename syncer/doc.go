@@ -18,7 +18,8 @@
 //	clock.go           whether what it says of the time can be believed
 //	backup.go          what waits because more of a save is to come
 //	cutter.go          runs of cuts: what cannot be cut is left, and stops nothing else
-//	freeze.go          bytes are held still and stored; what cannot be read is tried again later
+//	freeze.go          bytes are held still and stored, ahead of the log; what cannot be read is
+//	                   tried again later
 //	cut.go             from tree to view: Diff, log
 //	receive.go         from peers to view: verify, join, rescue, know
 //	pull.go            from view to tree: fetch blocks, publish

@@ -14,6 +14,7 @@
 //	pass.go      one turn of it: what there is to look at, and where it is
 //	take.go      from disk to folder: going through names
 //	edit.go      what is new or was changed
+//	cut.go       what was cut is what is seen
 //	moves.go     moves, further names, what is gone
 //	hold.go      much that is gone is asked about
 //	ignore.go    what is not taken in
