@@ -11,9 +11,9 @@ import (
 )
 
 // The cutter drains our drift: it turns what the user did into signed changes.
-// First what is due is selected, then bytes are frozen, chunked and stored
-// without any lock, then the tree is compared with the view under the apply
-// lock and the difference logged; at last it is synced and announced.
+// First what is due is selected, enough for a few batches. Of each bytes are frozen,
+// chunked and stored without any lock, then the tree is compared with the view under
+// the apply lock and the difference logged; at last all is synced and announced.
 
 const (
 	cutNames    = 400 // names that one batch is filled to; what is related to the last comes along
@@ -153,7 +153,7 @@ func (f *Folder) cut(ctx context.Context, dirs map[Ino]bool) (failed, err error)
 	return r.failed, nil
 }
 
-// choose selects what the next batch is about, a database if one is owed.
+// choose selects what the next batches are about, a database if one is owed.
 func (r *cutRun) choose(dirs map[Ino]bool, owed bool) (*selection, error) {
 	f := r.f
 	if err := f.broken(); err != nil {
@@ -203,6 +203,9 @@ func (r *cutRun) round(ctx context.Context, s *selection) (err error) {
 		}
 		done = append(done, some...)
 		r.left.add(s, cut)
+		for _, later := range portions[i+1:] { // from which a move has taken something along
+			later.without(cut)
+		}
 	}
 	return nil
 }

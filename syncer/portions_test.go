@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,7 +20,6 @@ func TestMuchIsCutInManyBatches(t *testing.T) {
 		const dirs, files = 6, 500
 		path := func(d, i int) string { return fmt.Sprintf("/d%d/e/%03d", d, i) }
 		bad := map[Ino]bool{}
-		var mu sync.Mutex // guards todo
 		var todo []func()
 		for d := range dirs {
 			a.mkdir(fmt.Sprintf("/d%d", d))
@@ -42,8 +40,6 @@ func TestMuchIsCutInManyBatches(t *testing.T) {
 		broken := errors.New("a staging file is broken")
 		mended := false
 		a.surf.fails = func(_ context.Context, ino Ino) error {
-			mu.Lock()
-			defer mu.Unlock()
 			if len(todo) > 0 && ino%400 == 0 { // while others are selected, frozen or logged
 				todo[0]()
 				todo = todo[1:]
@@ -63,9 +59,9 @@ func TestMuchIsCutInManyBatches(t *testing.T) {
 		if got := b.shows(path(0, 7)) + b.shows(path(0, 8)); got != "0 8" {
 			t.Errorf("beside what cannot be read the other peer has %q", got)
 		}
-		mu.Lock()
+		a.surf.calls.Lock()
 		mended = true
-		mu.Unlock()
+		a.surf.calls.Unlock()
 		time.Sleep(2 * time.Minute)
 		w.settle()
 		w.same()

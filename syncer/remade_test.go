@@ -38,6 +38,7 @@ func TestRemadeDirectoryWaitsForWhatIsNotCut(t *testing.T) {
 			a.write("/d/o2", "o2")
 			a.cutNow()
 			a.must(a.Sync())
+			release := b.stall()
 			tt.make(b)
 			for x, err := range a.Since(t.Context(), b.Knowledge(), nil) {
 				a.must(err)
@@ -47,6 +48,7 @@ func TestRemadeDirectoryWaitsForWhatIsNotCut(t *testing.T) {
 			if _, err := b.Lookup(dir, tt.seen); err != nil {
 				t.Errorf("%s in /d: %v", tt.seen, err)
 			}
+			release()
 			w.part(false)
 			tree := w.same()
 			for _, want := range tt.want {

@@ -9,7 +9,7 @@ import (
 	"github.com/clachanfs/clachan/syncer/model"
 )
 
-// selection is what one cut is about.
+// selection is what is cut at once, in one batch or a few.
 type selection struct {
 	names    map[nameAt]index.Drift
 	inos     map[Ino]bool      // with bytes or attributes to cut
@@ -60,6 +60,12 @@ func (s *selection) split() (out []*selection) {
 		out = append(out, x)
 	}
 	return out
+}
+
+// without takes out what has been cut.
+func (s *selection) without(cut *selection) {
+	maps.DeleteFunc(s.names, func(k nameAt, _ index.Drift) bool { _, ok := cut.names[k]; return ok })
+	maps.DeleteFunc(s.inos, func(ino Ino, _ bool) bool { return cut.inos[ino] })
 }
 
 func (s *selection) empty() bool { return len(s.names) == 0 && len(s.inos) == 0 }
@@ -159,7 +165,10 @@ func (g *selector) groupsIn(dir Ino, alone func(nameAt), aloneIno func(Ino)) (na
 	return names, inos
 }
 
-const nearMost = 256 // dirty names of a directory that are read at once
+const (
+	nearMost  = 256 // dirty names of a directory that are read at once
+	nearLeast = 8
+)
 
 // dirtyIn yields the dirty names of a directory, with the rows that they are judged by
 // read.
@@ -184,7 +193,7 @@ func (g *selector) dirtyIn(dir Ino, yield func(nameAt) bool) {
 // near reads what is under dirty names, and under those of the databases that they may
 // belong to, and the rows of inodes. A few are as well read when they are asked for.
 func (g *selector) near(ks []nameAt, inos []Ino) {
-	if len(ks)+len(inos) < 8 {
+	if len(ks)+len(inos) < nearLeast {
 		return
 	}
 	var names []nameAt

@@ -17,6 +17,7 @@ type memSurface struct {
 	using map[Ino]Writing
 	busy  map[Ino]bool
 	flips []Flip
+	calls sync.Mutex                       // held for froze and fails: one is called at a time
 	froze func(Ino)                        // called after a Freeze, if set
 	fails func(context.Context, Ino) error // asked by a Freeze, if set
 	knows func(Ino)                        // called before a Rebase, if set
@@ -45,7 +46,10 @@ func (s *memSurface) Freeze(ctx context.Context, inos ...Ino) ([]Layer, error) {
 		if s.fails == nil {
 			break
 		}
-		if err := s.fails(ctx, ino); err != nil {
+		s.calls.Lock()
+		err := s.fails(ctx, ino)
+		s.calls.Unlock()
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -58,7 +62,9 @@ func (s *memSurface) Freeze(ctx context.Context, inos ...Ino) ([]Layer, error) {
 	s.mu.Unlock()
 	for _, ino := range inos {
 		if s.froze != nil {
+			s.calls.Lock()
 			s.froze(ino)
+			s.calls.Unlock()
 		}
 	}
 	return out, nil
@@ -96,4 +102,17 @@ func (s *memSurface) Shown(flips []Flip) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flips = append(s.flips, flips...)
+}
+
+// stall keeps a peer from cutting anything until release is called: it is at a file of its own.
+func (p *peer) stall() (release func()) {
+	p.t.Helper()
+	at, end := make(chan struct{}), make(chan struct{})
+	begin := sync.OnceFunc(func() { close(at) })
+	p.surf.calls.Lock()
+	p.surf.froze = func(Ino) { begin(); <-end }
+	p.surf.calls.Unlock()
+	p.write("/stalled", "")
+	<-at
+	return sync.OnceFunc(func() { close(end) })
 }

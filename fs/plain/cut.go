@@ -22,8 +22,9 @@ func (p *pass) committedSome(cut []committed) error {
 		inos[i] = c.ino
 	}
 	shows, err := p.d.folder.Showing(inos)
-	if err != nil {
-		return err
+	if err != nil { // then others may have been there, too
+		p.d.log.Error("what was cut", "err", err)
+		shows = make([]syncer.Showing, len(cut))
 	}
 	var names []cutName
 	for i, c := range cut {
@@ -53,7 +54,7 @@ func (p *pass) cutNames(names []cutName, c committed, x pending, last bool, now 
 	if x.was.id.Ino == 0 {
 		return names, nil
 	}
-	at, err := p.cutAt(c.ino, x)
+	at, err := p.cutAt(c.ino, x, now)
 	for _, k := range at {
 		s, ok, err := p.d.sight.Get(k)
 		if err != nil {
@@ -74,8 +75,8 @@ func (p *pass) cutNames(names []cutName, c committed, x pending, last bool, now 
 }
 
 // cutAt is where a file that was cut is seen.
-func (p *pass) cutAt(ino syncer.Ino, x pending) ([]syncer.Place, error) {
-	if x.at.Dir != 0 && x.was.nlink == 1 {
+func (p *pass) cutAt(ino syncer.Ino, x pending, now syncer.Showing) ([]syncer.Place, error) {
+	if x.at.Dir != 0 && now.Attr.Nlink == 1 {
 		if s, ok, err := p.d.sight.Get(x.at); err != nil || ok && s.Ino == ino {
 			return []syncer.Place{x.at}, err
 		}
@@ -88,7 +89,7 @@ func (p *pass) seeCut(names []cutName) error {
 	d := p.d
 	var rows []syncer.Sighting
 	for _, n := range names {
-		if n.alone {
+		if n.alone && n.was.File == n.Seen.File { // numbers change hands
 			rows = append(rows, n.Sighting)
 		} else if err := d.sight.Set(n.At, n.Seen); err != nil {
 			return err

@@ -70,7 +70,7 @@
 //
 // # Locks
 //
-// Dir.reading (who opens files for the cutter and the store) before Dir.mu, which guards what
+// Dir.reading (who opens directories for the cutter and files for the store) before Dir.mu, which guards what
 // callers and the loop exchange and is held for memory only. The loop
 // alone writes rows. Folder methods are called without any lock of ours, but for Find under
 // Dir.reading: so nobody reads blocks while the folder is locked.

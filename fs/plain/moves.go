@@ -81,6 +81,8 @@ func (p *pass) takeMove(c *place, name string, from syncer.Place, s, over syncer
 		}
 	}
 	p.shifts++
+	d.elsewhere(s.Ino)
+	d.elsewhere(over.Ino)
 	if err := d.sight.Delete(from); err != nil {
 		return true, err
 	}
@@ -121,6 +123,7 @@ func (p *pass) takeLink(c *place, name string, s syncer.Seen, st stat) (done boo
 		}
 		return true, p.refused(at, err)
 	}
+	d.elsewhere(s.Ino)
 	if st.size == s.Size && st.mtime == s.Mtime {
 		st.seeMoved(&s)
 		if err := p.all(s.Ino, st.seeMoved); err != nil {

@@ -80,7 +80,7 @@ type Dir struct {
 type pending struct {
 	gen  uint64
 	was  stat         // when that was found
-	at   syncer.Place // perhaps, of a new file
+	at   syncer.Place // where it was found; zero: ask what is seen
 	base syncer.Version
 }
 

@@ -102,6 +102,9 @@ func (d *Dir) keep(ctx context.Context, l *layer) error {
 		return ctx.Err()
 	case <-time.After(time.Until(time.Unix(0, d.kept.Load()).Add(keepPause))): // what comes meanwhile shares it
 	}
+	if changed.Before(time.Unix(0, d.kept.Load())) { // another was faster
+		return nil
+	}
 	begun := time.Now()
 	if err := unix.Syncfs(l.dir); err != nil {
 		return fmt.Errorf("sync disk: %w", err)
@@ -297,6 +300,15 @@ func (d *Dir) forget(ino syncer.Ino) {
 	defer d.mu.Unlock()
 	d.unfind(ino)
 	delete(d.pending, ino)
+}
+
+// elsewhere forgets where a file that is to be cut was found.
+func (d *Dir) elsewhere(ino syncer.Ino) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if x := d.pending[ino]; x != nil {
+		x.at = syncer.Place{}
+	}
 }
 
 // unfind forgets which file an inode was found in. The caller holds mu.

@@ -138,7 +138,8 @@ type Sighting struct {
 	Seen Seen
 }
 
-// SetAll is Set of many names, each of another inode and another file.
+// SetAll is Set of many names, none of an inode or a file that another of them is of, or
+// was.
 func (s *Sight) SetAll(xs []Sighting) (err error) {
 	var keys [][]byte
 	if len(xs) > few {
