@@ -201,6 +201,9 @@ func (r *cutRun) round(ctx context.Context, s *selection) (err error) {
 			next() // nobody is left behind
 			return err
 		}
+		for _, x := range some {
+			x.content = "" // it has been logged, and v is left
+		}
 		done = append(done, some...)
 		r.left.add(s, cut)
 		for _, later := range portions[i+1:] { // from which a move has taken something along

@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/clachanfs/clachan/syncer/index"
@@ -69,7 +70,12 @@ func (f *Folder) RenameSeen(from Place, ino Ino, to Place, s Seen, exchange bool
 func (f *Folder) Expects(at Place) bool {
 	f.apply.Lock()
 	defer f.apply.Unlock()
-	y, _, _ := f.ix.Dirty(Place{Dir: at.Dir, Name: f.ix.Fold(at.Name)})
+	return f.expects(at.Dir, at.Name)
+}
+
+// expects is Expects for the holder of apply.
+func (f *Folder) expects(dir Ino, name string) bool {
+	y, _, _ := f.ix.Dirty(Place{Dir: dir, Name: f.ix.Fold(name)})
 	return !y.Ours && !y.View.IsZero()
 }
 
@@ -95,11 +101,15 @@ type Found struct {
 	Name  string
 	New   New
 	Dirty DirtyState
+	Wait  bool // it is ErrExpected where others have put something whose bytes are not here
 }
 
+// ErrExpected is why a file is not made where that of others is to come.
+var ErrExpected = errors.New("what others have put there is not here yet")
+
 // Find makes files in a directory as they were found, and returns what each is, or why it could
-// not be made.
-func (f *Folder) Find(dir Ino, files []Found) (as []Attr, errs []error) {
+// not be made. Made is told before anybody can cut them, with the folder locked.
+func (f *Folder) Find(dir Ino, files []Found, made func(as []Attr, errs []error)) (as []Attr, errs []error) {
 	as, errs = make([]Attr, len(files)), make([]error, len(files))
 	err := f.roomForRows()
 	if err == nil {
@@ -116,6 +126,10 @@ func (f *Folder) Find(dir Ino, files []Found) (as []Attr, errs []error) {
 					errs[i] = ErrExist
 					continue
 				}
+				if x.Wait && f.expects(dir, x.Name) {
+					errs[i] = ErrExpected
+					continue
+				}
 				f.mark(t, dir, x.Name)
 				r := newRow(x.New, now)
 				r.Size, r.Alloc, r.Mtime = x.Dirty.Size, x.Dirty.Alloc, x.Dirty.Mtime
@@ -125,6 +139,7 @@ func (f *Folder) Find(dir Ino, files []Found) (as []Attr, errs []error) {
 				as[i] = attrOf(ino, r)
 			}
 			stampDir(t, dir, now)
+			made(as, errs)
 			return t.Err()
 		})
 	}

@@ -70,8 +70,8 @@
 //
 // # Locks
 //
-// Dir.reading (who opens directories for the cutter and files for the store) before Dir.mu, which guards what
-// callers and the loop exchange and is held for memory only. The loop
-// alone writes rows. Folder methods are called without any lock of ours, but for Find under
-// Dir.reading: so nobody reads blocks while the folder is locked.
+// Dir.reading (who opens directories for the cutter, and files for the store) before Dir.mu,
+// which guards what callers and the loop exchange and is held for memory only; the folder may
+// be locked then. The loop alone writes rows. Folder methods are called without any lock of
+// ours.
 package plain

@@ -32,7 +32,7 @@ func (p *pass) takeNew(c *place, name string, st stat) error {
 	case !errors.Is(err, syncer.ErrNotExist):
 		return p.refused(at, err)
 	}
-	if d.first && d.folder.Expects(at) { // it may be the same
+	if st.kind != model.File && d.first && d.folder.Expects(at) { // it may be the same
 		p.later[at] = time.Now().Add(tryAgain)
 		return nil
 	}
@@ -94,19 +94,19 @@ func (p *pass) find(c *place) error {
 	d.mu.Lock()
 	for i, x := range files {
 		d.gen++
-		req[i] = syncer.Found{Name: x.at.Name, New: x.n, Dirty: syncer.DirtyState{
+		req[i] = syncer.Found{Name: x.at.Name, New: x.n, Wait: d.first, Dirty: syncer.DirtyState{
 			Gen: d.gen, From: d.gen, Size: x.st.size, Alloc: x.st.alloc, Mtime: x.st.mtime}}
 	}
 	d.mu.Unlock()
-	d.reading.Lock() // the cutter reads none before it is known where they are
-	as, errs := d.folder.Find(c.dir, req)
-	d.mu.Lock()
-	for i, x := range files {
-		if errs[i] == nil {
-			d.pending[as[i].Ino] = &pending{gen: req[i].Dirty.Gen, was: x.st, at: x.at}
+	as, errs := d.folder.Find(c.dir, req, func(as []syncer.Attr, errs []error) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for i, x := range files {
+			if errs[i] == nil {
+				d.pending[as[i].Ino] = &pending{gen: req[i].Dirty.Gen, was: x.st, at: x.at}
+			}
 		}
-	}
-	d.mu.Unlock()
+	})
 	var rows []syncer.Sighting
 	for i, x := range files {
 		if errs[i] != nil {
@@ -116,17 +116,18 @@ func (p *pass) find(c *place) error {
 		x.st.see(&s)
 		s.Ctime = 0 // not cut: after a crash it is looked at again
 		if xerr := p.takeXattrs(c.fd, x.at.Name, &s); xerr != nil {
-			d.reading.Unlock()
 			return xerr
 		}
 		rows = append(rows, syncer.Sighting{At: x.at, Seen: s})
 	}
-	err := d.sight.SetAll(rows)
-	d.reading.Unlock()
-	if err != nil {
+	if err := d.sight.SetAll(rows); err != nil {
 		return err
 	}
 	for i, x := range files {
+		if errors.Is(errs[i], syncer.ErrExpected) { // it may be the same
+			p.later[x.at] = time.Now().Add(tryAgain)
+			continue
+		}
 		if errs[i] != nil {
 			if err := p.refused(x.at, errs[i]); err != nil {
 				return err

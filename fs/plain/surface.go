@@ -122,18 +122,13 @@ const (
 
 // freezeAll opens files to be read, all of one instant.
 func (d *Dir) freezeAll(inos []syncer.Ino) (group []*layer, out []syncer.Layer, err error) {
-	waiting := make([]*pending, len(inos))
-	d.reading.Lock() // what is being found is found
-	for i, ino := range inos {
-		waiting[i] = d.waits(ino)
-	}
-	d.reading.Unlock()
 	out = make([]syncer.Layer, len(inos))
-	for i, x := range waiting {
+	for i, ino := range inos {
+		x := d.waits(ino)
 		if x == nil {
 			continue
 		}
-		l, err := d.freeze(inos[i], x)
+		l, err := d.freeze(ino, x)
 		if err != nil {
 			return group, nil, err
 		}
