@@ -424,9 +424,3 @@ func (p *pass) stage(at syncer.Place, ino syncer.Ino, st stat, base syncer.Versi
 	d.folder.Closed(ino)
 	return nil
 }
-
-// attr is what the folder has of an inode; zero: nothing.
-func (p *pass) attr(ino syncer.Ino) syncer.Attr {
-	a, _ := p.d.folder.Attr(ino)
-	return a
-}

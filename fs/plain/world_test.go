@@ -173,7 +173,7 @@ func (m *member) end() {
 	}
 	m.on.Store(false)
 	m.live.Lock() // whoever uses it is done
-	m.live.Unlock()
+	defer m.live.Unlock()
 	if err := m.stop(); err != nil {
 		m.w.t.Errorf("%s: %v", m.name, err)
 	}
