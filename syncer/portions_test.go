@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,4 +87,40 @@ func TestMuchIsCutInManyBatches(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Who stops while much is being cut finds all of it cut: what was being read is no file that
+// cannot be.
+func TestACutThatIsCalledOffIsEndedAsRunEnds(t *testing.T) {
+	w := newWorld(t, 2)
+	a, b := w.peers[0], w.peers[1]
+	const files = 1200
+	path := func(i int) string { return fmt.Sprintf("/%04d", i) }
+	at := make(chan struct{})
+	begin := sync.OnceFunc(func() { close(at) })
+	last := Ino(0)
+	a.surf.calls.Lock()
+	a.surf.fails = func(ctx context.Context, ino Ino) error {
+		if ino == last {
+			last = 0
+			begin()
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	}
+	for i := range files {
+		a.write(path(i), fmt.Sprint(i))
+	}
+	last = a.stat(path(files - 1)).Ino
+	a.surf.calls.Unlock()
+	<-at
+	a.stop()
+	a.start()
+	w.same()
+	for i := range files {
+		if got := b.shows(path(i)); got != fmt.Sprint(i) {
+			t.Errorf("the other peer has %q at %s", got, path(i))
+		}
+	}
 }
