@@ -396,6 +396,7 @@ func TestWhoBeginsAnewHasNotSeenWhatNeverCame(t *testing.T) {
 // was done on it before it met anybody is kept, and what others removed since stays
 // removed, if it is older than the last change that is remembered.
 func TestRestoredCopyOlderThanTheMarksKeepsWhatWasDoneOnIt(t *testing.T) {
+	plainly(t)
 	w := newCrashable(t, 2)
 	a, b := w.peers[0], w.peers[1]
 	a.write("/removed", "R")
