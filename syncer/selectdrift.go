@@ -165,10 +165,7 @@ func (g *selector) groupsIn(dir Ino, alone func(nameAt), aloneIno func(Ino)) (na
 	return names, inos
 }
 
-const (
-	nearMost  = 256 // dirty names of a directory that are read at once
-	nearLeast = 8
-)
+const nearMost = 256 // dirty names of a directory that are read at once
 
 // dirtyIn yields the dirty names of a directory, with the rows that they are judged by
 // read.
@@ -191,11 +188,8 @@ func (g *selector) dirtyIn(dir Ino, yield func(nameAt) bool) {
 }
 
 // near reads what is under dirty names, and under those of the databases that they may
-// belong to, and the rows of inodes. A few are as well read when they are asked for.
+// belong to, and the rows of inodes.
 func (g *selector) near(ks []nameAt, inos []Ino) {
-	if len(ks)+len(inos) < nearLeast {
-		return
-	}
 	var names []nameAt
 	for _, k := range ks {
 		names = append(names, placesOf(databaseAt(k))...)

@@ -124,17 +124,16 @@ func (p *pass) find(c *place) error {
 		return err
 	}
 	for i, x := range files {
-		if errors.Is(errs[i], syncer.ErrExpected) { // it may be the same
+		switch err := errs[i]; {
+		case err == nil:
+			d.fine(x.at)
+		case errors.Is(err, syncer.ErrExpected): // it may be the same
 			p.later[x.at] = time.Now().Add(tryAgain)
-			continue
-		}
-		if errs[i] != nil {
-			if err := p.refused(x.at, errs[i]); err != nil {
+		default:
+			if err := p.refused(x.at, err); err != nil {
 				return err
 			}
-			continue
 		}
-		d.fine(x.at)
 	}
 	return nil
 }

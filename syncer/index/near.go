@@ -57,8 +57,14 @@ func getNear(r pebble.Reader, keys [][]byte, f func(i int, v []byte) error) erro
 // near is rows that were read before they are asked for one by one; nil: there is none.
 type near map[string][]byte
 
-// readNear reads rows that lie beside one another.
+// few rows are as well read when they are asked for.
+const few = 24
+
+// readNear reads rows that lie beside one another, unless they are few.
 func readNear(r pebble.Reader, keys [][]byte) (near, error) {
+	if len(keys) <= few {
+		return nil, nil
+	}
 	n := make(near, len(keys))
 	for _, k := range keys {
 		n[string(k)] = nil
@@ -82,8 +88,11 @@ func (n near) get(r pebble.Reader, key []byte) ([]byte, error) {
 }
 
 // Near reads, before they are asked for one by one, what the tree has under names and
-// the rows of inodes; for those that lie beside one another.
+// the rows of inodes; for those that lie beside one another, unless they are few.
 func (t *Tx) Near(names []Place, inos []Ino) {
+	if len(names)+len(inos) <= few {
+		return
+	}
 	var at []Place
 	var keys [][]byte
 	for _, k := range names {

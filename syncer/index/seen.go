@@ -142,10 +142,8 @@ type Sighting struct {
 // was.
 func (s *Sight) SetAll(xs []Sighting) (err error) {
 	var keys [][]byte
-	if len(xs) > few {
-		for _, x := range xs {
-			keys = append(keys, s.key(seenName, x.At.Dir, x.At.Name), s.key(seenIno, x.Seen.Ino), s.key(seenFile, x.Seen.File.Ino))
-		}
+	for _, x := range xs {
+		keys = append(keys, s.key(seenName, x.At.Dir, x.At.Name), s.key(seenIno, x.Seen.Ino), s.key(seenFile, x.Seen.File.Ino))
 	}
 	known, err := readNear(s.db, keys)
 	b := s.db.NewBatch()
@@ -154,8 +152,6 @@ func (s *Sight) SetAll(xs []Sighting) (err error) {
 	}
 	return s.commit(b, err)
 }
-
-const few = 8 // rows, that are as well read one by one
 
 func (s *Sight) set(b *pebble.Batch, at Place, x Seen, known near) error {
 	old, was, err := s.get(at, known)
